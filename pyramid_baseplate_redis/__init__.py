@@ -1,0 +1,49 @@
+"""Monitored Redis clients for Pyramid: configured once, pooled once, a span for each command.
+
+    config.include("pyramid_baseplate_redis")   # reads foo.url and friends from the .ini
+
+    def view(request):
+        request.foo.set("greeting", "hello")    # a span under the request's span
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .connection import MonitoredRedisConnection
+from .exceptions import ConfigurationError
+from .factory import RedisClient, RedisContextFactory, ServerContext, server_context
+from .grammar import Timespan
+from .pipeline import MonitoredRedisPipeline
+from .pools import pool_from_config
+from .queues import MessageQueue, MessageQueueError, TimedOutError
+
+if TYPE_CHECKING:
+    from pyramid.config import Configurator
+
+__all__ = [
+    "ConfigurationError",
+    "MessageQueue",
+    "MessageQueueError",
+    "MonitoredRedisConnection",
+    "MonitoredRedisPipeline",
+    "RedisClient",
+    "RedisContextFactory",
+    "ServerContext",
+    "TimedOutError",
+    "Timespan",
+    "includeme",
+    "pool_from_config",
+    "server_context",
+]
+
+
+def includeme(config: Configurator) -> None:
+    """Add the Redis clients of the settings to every request, and a server span.
+
+    :raises ConfigurationError: when the application is built, if a setting is malformed.
+    """
+    # Here, not above: a script that only wants a pool needn't load Pyramid's machinery.
+    from .directives import configure
+
+    configure(config)

@@ -1,0 +1,337 @@
+"""The monitored connection: redis.Redis in everything, with a span for each command."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, cast
+
+import redis
+from opentelemetry.trace import INVALID_SPAN, Span
+from redis.client import CaseInsensitiveDict, Monitor
+from redis.commands.core import Script
+from redis.lock import Lock
+
+from . import spans
+from .pipeline import MonitoredRedisPipeline, monitored_module_pipeline
+from .pools import BlockingConnectionPool, take_wait_time
+from .pubsub import MonitoredPubSub
+from .queues import MessageQueue
+
+if TYPE_CHECKING:
+    from redis.commands.json import JSON
+    from redis.commands.search import Search
+    from redis.commands.timeseries import TimeSeries
+
+# Not super().execute_command: where OpenTelemetry's instrumentation of redis-py is active that is
+# wrapped, and every command would have two spans.
+_execute_command = inspect.unwrap(redis.Redis.execute_command)
+
+_in_script: ContextVar[bool] = ContextVar("pyramid_baseplate_redis_in_script", default=False)
+
+
+def tracer_for(
+    pool: redis.ConnectionPool, context_name: str, redis_client_name: str = ""
+) -> spans.CommandTracer:
+    """The tracer of a client: its ``trace*`` settings come from the pool that was built of them."""
+    settings = pool.client_settings if isinstance(pool, BlockingConnectionPool) else None
+    return spans.CommandTracer(
+        context_name,
+        pool_name=redis_client_name or context_name,
+        connection_kwargs=pool.connection_kwargs,
+        trace=settings.trace if settings else "all",
+        query_text=settings.trace_query_text if settings else "off",
+        exclude=settings.trace_exclude if settings else frozenset(),
+    )
+
+
+class MonitoredScript(Script):
+    """A Lua script; that the server doesn't know it yet, which redis-py mends, is no failure."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        token = _in_script.set(True)
+        try:
+            return super().__call__(*args, **kwargs)
+        finally:
+            _in_script.reset(token)
+
+
+class MonitoredLock(Lock):
+    """redis-py's lock, whose scripts belong to the lock.
+
+    redis-py keeps them on the class, with the client that made the first lock: here that would be
+    a request's, kept for ever.
+    """
+
+    def register_scripts(self) -> None:
+        self.lua_release = self.redis.register_script(self.LUA_RELEASE_SCRIPT)
+        self.lua_extend = self.redis.register_script(self.LUA_EXTEND_SCRIPT)
+        self.lua_reacquire = self.redis.register_script(self.LUA_REACQUIRE_SCRIPT)
+
+
+class MonitoredMonitor(Monitor):
+    """redis-py's MONITOR, with a span for the command; what it shows has none."""
+
+    def __init__(self, client: MonitoredRedisConnection) -> None:
+        self._client = client
+        super().__init__(client.connection_pool)
+
+    def __enter__(self) -> Monitor:
+        return self._client.traced(("MONITOR",), super().__enter__)
+
+
+class MonitoredRedisConnection(redis.Redis):
+    """A Redis client whose commands show up as spans of a request.
+
+    It acts as :class:`redis.Redis` in everything: results and exceptions are redis-py's, the very
+    same objects. Safe to share between threads, as that class is.
+
+    :param context_name: the client's name; spans are named ``<context_name>.<COMMAND>``.
+    :param server_span: the span that a command belongs to when no span is current; ``None`` for
+        none.
+    :param connection_pool: where connections come from. It is shared and never closed from here.
+    :param redis_client_name: ``db.client.connection.pool.name`` on the spans; by default the
+        context's name.
+    :param kwargs: as for :class:`redis.Redis`, which makes clients of this class too
+        (``client()``, ``from_url``, ``Sentinel.master_for``).
+
+    The names are those of ``baseplate.clients.redis``. Constructing one costs as much as a
+    command; a request's is bound by :class:`~.factory.RedisContextFactory`, which costs little.
+    """
+
+    def __init__(
+        self,
+        context_name: str = "redis",
+        server_span: Span | None = None,
+        connection_pool: redis.ConnectionPool | None = None,
+        redis_client_name: str = "",
+        **kwargs: Any,
+    ) -> None:
+        self.context_name = context_name
+        self.server_span = server_span if server_span is not None else INVALID_SPAN
+        self.redis_client_name = redis_client_name
+        super().__init__(connection_pool=connection_pool, **kwargs)
+        self._tracer = tracer_for(self.connection_pool, context_name, redis_client_name)
+        self._own_callbacks = True
+
+    def bound_to(self, server_span: Span) -> MonitoredRedisConnection:
+        """A client on the same pool whose commands belong to ``server_span``.
+
+        redis-py's constructor rebuilds a table of some 170 response callbacks; this shares it.
+        """
+        twin = object.__new__(type(self))
+        attributes = twin.__dict__
+        attributes.update(self.__dict__)
+        attributes["server_span"] = server_span
+        attributes["_own_callbacks"] = False
+        return twin
+
+    @property
+    def tracer(self) -> spans.CommandTracer:
+        """What starts and ends this client's spans."""
+        return self._tracer
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Execute a command and return its parsed response, in a span.
+
+        :raises redis.RedisError: as :meth:`redis.Redis.execute_command`.
+        """
+        span = self._tracer.start_command(self.server_span, args)
+        if span is None:
+            return _execute_command(self, *args, **options)
+        take_wait_time()
+        try:
+            result = _execute_command(self, *args, **options)
+        except BaseException as error:
+            if isinstance(error, redis.exceptions.NoScriptError) and _in_script.get():
+                spans.end_noscript(span, take_wait_time())
+            else:
+                spans.fail(span, error, take_wait_time())
+            raise
+        spans.end(span, take_wait_time())
+        return result
+
+    def traced(self, args: tuple[Any, ...], call: Callable[[], Any]) -> Any:
+        """Run ``call`` in the span of the command ``args``."""
+        span = self._tracer.start_command(self.server_span, args)
+        try:
+            result = call()
+        except BaseException as error:
+            if span is not None:
+                spans.fail(span, error)
+            raise
+        if span is not None:
+            spans.end(span)
+        return result
+
+    def set_response_callback(self, command: str, callback: Callable[..., Any]) -> None:
+        """Set a response callback for this client alone."""
+        if not self._own_callbacks:
+            # Modules (json(), ts(), ...) set theirs too. dict.copy() would lose the class.
+            own = CaseInsensitiveDict({})
+            dict.update(own, self.response_callbacks)
+            self.response_callbacks = own
+            self._own_callbacks = True
+        super().set_response_callback(command, callback)
+
+    def pipeline(  # type: ignore[override]
+        self,
+        name: str | bool | None = None,
+        transaction: Any = True,
+        shard_hint: str | None = None,
+    ) -> MonitoredRedisPipeline:
+        """Create a pipeline: commands are queued until ``execute()``, which is one span.
+
+        :param name: names the span, ``<context_name>.pipeline_<name>``.
+        :param transaction: whether the commands are executed atomically (MULTI ... EXEC).
+        :param shard_hint: as in redis-py.
+
+        A bool in first place is redis-py's own positional ``transaction``.
+        """
+        if isinstance(name, bool):
+            name, transaction, shard_hint = None, name, _not_bool(transaction) or shard_hint
+        return MonitoredRedisPipeline(
+            self._pipeline_name(name),
+            self.server_span,
+            self.connection_pool,
+            self.response_callbacks,
+            redis_client_name=self.redis_client_name,
+            transaction=transaction,
+            shard_hint=shard_hint,
+            tracer=self._tracer,
+        )
+
+    def _pipeline_name(self, name: str | None) -> str:
+        suffix = f"_{name}" if name else ""
+        return f"{self.context_name}.pipeline{suffix}"
+
+    def transaction(  # type: ignore[override]
+        self,
+        func: Callable[[MonitoredRedisPipeline], Any],
+        *watches: Any,
+        name: str | None = None,
+        shard_hint: str | None = None,
+        value_from_callable: bool = False,
+        watch_delay: float | None = None,
+    ) -> Any:
+        """Run ``func`` with a pipeline until none of the watched keys changed meanwhile.
+
+        :param func: queues commands on the pipeline that it is given, behind ``multi()`` when it
+            reads the watched keys first.
+        :param watches: keys to watch.
+        :param name: names the pipeline's span.
+        :param value_from_callable: return what ``func`` returns, not the commands' results.
+        :param watch_delay: seconds to wait before each further attempt.
+        """
+
+        def named(pipeline: redis.client.Pipeline) -> Any:
+            monitored = cast(MonitoredRedisPipeline, pipeline)
+            monitored.trace_name = self._pipeline_name(name)
+            return func(monitored)
+
+        return super().transaction(
+            named,
+            *watches,
+            shard_hint=shard_hint,
+            value_from_callable=value_from_callable,
+            watch_delay=watch_delay,
+        )
+
+    def lock(
+        self,
+        name: str,
+        timeout: float | None = None,
+        sleep: float = 0.1,
+        blocking: bool = True,
+        blocking_timeout: float | None = None,
+        lock_class: Any = None,
+        thread_local: bool = True,
+        raise_on_release_error: bool = True,
+    ) -> Lock:
+        """A lock shared by all clients of the server; see :meth:`redis.Redis.lock`.
+
+        :param timeout: seconds after which the lock is released by itself. Without one, a holder
+            that dies leaves it locked for ever: give one unless something else releases it.
+
+        The other parameters are redis-py's; times are seconds.
+        """
+        made = super().lock(
+            name,
+            timeout=timeout,
+            sleep=sleep,
+            blocking=blocking,
+            blocking_timeout=blocking_timeout,
+            lock_class=lock_class or MonitoredLock,
+            thread_local=thread_local,
+            raise_on_release_error=raise_on_release_error,
+        )
+        return cast(Lock, made)
+
+    def pubsub(self, **kwargs: Any) -> MonitoredPubSub:
+        """A subscriber: SUBSCRIBE and the like have spans, waiting for messages has none.
+
+        It keeps a connection of the pool until it is closed. ``socket_timeout`` doesn't end its
+        waiting.
+        """
+        return MonitoredPubSub(
+            self.connection_pool,
+            tracer=self._tracer,
+            server_span=self.server_span,
+            event_dispatcher=self._event_dispatcher,
+            **kwargs,
+        )
+
+    def monitor(self) -> MonitoredMonitor:
+        """Watch all commands that the server gets; see :meth:`redis.Redis.monitor`."""
+        return MonitoredMonitor(self)
+
+    def client(self) -> MonitoredRedisConnection:
+        """A client that keeps one connection for itself until it is closed."""
+        return type(self)(
+            self.context_name,
+            self.server_span,
+            self.connection_pool,
+            self.redis_client_name,
+            single_connection_client=True,
+        )
+
+    def register_script(self, script: Any) -> Script:
+        """A Lua script that is called like a function."""
+        return MonitoredScript(self, script)
+
+    def message_queue(self, name: str) -> MessageQueue:
+        """The message queue kept in the list ``name``."""
+        return MessageQueue(name, self)
+
+    def json(self, *args: Any, **kwargs: Any) -> JSON:
+        """The commands of RedisJSON, and their pipelines, monitored."""
+        return cast("JSON", self._module(super().json(*args, **kwargs)))
+
+    def ft(self, *args: Any, **kwargs: Any) -> Search:
+        """The commands of RediSearch, and their pipelines, monitored."""
+        return cast("Search", self._module(super().ft(*args, **kwargs)))
+
+    def ts(self) -> TimeSeries:
+        """The commands of RedisTimeSeries, and their pipelines, monitored."""
+        return cast("TimeSeries", self._module(super().ts()))
+
+    def _module(self, module: Any) -> Any:
+        make = module.pipeline  # builds a class of its own, from redis-py's plain Pipeline
+
+        def pipeline(
+            name: str | bool | None = None, transaction: Any = True, shard_hint: Any = None
+        ) -> Any:
+            if isinstance(name, bool):
+                name, transaction, shard_hint = None, name, _not_bool(transaction) or shard_hint
+            made = make(transaction=transaction, shard_hint=shard_hint)
+            return monitored_module_pipeline(
+                made, self._pipeline_name(name), self.server_span, self._tracer
+            )
+
+        module.pipeline = pipeline
+        return module
+
+
+def _not_bool(value: Any) -> Any:
+    return None if isinstance(value, bool) else value

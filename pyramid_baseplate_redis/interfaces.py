@@ -1,0 +1,23 @@
+"""The interfaces under which a Pyramid registry keeps this package's utilities."""
+
+from __future__ import annotations
+
+from zope.interface import Attribute, Interface
+
+
+class IRedisContextFactory(Interface):
+    """Makes the Redis client of a request; registered by the client's name."""
+
+    connection_pool = Attribute("the client's connection pool, one per process")
+
+    def make_object_for_context(name, span):  # type: ignore[no-untyped-def]
+        """Return the client ``name`` whose commands belong to ``span``."""
+
+
+class IMessageQueueFactory(Interface):
+    """Makes the message queue of a request; registered by the queue's name."""
+
+    client = Attribute("the name of the client that the queue uses")
+
+    def __call__(redis_client):  # type: ignore[no-untyped-def]
+        """Return the queue on a client."""

@@ -1,0 +1,139 @@
+"""The monitored pipeline: one span for what execute() sends, one for each command sent at once."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any, cast
+
+import redis
+from opentelemetry.trace import INVALID_SPAN, Span
+from redis.client import Pipeline
+
+from . import spans
+from .pools import take_wait_time
+
+# Unwrapped for the reason given in connection.py.
+_execute = inspect.unwrap(Pipeline.execute)
+_immediate_execute_command = inspect.unwrap(Pipeline.immediate_execute_command)
+
+
+class MonitoredPipelineMixin(Pipeline):
+    """What is monitored about a pipeline, for any of redis-py's pipeline classes."""
+
+    trace_name: str
+    server_span: Span
+    _tracer: spans.CommandTracer
+    _first_error: tuple[Exception, str | None] | None = None
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """Send all queued commands and return their results, in one span.
+
+        :param raise_on_error: raise the first command's error; otherwise errors stand among the
+            results. The span tells of them in both cases.
+        :raises redis.WatchError: if a watched key has changed; not a failure to the span.
+        """
+        if not self.command_stack and not self.watching:
+            return cast("list[Any]", _execute(self, raise_on_error))
+        transaction = bool(self.transaction or self.explicit_transaction)
+        span = self._tracer.start_batch(
+            self.server_span, self.trace_name, transaction, self.command_stack
+        )
+        if span is None:
+            return cast("list[Any]", _execute(self, raise_on_error))
+        take_wait_time()
+        try:
+            results = cast("list[Any]", _execute(self, raise_on_error))
+        except BaseException as error:
+            spans.fail(span, error, take_wait_time(), self._take_code(error))
+            raise
+        if not raise_on_error:
+            for result in results:
+                if isinstance(result, Exception):
+                    spans.fail(span, result, take_wait_time(), self._take_code(result))
+                    return results
+        spans.end(span, take_wait_time())
+        return results
+
+    def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send a command at once, in a span of its own: WATCH, and what is read before MULTI."""
+        span = self._tracer.start_command(self.server_span, args)
+        if span is None:
+            return _immediate_execute_command(self, *args, **options)
+        take_wait_time()
+        try:
+            result = _immediate_execute_command(self, *args, **options)
+        except BaseException as error:
+            spans.fail(span, error, take_wait_time())
+            raise
+        spans.end(span, take_wait_time())
+        return result
+
+    def annotate_exception(self, exception: Any, number: int, command: Any) -> None:
+        # redis-py now puts the command, with its values, in front of the server's error code.
+        if self._first_error is None:
+            self._first_error = (exception, spans.status_code(exception))
+        super().annotate_exception(exception, number, command)
+
+    def _take_code(self, error: BaseException) -> str | None:
+        first, self._first_error = self._first_error, None
+        return first[1] if first is not None and first[0] is error else None
+
+
+class MonitoredRedisPipeline(MonitoredPipelineMixin):
+    """A pipeline whose execution is one span; made by ``request.foo.pipeline(name)``.
+
+    :param trace_name: the span's name.
+    :param server_span: the span that it belongs to when no span is current.
+    :param connection_pool: where its connection comes from.
+    :param response_callbacks: those of the client.
+    :param kwargs: ``transaction`` and ``shard_hint``, as in redis-py.
+
+    The names are those of ``baseplate.clients.redis``.
+    """
+
+    def __init__(
+        self,
+        trace_name: str,
+        server_span: Span | None,
+        connection_pool: redis.ConnectionPool,
+        response_callbacks: dict[str, Any],
+        redis_client_name: str = "",
+        *,
+        tracer: spans.CommandTracer | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.trace_name = trace_name
+        self.server_span = server_span if server_span is not None else INVALID_SPAN
+        self.redis_client_name = redis_client_name
+        if tracer is None:
+            context_name = trace_name.partition(".")[0]
+            tracer = spans.CommandTracer(
+                context_name,
+                pool_name=redis_client_name or context_name,
+                connection_kwargs=connection_pool.connection_kwargs,
+            )
+        self._tracer = tracer
+        super().__init__(
+            connection_pool,
+            response_callbacks,
+            kwargs.pop("transaction", True),
+            kwargs.pop("shard_hint", None),
+            **kwargs,
+        )
+
+
+@functools.cache
+def _monitored_class(pipeline_class: type) -> type:
+    return type(f"Monitored{pipeline_class.__name__}", (MonitoredPipelineMixin, pipeline_class), {})
+
+
+def monitored_module_pipeline(
+    pipeline: Any, trace_name: str, server_span: Span, tracer: spans.CommandTracer
+) -> Any:
+    """Make the pipeline of a module (JSON, search, time series) a monitored one."""
+    pipeline.__class__ = _monitored_class(type(pipeline))
+    pipeline.trace_name = trace_name
+    pipeline.server_span = server_span
+    pipeline._tracer = tracer
+    return pipeline

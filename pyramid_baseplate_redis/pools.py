@@ -1,0 +1,237 @@
+"""Connection pools: ClientSettings become a redis-py pool. Nothing here opens a socket."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import queue
+import ssl
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.credentials import CredentialProvider
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+
+from .embedded import EmbeddedConnection, missing_extra
+from .exceptions import ConfigurationError
+from .settings import ClientSettings
+
+_TLS_KEYWORDS = ("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile",
+                 "ssl_password", "ssl_cert_reqs", "ssl_check_hostname", "ssl_min_version",
+                 "ssl_ciphers")  # fmt: skip
+
+# A context variable, since the wait happens deep in redis-py while the span that tells of it is
+# held by the caller, in the same thread or greenlet.
+_waited: ContextVar[float] = ContextVar("pyramid_baseplate_redis_waited", default=0.0)
+
+
+def take_wait_time() -> float:
+    """Seconds that this thread or greenlet waited for a connection since the last call."""
+    seconds = _waited.get()
+    if seconds:
+        _waited.set(0.0)
+    return seconds
+
+
+class _MeasuredLifoQueue(queue.LifoQueue[Any]):
+    """Tells how long a caller waited because the pool was empty."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        try:
+            return super().get(False)
+        except queue.Empty:
+            if not block:
+                raise
+        started = time.monotonic()
+        try:
+            return super().get(True, timeout)
+        finally:
+            _waited.set(_waited.get() + time.monotonic() - started)
+
+
+class BlockingConnectionPool(redis.BlockingConnectionPool):
+    """redis-py's pool, built from :class:`~.settings.ClientSettings`.
+
+    :param client_settings: what it was built from, or ``None``; public as an attribute.
+    :param connection_kwargs: as for :class:`redis.BlockingConnectionPool`.
+    :raises TypeError: if the connection class doesn't know a keyword argument. redis-py raises
+        that on first use, and leaks a slot of the pool each time.
+    """
+
+    def __init__(
+        self, *, client_settings: ClientSettings | None = None, **connection_kwargs: Any
+    ) -> None:
+        self.client_settings = client_settings
+        connection_kwargs.setdefault("queue_class", _MeasuredLifoQueue)
+        _check_keywords(type(self), connection_kwargs)
+        super().__init__(**connection_kwargs)
+
+    def make_connection(self) -> Any:
+        try:
+            return super().make_connection()
+        except BaseException:
+            # redis-py took the slot out of the queue and would never put it back.
+            self.pool.put_nowait(None)
+            raise
+
+    def set_retry(self, retry: Retry) -> None:
+        # redis-py's own looks for attributes that only its non-blocking pool has.
+        self.connection_kwargs.update(retry=retry)
+        for connection in list(self._connections):
+            connection.retry = retry
+
+
+def _check_keywords(pool_class: type, keywords: Mapping[str, Any]) -> None:
+    connection_class = keywords.get("connection_class", redis.Connection)
+    known: set[str] = {"cache", "cache_config"}
+    for cls in (*pool_class.__mro__, *connection_class.__mro__):
+        if "__init__" in vars(cls) and cls is not object:
+            known.update(inspect.signature(vars(cls)["__init__"]).parameters)
+    unknown = sorted(set(keywords) - known)
+    if unknown:
+        raise TypeError(
+            f"unexpected keyword argument {unknown[0]!r}: neither {pool_class.__name__} nor "
+            f"{connection_class.__name__} has it"
+        )
+
+
+class PasswordFile(CredentialProvider):
+    """Credentials whose password is read from a file each time a connection is made.
+
+    A rotated secret is picked up by the next connection. A line break at the file's end doesn't
+    belong to the password.
+    """
+
+    def __init__(self, setting: str, username: str | None, path: str) -> None:
+        self._setting, self._username, self._path = setting, username, path
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        try:
+            with open(self._path, encoding="utf-8") as file:
+                password = file.read().rstrip("\r\n")
+        except (OSError, UnicodeError) as error:
+            # Not an OSError: redis-py would leave the socket open, and use it unauthenticated.
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise redis.AuthenticationError(
+                f"{self._setting}: cannot read {self._path}: {reason}"
+            ) from None
+        if not password:
+            raise redis.AuthenticationError(f"{self._setting}: {self._path} is empty")
+        return (self._username, password) if self._username else (password,)
+
+
+def pool_from_config(
+    app_config: Mapping[str, Any], prefix: str = "redis.", **kwargs: Any
+) -> redis.BlockingConnectionPool:
+    """Make a connection pool from the settings that start with ``prefix``.
+
+    :param app_config: the application's settings.
+    :param prefix: what the keys start with, dot included.
+    :param kwargs: passed to :class:`redis.BlockingConnectionPool` and through it to its
+        connections; they win over the settings. Times are seconds here, as in redis-py.
+    :returns: a pool that has not opened any socket.
+    :raises ConfigurationError: if a setting is missing, malformed or names an unreadable file.
+    :raises TypeError: if redis-py doesn't know a keyword argument.
+
+    The name and the parameters are those of ``baseplate.clients.redis.pool_from_config``.
+    """
+    return pool_from_settings(ClientSettings.from_config(app_config, prefix), **kwargs)
+
+
+def pool_from_settings(settings: ClientSettings, **kwargs: Any) -> BlockingConnectionPool:
+    """Make the pool of a client; like :func:`pool_from_config`, from settings already read."""
+    if settings.parsed_url.scheme == "embedded" and (missing := missing_extra()):
+        raise ConfigurationError(f"{settings.prefix}url: {missing}")
+    _check_files(settings)
+    keywords: dict[str, Any] = {
+        "max_connections": settings.max_connections,
+        "timeout": settings.pool_timeout.total_seconds(),
+        "db": settings.db,
+        "socket_timeout": settings.socket_timeout.total_seconds(),
+        "socket_connect_timeout": settings.socket_connect_timeout.total_seconds(),
+        "health_check_interval": settings.health_check_interval.total_seconds(),
+        "protocol": settings.protocol,
+        "decode_responses": settings.decode_responses,
+        "client_name": settings.client_name,
+        # With "auto", redis-py no longer checks at checkout that no unread reply is left.
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        **_address(settings),
+    }
+    if settings.retries:
+        keywords["retry"] = Retry(ExponentialWithJitterBackoff(base=0.01, cap=1), settings.retries)
+    if settings.password_file is not None:
+        keywords["credential_provider"] = PasswordFile(
+            f"{settings.prefix}password_file", settings.username, settings.password_file
+        )
+    else:
+        keywords |= {"username": settings.username, "password": settings.password}
+    if kwargs.get("credential_provider") is not None:
+        keywords |= {"username": None, "password": None}
+    elif kwargs.get("password") is not None:
+        keywords["credential_provider"] = None
+    return BlockingConnectionPool(client_settings=settings, **(keywords | kwargs))
+
+
+def _address(settings: ClientSettings) -> dict[str, Any]:
+    url = settings.parsed_url
+    if url.scheme == "embedded":
+        return {"connection_class": EmbeddedConnection, "directory": url.path or None}
+    if url.scheme == "unix":
+        return {"connection_class": redis.UnixDomainSocketConnection, "path": url.path}
+    address = {
+        "host": url.host,
+        "port": url.port,
+        "socket_keepalive": settings.socket_keepalive,
+    }
+    if url.scheme != "rediss":
+        return address
+    tls = {keyword: getattr(settings, keyword) for keyword in _TLS_KEYWORDS}
+    return address | tls | {"connection_class": redis.SSLConnection}
+
+
+def _check_files(settings: ClientSettings) -> None:
+    """Find what is wrong with the files that settings name now, not at the first request."""
+    for key in ("password_file", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+        path = getattr(settings, key)
+        if path is not None:
+            try:
+                with open(path, "rb"):
+                    pass
+            except OSError as error:
+                raise ConfigurationError(
+                    f"{settings.prefix}{key}: cannot read {path}: {error.strerror}"
+                ) from None
+    if settings.ssl_ca_path is not None and not os.path.isdir(settings.ssl_ca_path):
+        raise ConfigurationError(
+            f"{settings.prefix}ssl_ca_path: {settings.ssl_ca_path} is not a directory"
+        )
+    _check_tls(settings)
+
+
+def _check_tls(settings: ClientSettings) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        key = "ssl_ca_certs"
+        if settings.ssl_ca_certs is not None:
+            context.load_verify_locations(cafile=settings.ssl_ca_certs)
+        key = "ssl_ca_data"
+        if settings.ssl_ca_data is not None:
+            context.load_verify_locations(cadata=settings.ssl_ca_data)
+        key = "ssl_certfile"
+        if settings.ssl_certfile is not None:
+            context.load_cert_chain(
+                settings.ssl_certfile, settings.ssl_keyfile, settings.ssl_password or ""
+            )
+        key = "ssl_ciphers"
+        if settings.ssl_ciphers is not None:
+            context.set_ciphers(settings.ssl_ciphers)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or "malformed"
+        raise ConfigurationError(
+            f"{settings.prefix}{key}: cannot be used for TLS ({reason})"
+        ) from None

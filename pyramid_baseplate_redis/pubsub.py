@@ -1,0 +1,72 @@
+"""The monitored subscriber: commands and message handlers have spans, waiting has none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+from opentelemetry import trace
+from opentelemetry.trace import Span
+from redis.client import PubSub
+
+from . import spans
+
+
+class MonitoredPubSub(PubSub):
+    """redis-py's :class:`~redis.client.PubSub`, monitored; made by ``request.foo.pubsub()``."""
+
+    def __init__(
+        self,
+        connection_pool: redis.ConnectionPool,
+        *,
+        tracer: spans.CommandTracer,
+        server_span: Span,
+        **kwargs: Any,
+    ) -> None:
+        self._tracer = tracer
+        self._server_span = server_span
+        super().__init__(connection_pool, **kwargs)
+
+    def execute_command(self, *args: Any) -> Any:
+        """Send a command such as SUBSCRIBE, in a span."""
+        span = self._tracer.start_command(self._server_span, args)
+        if span is None:
+            return super().execute_command(*args)
+        try:
+            result = super().execute_command(*args)
+        except BaseException as error:
+            spans.fail(span, error)
+            raise
+        spans.end(span)
+        return result
+
+    def handle_message(self, response: Any, ignore_subscribe_messages: bool = False) -> Any:
+        """Turn a reply into a message, or hand it to its handler, inside a span."""
+        if not self._has_handler(response):
+            return super().handle_message(response, ignore_subscribe_messages)
+        span = self._tracer.start_handler(self._server_span, response[1])
+        if span is None:
+            return super().handle_message(response, ignore_subscribe_messages)
+        # Current while the handler runs, so that its own commands and spans are children.
+        with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+            try:
+                result = super().handle_message(response, ignore_subscribe_messages)
+            except BaseException as error:
+                spans.fail(span, error)
+                raise
+            spans.end(span)
+        return result
+
+    def _has_handler(self, response: Any) -> bool:
+        if not isinstance(response, list) or len(response) < 3:
+            return False
+        handlers = {
+            "message": self.channels,
+            "pmessage": self.patterns,
+            "smessage": self.shard_channels,
+        }.get(_as_text(response[0]), {})
+        return bool(handlers.get(response[1]))
+
+
+def _as_text(value: Any) -> str:
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,220 @@
+"""MessageQueue: a queue of messages in a Redis list."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+import time
+from typing import Any
+
+import redis
+from opentelemetry.trace import INVALID_SPAN, Span
+from redis.backoff import ExponentialWithJitterBackoff
+
+from . import spans
+
+logger = logging.getLogger(__name__)
+
+# One poll: the longest that a frozen server goes unnoticed, beside socket_timeout.
+POLL_SECONDS = 10
+_execute_command = inspect.unwrap(redis.Redis.execute_command)
+
+
+class MessageQueueError(Exception):
+    """What every error of a message queue derives from."""
+
+
+class TimedOutError(MessageQueueError):
+    """No message arrived in the time allowed. The text is baseplate's."""
+
+    def __init__(self) -> None:
+        super().__init__("Timed out waiting for the message queue.")
+
+
+class MessageQueue:
+    """A queue of messages in a Redis list, delivered at most once.
+
+    A worker that dies between taking a message and handling it loses that message.
+
+    :param name: the key of the list.
+    :param client: a connection pool or a client. A monitored client's spans are used, a pool or
+        a plain client is monitored too while a span is current.
+
+    ``put`` and a ``get`` that returns a message are one span each; waiting makes none. The names
+    are those of ``baseplate.clients.redis.MessageQueue``.
+    """
+
+    def __init__(self, name: str, client: redis.ConnectionPool | redis.Redis) -> None:
+        self.queue = name
+        if isinstance(client, redis.ConnectionPool):
+            client = redis.Redis(connection_pool=client)
+        self.client = client
+        self._server_span: Span = getattr(client, "server_span", INVALID_SPAN)
+        tracer = getattr(client, "tracer", None)
+        self._monitored = isinstance(tracer, spans.CommandTracer)
+        if not isinstance(tracer, spans.CommandTracer):
+            pool = client.connection_pool
+            settings = getattr(pool, "client_settings", None)
+            pool_name = settings.name if settings else "redis"
+            tracer = spans.CommandTracer(
+                pool_name,
+                pool_name=pool_name,
+                connection_kwargs=pool.connection_kwargs,
+                trace="children",
+            )
+        self._tracer = tracer
+
+    def get(self, timeout: float | None = None) -> bytes:
+        """Take a message from the queue.
+
+        :param timeout: seconds to wait for one; a float is rounded up to a whole number. 0 doesn't
+            wait, ``None`` waits for ever: it goes on after the server was away and came back.
+            Longer than ``socket_timeout`` is fine.
+        :raises TimedOutError: if there was none in that time.
+        :raises redis.RedisError: if the server fails, unless ``timeout`` is ``None``; a wrong
+            password and errors in a server's reply are raised then too.
+        """
+        if timeout is not None and not 0 <= timeout < math.inf:
+            raise ValueError(f"timeout: {timeout!r} is not a number of seconds from 0 on")
+        started = time.time_ns()
+        if timeout == 0:
+            message = self._once("LPOP", started)
+        else:
+            message = self._wait(None if timeout is None else math.ceil(timeout), started)
+        if message is None:
+            raise TimedOutError
+        return message
+
+    def put(self, message: bytes | str, timeout: float | None = None) -> None:
+        """Add a message to the queue.
+
+        :param message: bytes, or text, which comes out as UTF-8 bytes.
+        :param timeout: unused, since the queue is never full; it is in baseplate's interface.
+        :raises redis.RedisError: if the server fails.
+        """
+        self._traced("RPUSH", message)
+
+    def unlink(self) -> None:
+        """Remove the queue and its messages from the server, which frees them in the background.
+
+        A later ``put`` makes it anew. (Baseplate does nothing here.)
+        """
+        self._traced("UNLINK")
+
+    def close(self) -> None:
+        """Remove the queue and its messages from the server, as baseplate does.
+
+        A later ``put`` makes it anew.
+        """
+        self._traced("DEL")
+
+    def _traced(self, command: str, *arguments: Any) -> Any:
+        args = (command, self.queue, *arguments)
+        if self._monitored:
+            return self.client.execute_command(*args)
+        span = self._tracer.start_command(self._server_span, args)
+        try:
+            result = _execute_command(self.client, *args)
+        except BaseException as error:
+            if span is not None:
+                spans.fail(span, error)
+            raise
+        if span is not None:
+            spans.end(span)
+        return result
+
+    def _once(self, command: str, started: int) -> bytes | None:
+        try:
+            message = self._pop(command, self.queue)
+        except BaseException as error:
+            self._tell_failure(command, started, error)
+            raise
+        if message is not None:
+            self._tell(command, started)
+        return message
+
+    def _wait(self, seconds: int | None, started: int) -> bytes | None:
+        deadline = None if seconds is None else time.monotonic() + seconds
+        backoff = ExponentialWithJitterBackoff(base=0.1, cap=2)
+        failures = 0
+        while True:
+            poll: float = POLL_SECONDS
+            if deadline is not None:
+                # Never 0, which is "for ever" to BLPOP; servers round below a millisecond.
+                poll = max(0.001, min(poll, deadline - time.monotonic()))
+            try:
+                reply = self._pop("BLPOP", self.queue, poll, longer=poll)
+            except BaseException as error:
+                if _unblocked(error):
+                    reply = None
+                elif deadline is None and _passing(error):
+                    failures += 1
+                    if failures == 1:
+                        logger.warning("queue %s: %s; waiting for the server", self.queue, error)
+                    time.sleep(backoff.compute(failures))
+                    continue
+                else:
+                    self._tell_failure("BLPOP", started, error)
+                    raise
+            if failures:
+                logger.warning("queue %s: the server is back", self.queue)
+                failures = 0
+            if reply is not None:
+                self._tell("BLPOP", started)
+                message: bytes = reply[1]
+                return message
+            if deadline is not None and time.monotonic() >= deadline:
+                return None
+
+    def _pop(self, *args: Any, longer: float = 0.0) -> Any:
+        """Send a command on a connection of its own and read its reply as bytes.
+
+        :param longer: seconds that the reply may take beyond ``socket_timeout``. redis-py's own
+            blpop() gives up after ``socket_timeout``, and the message it was sent is lost.
+        """
+        own = self.client.connection  # of a client() that keeps one connection for itself
+        if own is not None:
+            with self.client.single_connection_lock:
+                return _ask(own, args, longer)
+        connection = self.client.connection_pool.get_connection()
+        try:
+            return _ask(connection, args, longer)
+        finally:
+            self.client.connection_pool.release(connection)
+
+    def _tell(self, command: str, started: int) -> None:
+        span = self._tracer.start_command(self._server_span, (command, self.queue), started)
+        if span is not None:
+            spans.end(span)
+
+    def _tell_failure(self, command: str, started: int, error: BaseException) -> None:
+        span = self._tracer.start_command(self._server_span, (command, self.queue), started)
+        if span is not None:
+            spans.fail(span, error)
+
+
+def _ask(connection: Any, args: tuple[Any, ...], longer: float) -> Any:
+    try:
+        connection.send_command(*args)
+        timeout = connection.socket_timeout
+        if longer and timeout is not None:
+            return connection.read_response(disable_decoding=True, timeout=longer + timeout)
+        return connection.read_response(disable_decoding=True)
+    except redis.ResponseError:
+        raise
+    except BaseException:
+        # Whatever came between the question and its answer, nobody else may read that answer.
+        connection.disconnect()
+        raise
+
+
+def _unblocked(error: BaseException) -> bool:
+    """Whether an administrator or a failover ended the wait; nothing was taken from the queue."""
+    return isinstance(error, redis.ResponseError) and str(error).startswith("UNBLOCKED")
+
+
+def _passing(error: BaseException) -> bool:
+    return isinstance(error, (redis.ConnectionError, redis.TimeoutError)) and not isinstance(
+        error, redis.AuthenticationError
+    )

@@ -1,0 +1,187 @@
+"""The spans of what the application itself serves: a request's SERVER span, a script's root span.
+
+Part of :mod:`.spans`' knowledge, kept apart by subject: HTTP here, databases there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from urllib.parse import parse_qsl, urlencode
+
+from opentelemetry import context as otel_context
+from opentelemetry import propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.semconv.attributes.client_attributes import CLIENT_ADDRESS
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+from opentelemetry.semconv.attributes.http_attributes import (
+    HTTP_REQUEST_METHOD,
+    HTTP_REQUEST_METHOD_ORIGINAL,
+    HTTP_RESPONSE_STATUS_CODE,
+    HTTP_ROUTE,
+)
+from opentelemetry.semconv.attributes.network_attributes import NETWORK_PROTOCOL_VERSION
+from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
+from opentelemetry.semconv.attributes.url_attributes import URL_PATH, URL_QUERY, URL_SCHEME
+from opentelemetry.semconv.attributes.user_agent_attributes import USER_AGENT_ORIGINAL
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
+
+from .spans import error_type
+
+logger = logging.getLogger(__name__)
+
+_METHODS = frozenset("GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH QUERY".split())
+_tracer = trace.get_tracer("pyramid_baseplate_redis")
+
+
+def current_local_span() -> Span | None:
+    """The current span if it is valid and this process's own."""
+    span = trace.get_current_span()
+    span_context = span.get_span_context()
+    return span if span_context.is_valid and not span_context.is_remote else None
+
+
+def start_server_span(
+    environ: Mapping[str, str], trust_trace_headers: bool
+) -> tuple[Span, Context]:
+    """Start the SERVER span of a WSGI request; an invalid span if that fails.
+
+    The context that comes with it has the span, and the baggage of trusted headers.
+
+    :param trust_trace_headers: continue the trace that the request's headers name. Never for
+        requests from the public internet (baseplate's rule).
+    """
+    try:
+        context = otel_context.get_current()
+        if trust_trace_headers:
+            context = propagate.extract(_Headers(environ), context)
+        method = environ.get("REQUEST_METHOD", "")
+        known = method in _METHODS
+        span = _tracer.start_span(
+            method if known else "HTTP",
+            context=context,
+            kind=SpanKind.SERVER,
+            attributes=_request_attributes(environ, method, known),
+        )
+        return span, trace.set_span_in_context(span, context)
+    except Exception:
+        logger.exception("starting a server span failed")
+        return INVALID_SPAN, otel_context.get_current()
+
+
+class _Headers(dict[str, str]):
+    """The trace headers of a WSGI environ, under the lower-case names that propagators ask for."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__(
+            (key[5:].replace("_", "-").lower(), value)
+            for key, value in environ.items()
+            if key.startswith("HTTP_")
+        )
+
+
+def _request_attributes(
+    environ: Mapping[str, str], method: str, known: bool
+) -> dict[str, str | int]:
+    attributes: dict[str, str | int] = {
+        HTTP_REQUEST_METHOD: method if known else "_OTHER",
+        URL_PATH: environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""),
+        URL_SCHEME: environ.get("wsgi.url_scheme", "http"),
+    }
+    if not known:
+        attributes[HTTP_REQUEST_METHOD_ORIGINAL] = method
+    if query := environ.get("QUERY_STRING"):
+        attributes[URL_QUERY] = _redacted_query(query)
+    host, port = _host(environ)
+    if host:
+        attributes[SERVER_ADDRESS] = host
+    if port:
+        attributes[SERVER_PORT] = port
+    if client := environ.get("REMOTE_ADDR"):
+        attributes[CLIENT_ADDRESS] = client
+    if agent := environ.get("HTTP_USER_AGENT"):
+        attributes[USER_AGENT_ORIGINAL] = agent
+    protocol = environ.get("SERVER_PROTOCOL", "")
+    if protocol.startswith("HTTP/"):
+        attributes[NETWORK_PROTOCOL_VERSION] = protocol[len("HTTP/") :]
+    return attributes
+
+
+def _redacted_query(query: str) -> str:
+    """The names of a query; its values may be tokens, and the conventions allow leaving them out."""
+    return urlencode([(name, "REDACTED") for name, _ in parse_qsl(query, keep_blank_values=True)])
+
+
+def _host(environ: Mapping[str, str]) -> tuple[str, int | None]:
+    host, separator, port = environ.get("HTTP_HOST", "").rpartition(":")
+    if not separator or not port.isdigit():
+        host, port = environ.get("HTTP_HOST", ""), ""
+    if not host:
+        host, port = environ.get("SERVER_NAME", ""), environ.get("SERVER_PORT", "")
+    if not port:
+        port = "443" if environ.get("wsgi.url_scheme") == "https" else "80"
+    return host.strip("[]"), int(port) if port.isdigit() else None
+
+
+def describe_response(
+    span: Span,
+    method: str,
+    route: str | None,
+    status: int | None,
+    error: BaseException | None,
+) -> None:
+    """Tell a server span how its request went.
+
+    :param route: the matched route's pattern.
+    :param status: the response's; ``None`` when there is none, because of ``error``.
+    :param error: what the view raised, whether or not an exception view answered for it.
+    """
+    if not span.is_recording():
+        return
+    try:
+        if route is not None:
+            route = route if route.startswith("/") else f"/{route}"
+            span.update_name(f"{method if method in _METHODS else 'HTTP'} {route}")
+            span.set_attribute(HTTP_ROUTE, route)
+        if status is None and error is not None:
+            status = 500  # what a WSGI server answers for an application that raised
+        if status is not None:
+            span.set_attribute(HTTP_RESPONSE_STATUS_CODE, status)
+            if status >= 500:
+                span.set_status(Status(StatusCode.ERROR))
+                span.set_attribute(ERROR_TYPE, str(status) if error is None else error_type(error))
+    except Exception:
+        logger.exception("describing a response failed")
+
+
+def end_server_span(span: Span, error: BaseException | None = None) -> None:
+    """End a server span, once; ``error`` is what stopped the sending of the response."""
+    try:
+        if span.is_recording():
+            if error is not None:
+                span.set_status(Status(StatusCode.ERROR))
+                span.set_attribute(ERROR_TYPE, error_type(error))
+            span.end()
+    except Exception:
+        logger.exception("ending a server span failed")
+
+
+@contextmanager
+def root_span(name: str) -> Iterator[Span]:
+    """Start a span without a parent, current inside the block."""
+    try:
+        span = _tracer.start_span(name, context=Context())
+    except Exception:
+        logger.exception("starting a root span failed")
+        span = INVALID_SPAN
+    token = otel_context.attach(trace.set_span_in_context(span))
+    error: BaseException | None = None
+    try:
+        yield span
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        otel_context.detach(token)
+        end_server_span(span, error)

@@ -1,0 +1,302 @@
+"""ClientSettings: what the ``foo.*`` keys of an .ini file say about one client. No I/O here."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from . import grammar
+from .exceptions import ConfigurationError
+from .urls import RedisURL, has_redis_scheme, parse_url, redacted
+
+PACKAGE_PREFIX = "baseplate_redis."
+
+
+def _setting(
+    parse: Callable[[Any], Any], default: Any = None, *, hidden: bool = False, tls: bool = False
+) -> Any:
+    """A field that is also a setting: how its value is read, and what holds when it is absent."""
+    return field(default=default, repr=not hidden, metadata={"parse": parse, "tls": tls})
+
+
+def _tls_version(value: Any) -> ssl.TLSVersion:
+    text = str(getattr(value, "name", value)).replace("_", ".")
+    name = grammar.choice("tlsv1.2", "tlsv1.3")(text)
+    return ssl.TLSVersion.TLSv1_2 if name == "tlsv1.2" else ssl.TLSVersion.TLSv1_3
+
+
+@dataclass(frozen=True)
+class ClientSettings:
+    """The settings of one client, checked and with every default filled in.
+
+    Made by :meth:`from_config`; immutable. ``repr()`` shows no secret. Every field with a parser
+    is a setting of the same name, ``foo.<field>``. The defaults are this package's own: redis-py
+    changed its own twice in two major versions.
+    """
+
+    prefix: str
+    parsed_url: RedisURL = field(repr=False)
+
+    max_connections: int = _setting(grammar.whole_number(1, 65_535), 50)
+    pool_timeout: timedelta = _setting(grammar.Timespan, timedelta(seconds=5))
+    socket_connect_timeout: timedelta = _setting(grammar.positive_timespan, timedelta(seconds=5))
+    socket_timeout: timedelta = _setting(grammar.positive_timespan, timedelta(seconds=5))
+    socket_keepalive: bool = _setting(grammar.boolean, True)
+    health_check_interval: timedelta = _setting(grammar.Timespan, timedelta(0))
+    retries: int = _setting(grammar.whole_number(0, 100), 0)
+    protocol: int = _setting(grammar.whole_number(2, 3), 3)
+    decode_responses: bool = _setting(grammar.boolean, False)
+    client_name: str | None = _setting(grammar.text)
+    username: str | None = _setting(grammar.text)
+    password: str | None = _setting(grammar.secret, hidden=True)
+    password_file: str | None = _setting(grammar.text)
+
+    ssl_ca_certs: str | None = _setting(grammar.text, tls=True)
+    ssl_ca_path: str | None = _setting(grammar.text, tls=True)
+    ssl_ca_data: str | None = _setting(grammar.text, hidden=True, tls=True)
+    ssl_certfile: str | None = _setting(grammar.text, tls=True)
+    ssl_keyfile: str | None = _setting(grammar.text, tls=True)
+    ssl_password: str | None = _setting(grammar.secret, hidden=True, tls=True)
+    ssl_cert_reqs: str = _setting(
+        grammar.choice("none", "optional", "required"), "required", tls=True
+    )
+    ssl_check_hostname: bool = _setting(grammar.boolean, True, tls=True)
+    ssl_min_version: ssl.TLSVersion = _setting(_tls_version, ssl.TLSVersion.TLSv1_2, tls=True)
+    ssl_ciphers: str | None = _setting(grammar.text, tls=True)
+
+    trace: str = _setting(grammar.choice("all", "children", "pipelines", "off"), "all")
+    trace_query_text: str = _setting(grammar.choice("off", "sanitized", "keys"), "off")
+    trace_exclude: frozenset[str] = _setting(grammar.command_names, frozenset())
+
+    @property
+    def name(self) -> str:
+        """``foo`` for the prefix ``foo.``"""
+        return self.prefix[:-1]
+
+    @property
+    def db(self) -> int:
+        return self.parsed_url.db or 0
+
+    @property
+    def url(self) -> str:
+        """The URL with ``***`` in place of a password: the only form in which it is shown."""
+        has_password = self.password is not None or self.password_file is not None
+        return redacted(self.parsed_url, self.username, has_password, self.db)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{key}={value!r}" for key, value in self.shown().items())
+        return f"ClientSettings({shown})"
+
+    def shown(self) -> dict[str, object]:
+        """What may be shown of the settings: no secret, nothing that is absent."""
+        pairs: dict[str, object] = {"prefix": self.prefix, "url": self.url}
+        for setting in _fields():
+            value = getattr(self, setting.name)
+            if setting.repr:
+                pairs[setting.name] = value
+            elif value is not None:
+                pairs[setting.name] = "***"
+        return pairs
+
+    @classmethod
+    def from_config(
+        cls, app_config: Mapping[str, Any], prefix: str = "redis."
+    ) -> ClientSettings:
+        """Read the settings whose keys start with ``prefix``.
+
+        :param app_config: all settings of the application; values are text, as an .ini file has
+            them, or already of the setting's type. Keys with a further dot behind the prefix
+            (``redis.sessions.secret``) belong to somebody else and are passed over.
+        :param prefix: with its dot, such as ``foo.``.
+        :raises ConfigurationError: if ``foo.url`` is missing, a key is unknown, a value is
+            malformed, or two settings contradict each other.
+        """
+        if not prefix.endswith(".") or prefix == ".":
+            raise ConfigurationError('the prefix of a client\'s settings ends with a dot: "foo."')
+        given = dict(_own_keys(app_config, prefix))
+        parsers = {setting.name: setting.metadata["parse"] for setting in _fields()}
+        for key in given:
+            if key not in parsers and key != "url":
+                raise ConfigurationError(unknown_key(prefix, key, [*parsers, "url"]))
+        if "url" not in given:
+            raise ConfigurationError(
+                f"{prefix}url: is missing; write a URL such as redis://localhost:6379/0"
+            )
+        url = _parse(prefix, "url", parse_url, given.pop("url"))
+        values = {key: _parse(prefix, key, parsers[key], raw) for key, raw in given.items()}
+        url, in_url = _url_values(prefix, url, parsers)
+        for key, value in in_url.items():
+            if key in values and (key in ("password", "ssl_password") or values[key] != value):
+                raise ConfigurationError(
+                    f"{prefix}{key}: {prefix}url has another one; write it in one place only"
+                )
+            values[key] = value
+        settings = cls(prefix=prefix, parsed_url=url, **values)
+        _check_together(settings, values)
+        return settings
+
+
+def _fields() -> list[dataclasses.Field[Any]]:
+    return [item for item in dataclasses.fields(ClientSettings) if "parse" in item.metadata]
+
+
+def _own_keys(app_config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in app_config.items():
+        if isinstance(key, str) and key.startswith(prefix) and "." not in key[len(prefix) :]:
+            yield key[len(prefix) :], value
+
+
+def _parse(prefix: str, key: str, parse: Callable[[Any], Any], raw: Any) -> Any:
+    try:
+        return parse(raw)
+    except ValueError as error:
+        message = f"{prefix}{key}: {error}"
+    # Raised out here so that no chained exception carries a value that the message left out.
+    raise ConfigurationError(message)
+
+
+def unknown_key(prefix: str, key: str, known: list[str]) -> str:
+    """The message for a key that isn't a setting, with the nearest one that is."""
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {prefix}{near[0]}?" if near else f"known are {grammar.listed(known)}"
+    if prefix == PACKAGE_PREFIX:
+        return f"{prefix}{key}: unknown setting; {hint}"
+    return (
+        f"{prefix}{key}: unknown setting; {hint} (if {prefix}* belongs to something else, name "
+        f"the Redis clients in {PACKAGE_PREFIX}clients and no other prefix is read)"
+    )
+
+
+# redis-py's own reading of these URL arguments; the others are read like the settings.
+def _url_seconds(value: str) -> timedelta:
+    try:
+        return grammar.Timespan(f"{value} seconds")
+    except ValueError:
+        raise ValueError("write a number of seconds, such as 0.5") from None
+
+
+def _positive_url_seconds(value: str) -> timedelta:
+    return grammar.positive_timespan(_url_seconds(value))
+
+
+_IN_URL: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "timeout": ("pool_timeout", _url_seconds),
+    "socket_timeout": ("socket_timeout", _positive_url_seconds),
+    "socket_connect_timeout": ("socket_connect_timeout", _positive_url_seconds),
+    "health_check_interval": ("health_check_interval", _url_seconds),
+}
+_NOT_IN_URL = {"pool_timeout", "retries", "password_file", "trace", "trace_query_text",
+               "trace_exclude"}  # fmt: skip
+
+
+def _url_values(
+    prefix: str, url: RedisURL, parsers: Mapping[str, Callable[[Any], Any]]
+) -> tuple[RedisURL, dict[str, Any]]:
+    """What the URL itself says, by setting; and the URL with the ``db`` of its query."""
+    allowed = {key: (key, parsers[key]) for key in parsers if key not in _NOT_IN_URL} | _IN_URL
+    values: dict[str, Any] = {}
+    for key in ("username", "password"):
+        if getattr(url, key) is not None:
+            values[key] = getattr(url, key)
+    for argument, raw in url.arguments:
+        if argument == "db":
+            number = _parse(
+                prefix, "url", _argument("db", grammar.whole_number(0, 1_000_000)), raw
+            )
+            if url.db is not None and url.db != number:
+                raise ConfigurationError(f"{prefix}url: its path and its query name two databases")
+            url = dataclasses.replace(url, db=number)
+        elif argument not in allowed:
+            raise ConfigurationError(f"{prefix}url: {_unknown_argument(argument, allowed)}")
+        else:
+            key, parse = allowed[argument]
+            if key in values:
+                raise ConfigurationError(f"{prefix}url: has two values for {key}")
+            values[key] = _parse(prefix, "url", _argument(argument, parse), raw)
+    return url, values
+
+
+def _argument(name: str, parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    def read(raw: str) -> Any:
+        try:
+            return parse(raw)
+        except ValueError:
+            # The value stays out: nothing of a URL is quoted.
+            raise ValueError(f"its query argument {name} has a malformed value") from None
+
+    return read
+
+
+def _unknown_argument(name: str, allowed: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, [*allowed, "db"], n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"has an unknown query argument{hint}"
+
+
+def _check_together(settings: ClientSettings, values: Mapping[str, Any]) -> None:
+    prefix, scheme = settings.prefix, settings.parsed_url.scheme
+    if settings.password is not None and settings.password_file is not None:
+        raise ConfigurationError(
+            f"{prefix}password_file: there is a password as well; write it in one place only"
+        )
+    if scheme == "embedded":
+        for key in ("username", "password", "password_file"):
+            if key in values:
+                raise ConfigurationError(f"{prefix}{key}: an embedded server has no users")
+    if scheme != "rediss":
+        for setting in _fields():
+            if setting.metadata["tls"] and setting.name in values:
+                raise ConfigurationError(
+                    f"{prefix}{setting.name}: needs TLS; write rediss:// in {prefix}url, or "
+                    "leave it out"
+                )
+    if settings.ssl_keyfile is not None and settings.ssl_certfile is None:
+        raise ConfigurationError(f"{prefix}ssl_keyfile: needs {prefix}ssl_certfile as well")
+
+
+@dataclass(frozen=True)
+class PackageSettings:
+    """The ``baseplate_redis.*`` settings, which hold for the whole application."""
+
+    clients: list[str] | None = None
+    server_span: str = "auto"
+    trust_trace_headers: bool = False
+
+    @classmethod
+    def from_config(cls, app_config: Mapping[str, Any]) -> PackageSettings:
+        """Read them.
+
+        :raises ConfigurationError: if a key is unknown or a value is malformed.
+        """
+        parsers: dict[str, Callable[[Any], Any]] = {
+            "clients": grammar.words,
+            "server_span": grammar.choice("auto", "always", "never"),
+            "trust_trace_headers": grammar.boolean,
+        }
+        values = {}
+        for key, raw in _own_keys(app_config, PACKAGE_PREFIX):
+            if key not in parsers:
+                raise ConfigurationError(unknown_key(PACKAGE_PREFIX, key, list(parsers)))
+            values[key] = _parse(PACKAGE_PREFIX, key, parsers[key], raw)
+        return cls(**values)
+
+
+def discovered_clients(app_config: Mapping[str, Any]) -> list[str]:
+    """The names of the clients that the settings declare, sorted.
+
+    Those in ``baseplate_redis.clients``, or else every ``<identifier>.url`` with a Redis scheme.
+    """
+    named = PackageSettings.from_config(app_config).clients
+    if named is not None:
+        return sorted({name for name in named if name})
+    names = (
+        key[: -len(".url")]
+        for key, value in app_config.items()
+        if isinstance(key, str) and key.endswith(".url") and has_redis_scheme(value)
+    )
+    return sorted(name for name in names if name.isidentifier())

@@ -1,0 +1,331 @@
+"""Spans: the only file that knows the names, attributes and statuses of OpenTelemetry's spans.
+
+The conventions are OpenTelemetry's stable ones for database clients and HTTP servers, and its
+messaging ones for the handlers of pub/sub messages. No span has events: an exception's text may
+hold a value, and recording one costs more than the command.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import redis
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
+from opentelemetry.semconv._incubating.attributes.db_attributes import (
+    DB_CLIENT_CONNECTION_POOL_NAME,
+)
+from opentelemetry.semconv.attributes.db_attributes import (
+    DB_NAMESPACE,
+    DB_OPERATION_BATCH_SIZE,
+    DB_OPERATION_NAME,
+    DB_QUERY_TEXT,
+    DB_RESPONSE_STATUS_CODE,
+    DB_STORED_PROCEDURE_NAME,
+    DB_SYSTEM_NAME,
+)
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+
+from .key_positions import KEY_POSITIONS
+
+logger = logging.getLogger(__name__)
+
+# A metric's name in the conventions; as an attribute it is this package's own.
+WAIT_TIME = "db.client.connection.wait_time"
+_SUPPRESS_PLAIN = "suppress_instrumentation"  # the older of the two keys in use
+_CONTAINERS = frozenset(
+    "ACL CLIENT CLUSTER COMMAND COMMANDLOG CONFIG DEBUG FUNCTION HIMPORT LATENCY MEMORY MODULE "
+    "OBJECT PUBSUB SCRIPT SENTINEL SLOWLOG XGROUP XINFO".split()
+)
+_PROCEDURES = frozenset({"EVALSHA", "EVALSHA_RO", "FCALL", "FCALL_RO"})
+_MOST_CACHED = 512  # command names are few, but callers may make them up
+_MOST_SHOWN = 64  # arguments, or commands of a batch, in one db.query.text
+_ERROR = Status(StatusCode.ERROR)
+_tracer = trace.get_tracer("pyramid_baseplate_redis")
+
+
+def operation_name(command: object) -> str:
+    """The name of a command as redis-py was given it, with nothing that could be an argument.
+
+    redis-py splits a command at its spaces, so ``execute_command("AUTH secret")`` works.
+    """
+    text = command.decode("ascii", "replace") if isinstance(command, bytes) else str(command)
+    words = text.upper().split(None, 2)
+    if not words:
+        return "UNKNOWN"
+    if len(words) > 1 and words[0] in _CONTAINERS:
+        return f"{words[0]} {words[1]}"
+    return words[0]
+
+
+def status_code(error: BaseException) -> str | None:
+    """The first word of a server's error, such as ``WRONGTYPE``; ``None`` if it isn't one."""
+    if not isinstance(error, redis.RedisError):
+        return None
+    if error.status_code is not None:
+        return error.status_code
+    if not isinstance(error, redis.ResponseError) or not error.args:
+        return None
+    word = str(error.args[0]).partition(" ")[0]
+    return word if word.isascii() and word.isalpha() and word.isupper() else None
+
+
+class CommandTracer:
+    """Starts and ends the spans of one client's commands.
+
+    :param context_name: the client's name, which starts every span's name.
+    :param pool_name: ``db.client.connection.pool.name``.
+    :param connection_kwargs: the pool's, for the server's address and the database.
+    :param trace: ``all``, ``children``, ``pipelines`` or ``off``.
+    :param query_text: ``off``, ``sanitized`` or ``keys``.
+    :param exclude: upper-case names of commands that get no span.
+    """
+
+    def __init__(
+        self,
+        context_name: str,
+        *,
+        pool_name: str,
+        connection_kwargs: Mapping[str, Any],
+        trace: str = "all",
+        query_text: str = "off",
+        exclude: frozenset[str] = frozenset(),
+    ) -> None:
+        self.context_name = context_name
+        self.query_text = query_text
+        self._commands_on = trace in ("all", "children")
+        self._batches_on = trace != "off"
+        self._roots_on = trace != "children"
+        self._exclude = exclude
+        self._common: dict[str, str | int] = {
+            DB_SYSTEM_NAME: "redis",
+            DB_NAMESPACE: str(connection_kwargs.get("db") or 0),
+            DB_CLIENT_CONNECTION_POOL_NAME: pool_name,
+            **dict(_server(connection_kwargs)),
+        }
+        self._commands: dict[object, tuple[str, str, dict[str, Any]]] = {}
+
+    def children_only(self) -> CommandTracer:
+        """The same tracer, but it never starts a root span."""
+        twin = object.__new__(CommandTracer)
+        twin.__dict__.update(self.__dict__, _roots_on=False)
+        return twin
+
+    def start_command(
+        self, server_span: Span, args: Sequence[Any], start_time: int | None = None
+    ) -> Span | None:
+        """Start the span of one command; ``None`` when there is to be none.
+
+        :param start_time: nanoseconds since the epoch, if the command started earlier.
+        """
+        if not self._commands_on or not args:
+            return None
+        try:
+            context = self._context(server_span)
+            if context is None:
+                return None
+            name, operation, attributes = self._command(args[0])
+            if self._exclude and operation.partition(" ")[0] in self._exclude:
+                return None
+            if operation in _PROCEDURES and len(args) > 1:
+                attributes = {**attributes, DB_STORED_PROCEDURE_NAME: _text(args[1])}
+            if self.query_text != "off":
+                attributes = {**attributes, DB_QUERY_TEXT: query_text(args, self.query_text)}
+            return self._started(name, context, attributes, start_time)
+        except Exception:
+            _log_once("starting a span failed")
+            return None
+
+    def start_batch(
+        self, server_span: Span, trace_name: str, transaction: bool, commands: Sequence[Any]
+    ) -> Span | None:
+        """Start the span of a pipeline; ``commands`` are redis-py's pairs of args and options."""
+        if not self._batches_on:
+            return None
+        try:
+            context = self._context(server_span)
+            if context is None:
+                return None
+            attributes = dict(self._common)
+            operations = {self._command(args[0])[1] for args, _ in commands}
+            operation = "MULTI" if transaction else "PIPELINE"
+            if len(operations) == 1:
+                operation = f"{operation} {operations.pop()}"
+            attributes[DB_OPERATION_NAME] = operation
+            if len(commands) > 1:  # the conventions: never 1
+                attributes[DB_OPERATION_BATCH_SIZE] = len(commands)
+            if self.query_text != "off":
+                shown = [query_text(args, self.query_text) for args, _ in commands[:_MOST_SHOWN]]
+                attributes[DB_QUERY_TEXT] = "; ".join(shown)
+            return self._started(trace_name, context, attributes)
+        except Exception:
+            _log_once("starting a span failed")
+            return None
+
+    def start_handler(self, server_span: Span, channel: object) -> Span | None:
+        """Start the span in which a pub/sub message's handler runs."""
+        if not self._commands_on:
+            return None
+        try:
+            context = self._context(server_span)
+            if context is None:
+                return None
+            attributes = {
+                "messaging.system": "redis",
+                "messaging.operation.type": "process",
+                "messaging.operation.name": "process",
+                "messaging.destination.name": _text(channel),
+            }
+            name = f"{self.context_name}.process"
+            return self._started(name, context, attributes, kind=SpanKind.CONSUMER)
+        except Exception:
+            _log_once("starting a span failed")
+            return None
+
+    def _context(self, server_span: Span) -> Context | None:
+        """The context to start a span in; ``None`` if the span would be lost or is unwanted.
+
+        The parent is the current span, or else the request's. An ended parent still counts, so
+        that what a thread does after the response belongs to its request.
+        """
+        context = otel_context.get_current()
+        parent = trace.get_current_span(context)
+        if not parent.is_recording():
+            parent_context = parent.get_span_context()
+            if not parent_context.is_valid:
+                parent_context = server_span.get_span_context()
+                if not parent_context.is_valid:
+                    if not self._roots_on:
+                        return None
+                else:
+                    context = trace.set_span_in_context(server_span, context)
+                    parent = server_span
+            if (
+                parent_context.is_valid
+                and not parent_context.trace_flags.sampled
+                and not parent_context.is_remote
+                and not parent.is_recording()
+            ):
+                return None
+        if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or context.get(_SUPPRESS_PLAIN):
+            return None
+        return context
+
+    def _command(self, command: object) -> tuple[str, str, dict[str, Any]]:
+        """A command's span name, operation name and attributes, worked out once."""
+        try:
+            return self._commands[command]
+        except (KeyError, TypeError):
+            operation = operation_name(command)
+            attributes = {**self._common, DB_OPERATION_NAME: operation}
+            known = (f"{self.context_name}.{operation}", operation, attributes)
+            if isinstance(command, str) and len(self._commands) < _MOST_CACHED:
+                self._commands[command] = known
+            return known
+
+    def _started(
+        self,
+        name: str,
+        context: Context,
+        attributes: Mapping[str, Any],
+        start_time: int | None = None,
+        kind: SpanKind = SpanKind.CLIENT,
+    ) -> Span | None:
+        span = _tracer.start_span(
+            name, context=context, kind=kind, attributes=attributes, start_time=start_time
+        )
+        return span if span.is_recording() else None
+
+
+def end(span: Span, wait_time: float = 0.0) -> None:
+    """End the span of what succeeded.
+
+    :param wait_time: seconds spent waiting for a free connection.
+    """
+    try:
+        if wait_time:
+            span.set_attribute(WAIT_TIME, wait_time)
+        span.end()
+    except Exception:
+        _log_once("ending a span failed")
+
+
+def fail(
+    span: Span, error: BaseException, wait_time: float = 0.0, code: str | None = None
+) -> None:
+    """End the span of what raised ``error``.
+
+    :param wait_time: seconds spent waiting for a free connection.
+    :param code: the server's error code when it can't be told from ``error`` any more.
+    """
+    try:
+        if not isinstance(error, redis.WatchError):
+            code = code or status_code(error)
+            span.set_status(_ERROR)
+            span.set_attribute(ERROR_TYPE, error_type(error))
+            if code is not None:
+                span.set_attribute(DB_RESPONSE_STATUS_CODE, code)
+    except Exception:
+        _log_once("describing an error failed")
+    end(span, wait_time)
+
+
+def end_noscript(span: Span, wait_time: float = 0.0) -> None:
+    """End the span of an EVALSHA whose script redis-py now loads: not a failure."""
+    try:
+        span.set_attribute(DB_RESPONSE_STATUS_CODE, "NOSCRIPT")
+    except Exception:
+        _log_once("describing an error failed")
+    end(span, wait_time)
+
+
+def error_type(error: BaseException) -> str:
+    cls = type(error)
+    return (
+        cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    )
+
+
+def query_text(args: Sequence[Any], mode: str) -> str:
+    """A command with ``?`` for its values, and in mode ``sanitized`` for its keys as well."""
+    operation = operation_name(args[0])
+    arguments = args[1:]
+    shown = ["?"] * min(len(arguments), _MOST_SHOWN)
+    if mode == "keys" and operation in KEY_POSITIONS:
+        for index in range(*KEY_POSITIONS[operation].indices(len(arguments))):
+            if index < len(shown):
+                shown[index] = _text(arguments[index])
+    if len(shown) < len(arguments):
+        shown.append("...")
+    return " ".join([operation, *shown])
+
+
+def _server(connection_kwargs: Mapping[str, Any]) -> Iterable[tuple[str, str | int]]:
+    if "directory" in connection_kwargs:
+        return [(SERVER_ADDRESS, "embedded")]
+    if "path" in connection_kwargs:
+        return [(SERVER_ADDRESS, str(connection_kwargs["path"]))]
+    return [
+        (SERVER_ADDRESS, str(connection_kwargs.get("host", "localhost"))),
+        (SERVER_PORT, int(connection_kwargs.get("port", 6379))),
+    ]
+
+
+def _text(value: object) -> str:
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return text if len(text) <= 256 else f"{text[:253]}..."
+
+
+_logged: set[str] = set()
+
+
+def _log_once(message: str) -> None:
+    """Telemetry never breaks the application; but a broken exporter is told of, once."""
+    if message not in _logged:
+        _logged.add(message)
+        logger.exception("%s; this is told once", message)

@@ -1,0 +1,87 @@
+"""Fixtures: real servers, recorded spans, and a Configurator with the package included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pyramid.config import Configurator
+
+from .support import RecordedSpans, Server, needs_debian_redis, running_server
+
+_exporter = InMemorySpanExporter()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # OpenTelemetry takes one provider per process, for good.
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(_exporter))
+    trace.set_tracer_provider(provider)
+
+
+@pytest.fixture
+def spans() -> Iterator[RecordedSpans]:
+    """The spans that the test records."""
+    _exporter.clear()
+    yield RecordedSpans(_exporter)
+    _exporter.clear()
+
+
+@pytest.fixture(scope="session")
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Valkey from PyPI; there on every machine."""
+    with running_server("valkey", tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture(
+    scope="session",
+    params=["valkey", pytest.param("redis", marks=needs_debian_redis)],
+)
+def any_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """Each of the servers in turn: Valkey always, Debian's Redis where it is installed."""
+    if request.param == "valkey":
+        yield request.getfixturevalue("valkey_server")
+    else:
+        with running_server("redis", tmp_path_factory.mktemp("redis")) as server:
+            yield server
+
+
+@pytest.fixture
+def server(any_server: Server) -> Server:
+    """An empty server, of each kind in turn."""
+    _flush(any_server)
+    return any_server
+
+
+@pytest.fixture
+def valkey(valkey_server: Server) -> Server:
+    """An empty Valkey: for tests in which the kind of server makes no difference."""
+    _flush(valkey_server)
+    return valkey_server
+
+
+def _flush(server: Server) -> None:
+    with redis.Redis(port=server.port) as client:
+        client.flushall()
+
+
+@pytest.fixture
+def make_config() -> Any:
+    """Make a Configurator with the package included and the settings given."""
+
+    def make(**settings: Any) -> Configurator:
+        dotted = {key.replace("__", "."): value for key, value in settings.items()}
+        config = Configurator(settings=dotted)
+        config.include("pyramid_baseplate_redis")
+        return config
+
+    return make

