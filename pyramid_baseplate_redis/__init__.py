@@ -1,9 +1,9 @@
 """Monitored Redis clients for Pyramid: configured once, pooled once, a span for each command.
 
-    config.include("pyramid_baseplate_redis")   # reads foo.url and friends from the .ini
+config.include("pyramid_baseplate_redis")   # reads foo.url and friends from the .ini
 
-    def view(request):
-        request.foo.set("greeting", "hello")    # a span under the request's span
+def view(request):
+    request.foo.set("greeting", "hello")    # a span under the request's span
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class MonitoredMonitor(Monitor):
         super().__init__(client.connection_pool)
 
     def __enter__(self) -> Monitor:
-        return self._client.traced(("MONITOR",), super().__enter__)
+        return cast(Monitor, self._client.traced(("MONITOR",), super().__enter__))
 
 
 class MonitoredRedisConnection(redis.Redis):

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 CLIENTS_CATEGORY = "redis clients"
 QUEUES_CATEGORY = "redis message queues"
 # What the router and its neighbours set on a request; the class itself doesn't have these.
-_SET_BY_PYRAMID = frozenset(
-    "registry context matchdict matched_route root view_name subpath traversed virtual_root "
-    "virtual_root_path exception exc_info request_iface invoke_subrequest tm span".split()
-)
+_SET_BY_PYRAMID = {
+    "registry", "context", "matchdict", "matched_route", "root", "view_name", "subpath",
+    "traversed", "virtual_root", "virtual_root_path", "exception", "exc_info", "request_iface",
+    "invoke_subrequest", "tm", "span",
+}  # fmt: skip
 
 
 def configure(config: Configurator) -> None:
@@ -40,14 +41,10 @@ def configure(config: Configurator) -> None:
     config.add_tween(SERVER_SPAN_TWEEN, under=INGRESS, over=(EXCVIEW, MAIN))
     config.add_subscriber(adopt_current_span, ContextFound)
     # Deferred, to see the settings that the application adds and the clients that it declares.
-    config.action(
-        "discover redis clients", discover_clients, args=(config,), order=PHASE2_CONFIG
-    )
+    config.action("discover redis clients", discover_clients, args=(config,), order=PHASE2_CONFIG)
 
 
-def add_redis_client(
-    config: Configurator, name: str, client: RedisClient | None = None
-) -> None:
+def add_redis_client(config: Configurator, name: str, client: RedisClient | None = None) -> None:
     """Declare the Redis client ``request.<name>``.
 
     :param name: an identifier that no attribute of a request has.

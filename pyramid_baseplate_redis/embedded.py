@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import cast
 
 import redis
 
@@ -223,9 +224,9 @@ class EmbeddedConnection(redis.UnixDomainSocketConnection):
         self.path = server.socket_path
         if self.path:
             try:
-                return super()._connect()
+                return cast(socket.socket, super()._connect())
             except (FileNotFoundError, ConnectionRefusedError):
                 pass
         server.start()
         self.path = server.socket_path
-        return super()._connect()
+        return cast(socket.socket, super()._connect())

@@ -57,7 +57,10 @@ class RedisContextFactory:
     """
 
     def __init__(
-        self, connection_pool: redis.ConnectionPool, name: str = "redis", redis_client_name: str = ""
+        self,
+        connection_pool: redis.ConnectionPool,
+        name: str = "redis",
+        redis_client_name: str = "",
     ) -> None:
         self.connection_pool = connection_pool
         self.name = name
@@ -96,7 +99,7 @@ class ServerContext:
         else:
             queue = self.registry.queryUtility(IMessageQueueFactory, name)
             if queue is None:
-                raise AttributeError(f"there is no Redis client and no message queue named {name!r}")
+                raise AttributeError(f"no Redis client and no message queue is named {name!r}")
             made = queue(getattr(self, queue.client))
         setattr(self, name, made)
         return made

@@ -1,6 +1,9 @@
 """The interfaces under which a Pyramid registry keeps this package's utilities."""
 
+# ruff: noqa: N805 (an interface's methods have no self)
 from __future__ import annotations
+
+from typing import Any
 
 from zope.interface import Attribute, Interface
 
@@ -10,7 +13,7 @@ class IRedisContextFactory(Interface):
 
     connection_pool = Attribute("the client's connection pool, one per process")
 
-    def make_object_for_context(name, span):  # type: ignore[no-untyped-def]
+    def make_object_for_context(name: Any, span: Any) -> Any:
         """Return the client ``name`` whose commands belong to ``span``."""
 
 
@@ -19,5 +22,5 @@ class IMessageQueueFactory(Interface):
 
     client = Attribute("the name of the client that the queue uses")
 
-    def __call__(redis_client):  # type: ignore[no-untyped-def]
+    def __call__(redis_client: Any) -> Any:
         """Return the queue on a client."""

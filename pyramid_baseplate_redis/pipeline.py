@@ -35,7 +35,8 @@ class MonitoredPipelineMixin(Pipeline):
         """
         if not self.command_stack and not self.watching:
             return cast("list[Any]", _execute(self, raise_on_error))
-        transaction = bool(self.transaction or self.explicit_transaction)
+        in_transaction: Any = self.transaction  # redis-py's flag hides the method of that name
+        transaction = bool(in_transaction or self.explicit_transaction)
         span = self._tracer.start_batch(
             self.server_span, self.trace_name, transaction, self.command_stack
         )
@@ -124,7 +125,7 @@ class MonitoredRedisPipeline(MonitoredPipelineMixin):
 
 
 @functools.cache
-def _monitored_class(pipeline_class: type) -> type:
+def _monitored_class(pipeline_class: Any) -> type:
     return type(f"Monitored{pipeline_class.__name__}", (MonitoredPipelineMixin, pipeline_class), {})
 
 

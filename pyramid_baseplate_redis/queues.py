@@ -126,7 +126,7 @@ class MessageQueue:
 
     def _once(self, command: str, started: int) -> bytes | None:
         try:
-            message = self._pop(command, self.queue)
+            message: bytes | None = self._pop(command, self.queue)
         except BaseException as error:
             self._tell_failure(command, started, error)
             raise
@@ -184,12 +184,14 @@ class MessageQueue:
             self.client.connection_pool.release(connection)
 
     def _tell(self, command: str, started: int) -> None:
-        span = self._tracer.start_command(self._server_span, (command, self.queue), started)
+        args = (command, self.queue, 0)
+        span = self._tracer.start_command(self._server_span, args, started)
         if span is not None:
             spans.end(span)
 
     def _tell_failure(self, command: str, started: int, error: BaseException) -> None:
-        span = self._tracer.start_command(self._server_span, (command, self.queue), started)
+        args = (command, self.queue, 0)
+        span = self._tracer.start_command(self._server_span, args, started)
         if span is not None:
             spans.fail(span, error)
 

@@ -31,7 +31,7 @@ from .spans import error_type
 
 logger = logging.getLogger(__name__)
 
-_METHODS = frozenset("GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH QUERY".split())
+_METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"}
 _tracer = trace.get_tracer("pyramid_baseplate_redis")
 
 
@@ -109,7 +109,7 @@ def _request_attributes(
 
 
 def _redacted_query(query: str) -> str:
-    """The names of a query; its values may be tokens, and the conventions allow leaving them out."""
+    """A query's names; its values may be tokens, and the conventions allow leaving them out."""
     return urlencode([(name, "REDACTED") for name, _ in parse_qsl(query, keep_blank_values=True)])
 
 

@@ -24,6 +24,9 @@ def _setting(
     return field(default=default, repr=not hidden, metadata={"parse": parse, "tls": tls})
 
 
+_FIVE_SECONDS = timedelta(seconds=5)
+
+
 def _tls_version(value: Any) -> ssl.TLSVersion:
     text = str(getattr(value, "name", value)).replace("_", ".")
     name = grammar.choice("tlsv1.2", "tlsv1.3")(text)
@@ -43,9 +46,9 @@ class ClientSettings:
     parsed_url: RedisURL = field(repr=False)
 
     max_connections: int = _setting(grammar.whole_number(1, 65_535), 50)
-    pool_timeout: timedelta = _setting(grammar.Timespan, timedelta(seconds=5))
-    socket_connect_timeout: timedelta = _setting(grammar.positive_timespan, timedelta(seconds=5))
-    socket_timeout: timedelta = _setting(grammar.positive_timespan, timedelta(seconds=5))
+    pool_timeout: timedelta = _setting(grammar.Timespan, _FIVE_SECONDS)
+    socket_connect_timeout: timedelta = _setting(grammar.positive_timespan, _FIVE_SECONDS)
+    socket_timeout: timedelta = _setting(grammar.positive_timespan, _FIVE_SECONDS)
     socket_keepalive: bool = _setting(grammar.boolean, True)
     health_check_interval: timedelta = _setting(grammar.Timespan, timedelta(0))
     retries: int = _setting(grammar.whole_number(0, 100), 0)
@@ -104,9 +107,7 @@ class ClientSettings:
         return pairs
 
     @classmethod
-    def from_config(
-        cls, app_config: Mapping[str, Any], prefix: str = "redis."
-    ) -> ClientSettings:
+    def from_config(cls, app_config: Mapping[str, Any], prefix: str = "redis.") -> ClientSettings:
         """Read the settings whose keys start with ``prefix``.
 
         :param app_config: all settings of the application; values are text, as an .ini file has
@@ -205,9 +206,7 @@ def _url_values(
             values[key] = getattr(url, key)
     for argument, raw in url.arguments:
         if argument == "db":
-            number = _parse(
-                prefix, "url", _argument("db", grammar.whole_number(0, 1_000_000)), raw
-            )
+            number = _parse(prefix, "url", _argument("db", grammar.whole_number(0, 1_000_000)), raw)
             if url.db is not None and url.db != number:
                 raise ConfigurationError(f"{prefix}url: its path and its query name two databases")
             url = dataclasses.replace(url, db=number)

@@ -38,10 +38,11 @@ logger = logging.getLogger(__name__)
 # A metric's name in the conventions; as an attribute it is this package's own.
 WAIT_TIME = "db.client.connection.wait_time"
 _SUPPRESS_PLAIN = "suppress_instrumentation"  # the older of the two keys in use
-_CONTAINERS = frozenset(
-    "ACL CLIENT CLUSTER COMMAND COMMANDLOG CONFIG DEBUG FUNCTION HIMPORT LATENCY MEMORY MODULE "
-    "OBJECT PUBSUB SCRIPT SENTINEL SLOWLOG XGROUP XINFO".split()
-)
+_CONTAINERS = {
+    "ACL", "CLIENT", "CLUSTER", "COMMAND", "COMMANDLOG", "CONFIG", "DEBUG", "FUNCTION", "HIMPORT",
+    "LATENCY", "MEMORY", "MODULE", "OBJECT", "PUBSUB", "SCRIPT", "SENTINEL", "SLOWLOG", "XGROUP",
+    "XINFO",
+}  # fmt: skip
 _PROCEDURES = frozenset({"EVALSHA", "EVALSHA_RO", "FCALL", "FCALL_RO"})
 _MOST_CACHED = 512  # command names are few, but callers may make them up
 _MOST_SHOWN = 64  # arguments, or commands of a batch, in one db.query.text
@@ -255,9 +256,7 @@ def end(span: Span, wait_time: float = 0.0) -> None:
         _log_once("ending a span failed")
 
 
-def fail(
-    span: Span, error: BaseException, wait_time: float = 0.0, code: str | None = None
-) -> None:
+def fail(span: Span, error: BaseException, wait_time: float = 0.0, code: str | None = None) -> None:
     """End the span of what raised ``error``.
 
     :param wait_time: seconds spent waiting for a free connection.

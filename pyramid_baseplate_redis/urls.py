@@ -8,7 +8,7 @@ reads ``?decode_responses=False`` as true, and its errors quote pieces of a pass
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 SCHEMES = {
@@ -76,38 +76,41 @@ def parse_url(text: object) -> RedisURL:
         raise ValueError(
             f"has a malformed host or port (a port is a number from 1 to 65535); {_ENCODE}"
         ) from None
-    parsed = {
-        "username": unquote(username) if username else None,
-        "password": unquote(password) if password else None,
-        "arguments": _arguments(parts.query),
-    }
-    if known in ("unix", "embedded"):
-        return _local(known, parts.netloc, unquote(parts.path), parsed)
+    url = RedisURL(
+        known,
+        username=unquote(username) if username else None,
+        password=unquote(password) if password else None,
+        arguments=_arguments(parts.query),
+    )
+    path = unquote(parts.path)
+    if known == "embedded":
+        return replace(url, path=_directory(parts.netloc, path))
+    if known == "unix":
+        return replace(url, path=_socket_path(parts.netloc, path))
     if host and not _HOST.fullmatch(host):
         raise ValueError(f"has a malformed host name; {_ENCODE}")
     if port == 0:
         raise ValueError("has port 0; a port is a number from 1 to 65535")
-    return RedisURL(
-        known, host or "localhost", port or 6379, db=_database(unquote(parts.path)), **parsed
-    )
+    return replace(url, host=host or "localhost", port=port or 6379, db=_database(path))
 
 
-def _local(scheme: str, netloc: str, path: str, parsed: dict[str, object]) -> RedisURL:
-    if scheme == "embedded":
-        if netloc:
-            raise ValueError(
-                "has a host name or a password, which an embedded server has not; write "
-                "embedded:// or embedded:///path/to/directory"
-            )
-        if path and not path.strip("/"):
-            raise ValueError("names the root directory; write embedded:///path/to/directory")
-        directory = "/" + path.strip("/") if path else ""
-        return RedisURL(scheme, path=directory, **parsed)  # type: ignore[arg-type]
+def _directory(netloc: str, path: str) -> str:
+    if netloc:
+        raise ValueError(
+            "has a host name or a password, which an embedded server has not; write "
+            "embedded:// or embedded:///path/to/directory"
+        )
+    if path and not path.strip("/"):
+        raise ValueError("names the root directory; write embedded:///path/to/directory")
+    return "/" + path.strip("/") if path else ""
+
+
+def _socket_path(netloc: str, path: str) -> str:
     if netloc.rpartition("@")[2]:
         raise ValueError("needs an absolute path with three slashes: unix:///path/to/redis.sock")
     if path in ("", "/"):
         raise ValueError("has no path; write unix:///path/to/redis.sock")
-    return RedisURL(scheme, path=path, **parsed)  # type: ignore[arg-type]
+    return path
 
 
 def _database(path: str) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,8 @@ class Server:
         self.executor.kill()
 
     def restart(self) -> None:
-        try:
+        with suppress(AlreadyRunning):
             self.executor.start()
-        except AlreadyRunning:
-            pass
 
 
 def server_binary(kind: str) -> str:
@@ -110,9 +108,7 @@ class RecordedSpans:
         """The recorded parent; ``None`` for a root span."""
         if span.parent is None:
             return None
-        (parent,) = [
-            other for other in self.all if other.context.span_id == span.parent.span_id
-        ]
+        (parent,) = [other for other in self.all if other.context.span_id == span.parent.span_id]
         return parent
 
     def tree(self) -> list[tuple[str, str | None]]:
