@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
 import redis
@@ -18,6 +17,7 @@ from .pipeline import MonitoredRedisPipeline, monitored_module_pipeline
 from .pools import BlockingConnectionPool, take_wait_time
 from .pubsub import MonitoredPubSub
 from .queues import MessageQueue
+from .scripts import MonitoredLock, MonitoredScript, loads_script
 
 if TYPE_CHECKING:
     from redis.commands.json import JSON
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 # Not super().execute_command: where OpenTelemetry's instrumentation of redis-py is active that is
 # wrapped, and every command would have two spans.
 _execute_command = inspect.unwrap(redis.Redis.execute_command)
-
-_in_script: ContextVar[bool] = ContextVar("pyramid_baseplate_redis_in_script", default=False)
 
 
 def tracer_for(
@@ -44,30 +42,6 @@ def tracer_for(
         query_text=settings.trace_query_text if settings else "off",
         exclude=settings.trace_exclude if settings else frozenset(),
     )
-
-
-class MonitoredScript(Script):
-    """A Lua script; that the server doesn't know it yet, which redis-py mends, is no failure."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        token = _in_script.set(True)
-        try:
-            return super().__call__(*args, **kwargs)
-        finally:
-            _in_script.reset(token)
-
-
-class MonitoredLock(Lock):
-    """redis-py's lock, whose scripts belong to the lock.
-
-    redis-py keeps them on the class, with the client that made the first lock: here that would be
-    a request's, kept for ever.
-    """
-
-    def register_scripts(self) -> None:
-        self.lua_release = self.redis.register_script(self.LUA_RELEASE_SCRIPT)
-        self.lua_extend = self.redis.register_script(self.LUA_EXTEND_SCRIPT)
-        self.lua_reacquire = self.redis.register_script(self.LUA_REACQUIRE_SCRIPT)
 
 
 class MonitoredMonitor(Monitor):
@@ -144,7 +118,7 @@ class MonitoredRedisConnection(redis.Redis):
         try:
             result = _execute_command(self, *args, **options)
         except BaseException as error:
-            if isinstance(error, redis.exceptions.NoScriptError) and _in_script.get():
+            if isinstance(error, redis.exceptions.NoScriptError) and loads_script():
                 spans.end_noscript(span, take_wait_time())
             else:
                 spans.fail(span, error, take_wait_time())
@@ -206,7 +180,7 @@ class MonitoredRedisConnection(redis.Redis):
         suffix = f"_{name}" if name else ""
         return f"{self.context_name}.pipeline{suffix}"
 
-    def transaction(  # type: ignore[override]
+    def transaction(
         self,
         func: Callable[[MonitoredRedisPipeline], Any],
         *watches: Any,

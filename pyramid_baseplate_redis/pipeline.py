@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from typing import Any, cast
 
@@ -124,9 +123,16 @@ class MonitoredRedisPipeline(MonitoredPipelineMixin):
         )
 
 
-@functools.cache
-def _monitored_class(pipeline_class: Any) -> type:
-    return type(f"Monitored{pipeline_class.__name__}", (MonitoredPipelineMixin, pipeline_class), {})
+_monitored_classes: dict[type, type] = {}
+
+
+def _monitored_class(pipeline_class: type) -> type:
+    made = _monitored_classes.get(pipeline_class)
+    if made is None:
+        bases = (MonitoredPipelineMixin, pipeline_class)
+        made = type(f"Monitored{pipeline_class.__name__}", bases, {})
+        _monitored_classes[pipeline_class] = made
+    return made
 
 
 def monitored_module_pipeline(

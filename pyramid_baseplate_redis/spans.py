@@ -31,37 +31,17 @@ from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from .key_positions import KEY_POSITIONS
+from .query_text import MOST_SHOWN, operation_name, query_text, shown_text
 
 logger = logging.getLogger(__name__)
 
 # A metric's name in the conventions; as an attribute it is this package's own.
 WAIT_TIME = "db.client.connection.wait_time"
 _SUPPRESS_PLAIN = "suppress_instrumentation"  # the older of the two keys in use
-_CONTAINERS = {
-    "ACL", "CLIENT", "CLUSTER", "COMMAND", "COMMANDLOG", "CONFIG", "DEBUG", "FUNCTION", "HIMPORT",
-    "LATENCY", "MEMORY", "MODULE", "OBJECT", "PUBSUB", "SCRIPT", "SENTINEL", "SLOWLOG", "XGROUP",
-    "XINFO",
-}  # fmt: skip
 _PROCEDURES = frozenset({"EVALSHA", "EVALSHA_RO", "FCALL", "FCALL_RO"})
 _MOST_CACHED = 512  # command names are few, but callers may make them up
-_MOST_SHOWN = 64  # arguments, or commands of a batch, in one db.query.text
 _ERROR = Status(StatusCode.ERROR)
 _tracer = trace.get_tracer("pyramid_baseplate_redis")
-
-
-def operation_name(command: object) -> str:
-    """The name of a command as redis-py was given it, with nothing that could be an argument.
-
-    redis-py splits a command at its spaces, so ``execute_command("AUTH secret")`` works.
-    """
-    text = command.decode("ascii", "replace") if isinstance(command, bytes) else str(command)
-    words = text.upper().split(None, 2)
-    if not words:
-        return "UNKNOWN"
-    if len(words) > 1 and words[0] in _CONTAINERS:
-        return f"{words[0]} {words[1]}"
-    return words[0]
 
 
 def status_code(error: BaseException) -> str | None:
@@ -134,7 +114,7 @@ class CommandTracer:
             if self._exclude and operation.partition(" ")[0] in self._exclude:
                 return None
             if operation in _PROCEDURES and len(args) > 1:
-                attributes = {**attributes, DB_STORED_PROCEDURE_NAME: _text(args[1])}
+                attributes = {**attributes, DB_STORED_PROCEDURE_NAME: shown_text(args[1])}
             if self.query_text != "off":
                 attributes = {**attributes, DB_QUERY_TEXT: query_text(args, self.query_text)}
             return self._started(name, context, attributes, start_time)
@@ -161,7 +141,7 @@ class CommandTracer:
             if len(commands) > 1:  # the conventions: never 1
                 attributes[DB_OPERATION_BATCH_SIZE] = len(commands)
             if self.query_text != "off":
-                shown = [query_text(args, self.query_text) for args, _ in commands[:_MOST_SHOWN]]
+                shown = [query_text(args, self.query_text) for args, _ in commands[:MOST_SHOWN]]
                 attributes[DB_QUERY_TEXT] = "; ".join(shown)
             return self._started(trace_name, context, attributes)
         except Exception:
@@ -180,7 +160,7 @@ class CommandTracer:
                 "messaging.system": "redis",
                 "messaging.operation.type": "process",
                 "messaging.operation.name": "process",
-                "messaging.destination.name": _text(channel),
+                "messaging.destination.name": shown_text(channel),
             }
             name = f"{self.context_name}.process"
             return self._started(name, context, attributes, kind=SpanKind.CONSUMER)
@@ -290,20 +270,6 @@ def error_type(error: BaseException) -> str:
     )
 
 
-def query_text(args: Sequence[Any], mode: str) -> str:
-    """A command with ``?`` for its values, and in mode ``sanitized`` for its keys as well."""
-    operation = operation_name(args[0])
-    arguments = args[1:]
-    shown = ["?"] * min(len(arguments), _MOST_SHOWN)
-    if mode == "keys" and operation in KEY_POSITIONS:
-        for index in range(*KEY_POSITIONS[operation].indices(len(arguments))):
-            if index < len(shown):
-                shown[index] = _text(arguments[index])
-    if len(shown) < len(arguments):
-        shown.append("...")
-    return " ".join([operation, *shown])
-
-
 def _server(connection_kwargs: Mapping[str, Any]) -> Iterable[tuple[str, str | int]]:
     if "directory" in connection_kwargs:
         return [(SERVER_ADDRESS, "embedded")]
@@ -313,11 +279,6 @@ def _server(connection_kwargs: Mapping[str, Any]) -> Iterable[tuple[str, str | i
         (SERVER_ADDRESS, str(connection_kwargs.get("host", "localhost"))),
         (SERVER_PORT, int(connection_kwargs.get("port", 6379))),
     ]
-
-
-def _text(value: object) -> str:
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    return text if len(text) <= 256 else f"{text[:253]}..."
 
 
 _logged: set[str] = set()

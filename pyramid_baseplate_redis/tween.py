@@ -48,7 +48,8 @@ def server_span_tween_factory(handler: Handler, registry: Registry) -> Handler:
     trusted = settings.trust_trace_headers
 
     def server_span_tween(request: Request) -> Response:
-        if auto and current_local_span() is not None:
+        if auto and (current := current_local_span()) is not None:
+            request.span = current
             return handler(request)
         span, context = start_server_span(request.environ, trusted)
         if not span.get_span_context().is_valid:
@@ -115,6 +116,8 @@ def _wrap_body(request: Request, response: Response, span: Span, context: Contex
     file_wrapper = request.environ.get("wsgi.file_wrapper")
     if body is None or (isinstance(file_wrapper, type) and isinstance(body, file_wrapper)):
         return False  # a server knows its own file wrapper, and sends the file without copying it
+    if isinstance(body, _SentBody):
+        body = body.body  # one response object that answers many requests
     length = response.content_length
     response.app_iter = _SentBody(body, span, context)
     response.content_length = length  # which WebOb forgets with the old body
@@ -122,38 +125,43 @@ def _wrap_body(request: Request, response: Response, span: Span, context: Contex
 
 
 class _SentBody:
-    """A response's body; its end, or its closing, is the end of the request's span."""
+    """A response's body; its end, or its closing, is the end of the request's span.
+
+    It keeps no position: each iteration is the body's own, since an application may answer
+    several requests with one response object, at the same time.
+    """
 
     def __init__(self, body: Iterable[bytes], span: Span, context: Context) -> None:
-        self._body = body
-        self._iterator: Iterator[bytes] | None = None
+        self.body = body
         self._span = span
         self._context = context
 
-    def __iter__(self) -> _SentBody:
-        return self
-
-    def __next__(self) -> bytes:
-        token = otel_context.attach(self._context)
+    def __iter__(self) -> Iterator[bytes]:
         try:
-            if self._iterator is None:
-                self._iterator = iter(self._body)
-            return next(self._iterator)
-        except StopIteration:
-            end_server_span(self._span)
-            raise
+            chunks = iter(self.body)
+            while True:
+                # The span is current while the application makes a chunk, not while it is sent.
+                token = otel_context.attach(self._context)
+                try:
+                    chunk = next(chunks)
+                except StopIteration:
+                    break
+                finally:
+                    otel_context.detach(token)
+                yield chunk
+        except GeneratorExit:
+            raise  # close() comes next
         except BaseException as error:
             end_server_span(self._span, error)
             raise
-        finally:
-            otel_context.detach(token)
+        end_server_span(self._span)
 
     def close(self) -> None:
         """Close the body and end the span; WSGI servers call it whatever happened."""
         token = otel_context.attach(self._context)
         error: BaseException | None = None
         try:
-            close = getattr(self._body, "close", None)
+            close = getattr(self.body, "close", None)
             if close is not None:
                 close()
         except BaseException as raised:
@@ -165,7 +173,9 @@ class _SentBody:
 
     def __getattr__(self, name: str) -> Any:
         # WebOb asks the body of a file for app_iter_range.
-        return getattr(self._body, name)
+        if name == "body":  # not set yet, in a copy
+            raise AttributeError(name)
+        return getattr(self.body, name)
 
     def __del__(self) -> None:
         end_server_span(self._span)

@@ -1,0 +1,85 @@
+"""The README keeps its word: its first application runs, its tables and commands are complete."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from webtest import TestApp
+
+from pyramid_baseplate_redis.settings import ClientSettings, PackageSettings
+
+from .support import RecordedSpans
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.rst").read_text()
+
+
+def code_block(heading: str, language: str) -> str:
+    """The first code block of that language under a heading."""
+    section = README.split(f"\n{heading}\n{'-' * len(heading)}\n")[1]
+    lines = section.split(f".. code-block:: {language}\n\n")[1].split("\n")
+    block = []
+    for line in lines:
+        if line and not line.startswith("    "):
+            break
+        block.append(line[4:])
+    return "\n".join(block)
+
+
+def test_the_first_application_counts_visits(
+    spans: RecordedSpans, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "first_application.py").write_text(code_block("A first application", "python"))
+    monkeypatch.syspath_prepend(tmp_path)
+
+    module: Any = importlib.import_module("first_application")
+    app = TestApp(module.config.make_wsgi_app())
+
+    first = app.get("/").json["visits"]
+    assert app.get("/").json == {"visits": first + 1}
+    assert spans.tree()[:2] == [("GET /", None), ("foo.pipeline_visit", "GET /")]
+
+
+def test_the_first_application_has_some_15_lines() -> None:
+    block = code_block("A first application", "python")
+
+    assert len([line for line in block.split("\n") if line]) <= 15
+
+
+def test_the_settings_table_has_every_setting_with_its_default() -> None:
+    rows = re.findall(r"\* - ``([a-z_.]+)``\n +-(.*)\n", code_of_section("Settings"))
+    documented = {key: default.strip() for key, default in rows}
+
+    settings = [item for item in dataclasses.fields(ClientSettings) if "parse" in item.metadata]
+    package = [f"baseplate_redis.{item.name}" for item in dataclasses.fields(PackageSettings)]
+    assert list(documented) == [
+        "foo.url",
+        *(f"foo.{item.name}" for item in sorted(settings, key=documented_order(documented))),
+        *package,
+    ]
+    for setting in settings:
+        default = documented[f"foo.{setting.name}"]
+        if default not in ("", "the system's", "Python's"):
+            assert setting.metadata["parse"](default) == setting.default
+
+
+def code_of_section(heading: str) -> str:
+    return re.split(r"\n\n\n", README.split(f"\n{heading}\n{'-' * len(heading)}\n")[1])[0]
+
+
+def documented_order(documented: dict[str, str]) -> Any:
+    order = list(documented)
+    return lambda setting: order.index(f"foo.{setting.name}")
+
+
+@pytest.mark.parametrize("extra", ["example", "test"])
+def test_each_of_the_two_commands_stands_there_once(extra: str) -> None:
+    lines = [line for line in README.split("\n") if f"'.[{extra}]'" in line]
+
+    assert len(lines) == 1
+    assert lines[0].startswith(f"    python3 -m venv .venv && .venv/bin/pip install -e '.[{extra}]'")
