@@ -3,7 +3,7 @@
 The server's files live in a directory: the one that the URL names, or a temporary one that is
 removed at the end. Every process that uses the server holds ``users``, a named pipe, open for
 writing; a shell that waits for the pipe's end stops the server once the last of them is gone,
-however it went. ``lock`` stays locked for as long as the server or its shell is alive, since the
+whatever ended it. ``lock`` stays locked for as long as the server or its shell is alive, since the
 lock goes with the open file that they inherit: so two servers never share a directory.
 """
 
@@ -27,11 +27,14 @@ logger = logging.getLogger(__name__)
 
 STARTUP_SECONDS = 10.0
 _LONGEST_SOCKET_PATH = 103  # bytes; macOS has 104 with the terminator, Linux 108
+# Two waits in one shell: for the end of the users' pipe, and for the server's own end. Standard
+# input is copied since a shell takes it away from what runs in the background.
 _SUPERVISOR = """
-"$@" & server=$!
-trap '' HUP INT TERM
-read -r _
-kill "$server"; wait "$server"
+exec 3<&0
+"$@" 3<&- & server=$!
+{ read -r _ <&3; kill "$server"; } & reader=$!
+wait "$server"
+kill "$reader"
 [ -z "$temporary" ] || rm -rf "$temporary"
 """
 
@@ -73,7 +76,7 @@ class EmbeddedServer:
         if self._given is not None:
             self._directory = Path(self._given)
             self._directory.mkdir(parents=True, exist_ok=True)
-        elif self._directory is None or not self._directory.is_dir():
+        else:  # never one used before: its shell may be about to remove it
             self._directory = Path(tempfile.mkdtemp(prefix="embedded-redis-"))
         if len(os.fsencode(self.socket_path)) > _LONGEST_SOCKET_PATH:
             raise redis.ConnectionError(
