@@ -6,8 +6,9 @@ that reads well behind ``foo.some_key: ``.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -115,20 +116,41 @@ def choice(*allowed: str) -> Callable[[Any], str]:
 
 
 def text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str):
+        raise ValueError("is not text")
+    if not value.strip():
         raise ValueError("is empty")
     return value.strip()
 
 
+def path(value: Any) -> str:
+    return text(os.fspath(value) if isinstance(value, os.PathLike) else value)
+
+
 def secret(value: Any) -> str:
     # Unlike text, never stripped or quoted: a password may begin with a space.
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str):
+        raise ValueError("is not text")
+    if not value:
         raise ValueError("is empty")
     return value
 
 
+def connection_name(value: Any) -> str:
+    name = text(value)
+    if not re.fullmatch(r"[!-~]+", name):  # the rule of CLIENT SETNAME
+        raise ValueError(f"{name!r} has a character that is not printable ASCII, or a space")
+    return name
+
+
 def command_names(value: Any) -> frozenset[str]:
-    names = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else list(value)
+    try:
+        names = words(value)
+    except ValueError:
+        raise ValueError(
+            f"{value!r} is not a list of command names; write names with commas between them, "
+            'such as "PING, PUBLISH"'
+        ) from None
     for name in names:
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]*", name):
             raise ValueError(
@@ -140,7 +162,13 @@ def command_names(value: Any) -> frozenset[str]:
 
 def words(value: Any) -> list[str]:
     """Split names separated by white space or commas."""
-    return re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else list(value)
+    if isinstance(value, str):
+        return re.split(r"[\s,]+", value.strip())
+    if not isinstance(value, Iterable):
+        raise ValueError(
+            f"{value!r} is not a list of names; write names with spaces or commas between them"
+        )
+    return list(value)
 
 
 def listed(names: Any) -> str:

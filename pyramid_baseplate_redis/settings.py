@@ -33,6 +33,12 @@ def _tls_version(value: Any) -> ssl.TLSVersion:
     return ssl.TLSVersion.TLSv1_2 if name == "tlsv1.2" else ssl.TLSVersion.TLSv1_3
 
 
+def _certificate_requirements(value: Any) -> str:
+    if isinstance(value, ssl.VerifyMode):
+        value = value.name.removeprefix("CERT_")
+    return grammar.choice("none", "optional", "required")(value)
+
+
 @dataclass(frozen=True)
 class ClientSettings:
     """The settings of one client, checked and with every default filled in.
@@ -54,20 +60,18 @@ class ClientSettings:
     retries: int = _setting(grammar.whole_number(0, 100), 0)
     protocol: int = _setting(grammar.whole_number(2, 3), 3)
     decode_responses: bool = _setting(grammar.boolean, False)
-    client_name: str | None = _setting(grammar.text)
+    client_name: str | None = _setting(grammar.connection_name)
     username: str | None = _setting(grammar.text)
     password: str | None = _setting(grammar.secret, hidden=True)
-    password_file: str | None = _setting(grammar.text)
+    password_file: str | None = _setting(grammar.path)
 
-    ssl_ca_certs: str | None = _setting(grammar.text, tls=True)
-    ssl_ca_path: str | None = _setting(grammar.text, tls=True)
+    ssl_ca_certs: str | None = _setting(grammar.path, tls=True)
+    ssl_ca_path: str | None = _setting(grammar.path, tls=True)
     ssl_ca_data: str | None = _setting(grammar.text, hidden=True, tls=True)
-    ssl_certfile: str | None = _setting(grammar.text, tls=True)
-    ssl_keyfile: str | None = _setting(grammar.text, tls=True)
+    ssl_certfile: str | None = _setting(grammar.path, tls=True)
+    ssl_keyfile: str | None = _setting(grammar.path, tls=True)
     ssl_password: str | None = _setting(grammar.secret, hidden=True, tls=True)
-    ssl_cert_reqs: str = _setting(
-        grammar.choice("none", "optional", "required"), "required", tls=True
-    )
+    ssl_cert_reqs: str = _setting(_certificate_requirements, "required", tls=True)
     ssl_check_hostname: bool = _setting(grammar.boolean, True, tls=True)
     ssl_min_version: ssl.TLSVersion = _setting(_tls_version, ssl.TLSVersion.TLSv1_2, tls=True)
     ssl_ciphers: str | None = _setting(grammar.text, tls=True)
@@ -88,8 +92,11 @@ class ClientSettings:
     @property
     def url(self) -> str:
         """The URL with ``***`` in place of a password: the only form in which it is shown."""
-        has_password = self.password is not None or self.password_file is not None
-        return redacted(self.parsed_url, self.username, has_password, self.db)
+        return redacted(self.parsed_url, self.username, self._has_password, self.db)
+
+    @property
+    def _has_password(self) -> bool:
+        return self.password is not None or self.password_file is not None
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{key}={value!r}" for key, value in self.shown().items())
@@ -100,10 +107,10 @@ class ClientSettings:
         pairs: dict[str, object] = {"prefix": self.prefix, "url": self.url}
         for setting in _fields():
             value = getattr(self, setting.name)
-            if setting.repr:
-                pairs[setting.name] = value
-            elif value is not None:
-                pairs[setting.name] = "***"
+            if value is not None:
+                pairs[setting.name] = value if setting.repr else "***"
+        if self.username and not self._has_password:
+            pairs["username"] = "***"  # redis://secret@host, meant as redis://:secret@host
         return pairs
 
     @classmethod
@@ -254,8 +261,9 @@ def _check_together(settings: ClientSettings, values: Mapping[str, Any]) -> None
                     f"{prefix}{setting.name}: needs TLS; write rediss:// in {prefix}url, or "
                     "leave it out"
                 )
-    if settings.ssl_keyfile is not None and settings.ssl_certfile is None:
-        raise ConfigurationError(f"{prefix}ssl_keyfile: needs {prefix}ssl_certfile as well")
+    for key in ("ssl_keyfile", "ssl_password"):
+        if getattr(settings, key) is not None and settings.ssl_certfile is None:
+            raise ConfigurationError(f"{prefix}{key}: needs {prefix}ssl_certfile as well")
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ SCHEMES = {
 MOST_DATABASES = 1_000_000  # no server is configured with more; a longer number is a mistake
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?")
 _ENCODE = (
-    'a "/", "#", "?", "@", "%" or white space in a password is written percent-encoded '
-    "(%2F, %23, %3F, %40, %25, %20; in an .ini file each % is doubled)"
+    'a "/", "#", "?", "@", "[", "]", "%" or white space in a password is written '
+    "percent-encoded (%2F, %23, %3F, %40, %5B, %5D, %25, %20; in an .ini file each % is doubled)"
 )
 
 
@@ -43,7 +43,8 @@ class RedisURL:
 
 def has_redis_scheme(value: object) -> bool:
     """Whether a setting's value looks like a URL for us."""
-    return isinstance(value, str) and value.strip().partition("://")[0].lower() in SCHEMES
+    scheme, separator, _ = value.strip().partition("://") if isinstance(value, str) else ("",) * 3
+    return bool(separator) and scheme.lower() in SCHEMES
 
 
 def parse_url(text: object) -> RedisURL:
@@ -51,7 +52,9 @@ def parse_url(text: object) -> RedisURL:
 
     :raises ValueError: if it isn't one; the text never contains any part of the URL.
     """
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str):
+        raise ValueError("is not text; write a URL such as redis://localhost:6379/0")
+    if not text.strip():
         raise ValueError("is empty; write a URL such as redis://localhost:6379/0")
     text = text.strip()
     scheme, separator, rest = text.partition("://")
@@ -78,8 +81,8 @@ def parse_url(text: object) -> RedisURL:
         ) from None
     url = RedisURL(
         known,
-        username=unquote(username) if username else None,
-        password=unquote(password) if password else None,
+        username=_decoded(username),
+        password=_decoded(password),
         arguments=_arguments(parts.query),
     )
     path = unquote(parts.path)
@@ -92,6 +95,17 @@ def parse_url(text: object) -> RedisURL:
     if port == 0:
         raise ValueError("has port 0; a port is a number from 1 to 65535")
     return replace(url, host=host or "localhost", port=port or 6379, db=_database(path))
+
+
+def _decoded(text: str | None) -> str | None:
+    if not text:
+        return None
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        pass
+    # Raised out here so that no chained exception carries the bytes.
+    raise ValueError("has a user name or password that is not percent-encoded UTF-8")
 
 
 def _directory(netloc: str, path: str) -> str:
