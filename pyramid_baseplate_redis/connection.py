@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import redis
 from opentelemetry.trace import INVALID_SPAN, Span
-from redis.client import CaseInsensitiveDict, Monitor
-from redis.commands.core import Script
+from redis.client import Monitor
 from redis.lock import Lock
 
 from . import spans
-from .pipeline import MonitoredRedisPipeline, monitored_module_pipeline
-from .pools import BlockingConnectionPool, take_wait_time
+from .pipeline import MonitoredRedisPipeline, copied_callbacks, monitored_module_pipeline
+from .pools import BlockingConnectionPool
 from .pubsub import MonitoredPubSub
 from .queues import MessageQueue
-from .scripts import MonitoredLock, MonitoredScript, loads_script
+from .scripts import loads_script, monitored_lock_class
+from .waiting import take_wait_time
 
 if TYPE_CHECKING:
     from redis.commands.json import JSON
@@ -95,10 +95,10 @@ class MonitoredRedisConnection(redis.Redis):
         redis-py's constructor rebuilds a table of some 170 response callbacks; this shares it.
         """
         twin = object.__new__(type(self))
+        self._own_callbacks = False
         attributes = twin.__dict__
         attributes.update(self.__dict__)
         attributes["server_span"] = server_span
-        attributes["_own_callbacks"] = False
         return twin
 
     @property
@@ -142,10 +142,8 @@ class MonitoredRedisConnection(redis.Redis):
     def set_response_callback(self, command: str, callback: Callable[..., Any]) -> None:
         """Set a response callback for this client alone."""
         if not self._own_callbacks:
-            # Modules (json(), ts(), ...) set theirs too. dict.copy() would lose the class.
-            own = CaseInsensitiveDict({})
-            dict.update(own, self.response_callbacks)
-            self.response_callbacks = own
+            # Modules (json(), ts(), ...) set theirs too.
+            self.response_callbacks = copied_callbacks(self.response_callbacks)
             self._own_callbacks = True
         super().set_response_callback(command, callback)
 
@@ -236,7 +234,7 @@ class MonitoredRedisConnection(redis.Redis):
             sleep=sleep,
             blocking=blocking,
             blocking_timeout=blocking_timeout,
-            lock_class=lock_class or MonitoredLock,
+            lock_class=monitored_lock_class(lock_class or Lock),
             thread_local=thread_local,
             raise_on_release_error=raise_on_release_error,
         )
@@ -269,10 +267,6 @@ class MonitoredRedisConnection(redis.Redis):
             self.redis_client_name,
             single_connection_client=True,
         )
-
-    def register_script(self, script: Any) -> Script:
-        """A Lua script that is called like a function."""
-        return MonitoredScript(self, script)
 
     def message_queue(self, name: str) -> MessageQueue:
         """The message queue kept in the list ``name``."""

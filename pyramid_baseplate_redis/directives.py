@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import trace
 from opentelemetry.trace import Span
 from pyramid.config import PHASE1_CONFIG, PHASE2_CONFIG
-from pyramid.events import ContextFound
+from pyramid.events import ContextFound, NewResponse
 from pyramid.request import Request
 from pyramid.tweens import EXCVIEW, INGRESS, MAIN
 
@@ -18,7 +18,7 @@ from .interfaces import IMessageQueueFactory, IRedisContextFactory
 from .pools import BlockingConnectionPool
 from .queues import MessageQueue
 from .settings import discovered_clients
-from .tween import SERVER_SPAN_TWEEN
+from .tween import SERVER_SPAN_TWEEN, adopt_span, follow_response
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator
@@ -40,6 +40,7 @@ def configure(config: Configurator) -> None:
     config.add_request_method(request_span, "span", reify=True)
     config.add_tween(SERVER_SPAN_TWEEN, under=INGRESS, over=(EXCVIEW, MAIN))
     config.add_subscriber(adopt_current_span, ContextFound)
+    config.add_subscriber(follow_response, NewResponse)
     # Deferred, to see the settings that the application adds and the clients that it declares.
     config.action("discover redis clients", discover_clients, args=(config,), order=PHASE2_CONFIG)
 
@@ -173,8 +174,5 @@ def adopt_current_span(event: ContextFound) -> None:
     current = trace.get_current_span()
     if request.span.get_span_context().is_valid or not current.get_span_context().is_valid:
         return
-    request.span = current
-    for name, _ in request.registry.getUtilitiesFor(IRedisContextFactory):
-        made = vars(request).get(name)
-        if made is not None:
-            made.server_span = current
+    clients = [name for name, _ in request.registry.getUtilitiesFor(IRedisContextFactory)]
+    adopt_span(request, current, clients)

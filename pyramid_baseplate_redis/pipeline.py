@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any, cast
 
 import redis
 from opentelemetry.trace import INVALID_SPAN, Span
-from redis.client import Pipeline
+from redis.client import CaseInsensitiveDict, Pipeline
 
 from . import spans
-from .pools import take_wait_time
+from .waiting import take_wait_time
 
 # Unwrapped for the reason given in connection.py.
 _execute = inspect.unwrap(Pipeline.execute)
 _immediate_execute_command = inspect.unwrap(Pipeline.immediate_execute_command)
+
+
+def copied_callbacks(callbacks: dict[str, Any]) -> CaseInsensitiveDict:
+    """A copy of the response callbacks that many clients share; ``dict.copy`` loses the class."""
+    own = CaseInsensitiveDict({})
+    dict.update(own, callbacks)
+    return own
 
 
 class MonitoredPipelineMixin(Pipeline):
@@ -68,6 +76,11 @@ class MonitoredPipelineMixin(Pipeline):
             raise
         spans.end(span, take_wait_time())
         return result
+
+    def set_response_callback(self, command: str, callback: Callable[..., Any]) -> None:
+        """Set a response callback for this pipeline alone."""
+        self.response_callbacks = copied_callbacks(self.response_callbacks)
+        super().set_response_callback(command, callback)
 
     def annotate_exception(self, exception: Any, number: int, command: Any) -> None:
         # redis-py now puts the command, with its values, in front of the server's error code.

@@ -8,7 +8,6 @@ import queue
 import ssl
 import time
 from collections.abc import Mapping
-from contextvars import ContextVar
 from typing import Any
 
 import redis
@@ -20,22 +19,11 @@ from redis.retry import Retry
 from .embedded import EmbeddedConnection, missing_extra
 from .exceptions import ConfigurationError
 from .settings import ClientSettings
+from .waiting import add_wait_time
 
 _TLS_KEYWORDS = ("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile",
                  "ssl_password", "ssl_cert_reqs", "ssl_check_hostname", "ssl_min_version",
                  "ssl_ciphers")  # fmt: skip
-
-# A context variable, since the wait happens deep in redis-py while the span that tells of it is
-# held by the caller, in the same thread or greenlet.
-_waited: ContextVar[float] = ContextVar("pyramid_baseplate_redis_waited", default=0.0)
-
-
-def take_wait_time() -> float:
-    """Seconds that this thread or greenlet waited for a connection since the last call."""
-    seconds = _waited.get()
-    if seconds:
-        _waited.set(0.0)
-    return seconds
 
 
 class _MeasuredLifoQueue(queue.LifoQueue[Any]):
@@ -51,7 +39,7 @@ class _MeasuredLifoQueue(queue.LifoQueue[Any]):
         try:
             return super().get(True, timeout)
         finally:
-            _waited.set(_waited.get() + time.monotonic() - started)
+            add_wait_time(time.monotonic() - started)
 
 
 class BlockingConnectionPool(redis.BlockingConnectionPool):

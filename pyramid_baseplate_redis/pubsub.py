@@ -10,6 +10,7 @@ from opentelemetry.trace import Span
 from redis.client import PubSub
 
 from . import spans
+from .waiting import take_wait_time
 
 
 class MonitoredPubSub(PubSub):
@@ -32,12 +33,13 @@ class MonitoredPubSub(PubSub):
         span = self._tracer.start_command(self._server_span, args)
         if span is None:
             return super().execute_command(*args)
+        take_wait_time()
         try:
             result = super().execute_command(*args)
         except BaseException as error:
-            spans.fail(span, error)
+            spans.fail(span, error, take_wait_time())
             raise
-        spans.end(span)
+        spans.end(span, take_wait_time())
         return result
 
     def handle_message(self, response: Any, ignore_subscribe_messages: bool = False) -> Any:

@@ -13,6 +13,7 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from redis.backoff import ExponentialWithJitterBackoff
 
 from . import spans
+from .waiting import take_wait_time
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,6 @@ class MessageQueue:
         if isinstance(client, redis.ConnectionPool):
             client = redis.Redis(connection_pool=client)
         self.client = client
-        self._server_span: Span = getattr(client, "server_span", INVALID_SPAN)
         tracer = getattr(client, "tracer", None)
         self._monitored = isinstance(tracer, spans.CommandTracer)
         if not isinstance(tracer, spans.CommandTracer):
@@ -65,6 +65,11 @@ class MessageQueue:
             )
         self._tracer = tracer
 
+    @property
+    def _server_span(self) -> Span:
+        span: Span = getattr(self.client, "server_span", INVALID_SPAN)
+        return span
+
     def get(self, timeout: float | None = None) -> bytes:
         """Take a message from the queue.
 
@@ -78,6 +83,7 @@ class MessageQueue:
         if timeout is not None and not 0 <= timeout < math.inf:
             raise ValueError(f"timeout: {timeout!r} is not a number of seconds from 0 on")
         started = time.time_ns()
+        take_wait_time()
         if timeout == 0:
             message = self._once("LPOP", started)
         else:
@@ -114,14 +120,15 @@ class MessageQueue:
         if self._monitored:
             return self.client.execute_command(*args)
         span = self._tracer.start_command(self._server_span, args)
+        take_wait_time()
         try:
             result = _execute_command(self.client, *args)
         except BaseException as error:
             if span is not None:
-                spans.fail(span, error)
+                spans.fail(span, error, take_wait_time())
             raise
         if span is not None:
-            spans.end(span)
+            spans.end(span, take_wait_time())
         return result
 
     def _once(self, command: str, started: int) -> bytes | None:
@@ -187,13 +194,13 @@ class MessageQueue:
         args = (command, self.queue, 0)
         span = self._tracer.start_command(self._server_span, args, started)
         if span is not None:
-            spans.end(span)
+            spans.end(span, take_wait_time())
 
     def _tell_failure(self, command: str, started: int, error: BaseException) -> None:
         args = (command, self.queue, 0)
         span = self._tracer.start_command(self._server_span, args, started)
         if span is not None:
-            spans.fail(span, error)
+            spans.fail(span, error, take_wait_time())
 
 
 def _ask(connection: Any, args: tuple[Any, ...], longer: float) -> Any:

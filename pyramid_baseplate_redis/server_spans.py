@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import quote
 
 from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
@@ -86,7 +86,7 @@ def _request_attributes(
 ) -> dict[str, str | int]:
     attributes: dict[str, str | int] = {
         HTTP_REQUEST_METHOD: method if known else "_OTHER",
-        URL_PATH: environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""),
+        URL_PATH: _path(environ),
         URL_SCHEME: environ.get("wsgi.url_scheme", "http"),
     }
     if not known:
@@ -108,9 +108,16 @@ def _request_attributes(
     return attributes
 
 
+def _path(environ: Mapping[str, str]) -> str:
+    """The path as the URL has it: WSGI decodes it, byte by byte into Latin-1."""
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    return quote(path.encode("latin-1", "replace"), safe="/!$&'()*+,;=:@~")
+
+
 def _redacted_query(query: str) -> str:
     """A query's names; its values may be tokens, and the conventions allow leaving them out."""
-    return urlencode([(name, "REDACTED") for name, _ in parse_qsl(query, keep_blank_values=True)])
+    pairs = (part.partition("=") for part in query.split("&"))
+    return "&".join(f"{name}=REDACTED" if equals else "REDACTED" for name, equals, _ in pairs)
 
 
 def _host(environ: Mapping[str, str]) -> tuple[str, int | None]:

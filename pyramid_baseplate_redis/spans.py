@@ -275,9 +275,11 @@ def _server(connection_kwargs: Mapping[str, Any]) -> Iterable[tuple[str, str | i
         return [(SERVER_ADDRESS, "embedded")]
     if "path" in connection_kwargs:
         return [(SERVER_ADDRESS, str(connection_kwargs["path"]))]
+    if "host" not in connection_kwargs:
+        return []  # behind Sentinel it is known only once there is a connection
     return [
-        (SERVER_ADDRESS, str(connection_kwargs.get("host", "localhost"))),
-        (SERVER_PORT, int(connection_kwargs.get("port", 6379))),
+        (SERVER_ADDRESS, str(connection_kwargs["host"])),
+        (SERVER_PORT, int(connection_kwargs.get("port") or 6379)),
     ]
 
 

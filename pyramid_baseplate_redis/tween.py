@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
+from pyramid.events import NewResponse
 from pyramid.interfaces import ITweens
 from pyramid.settings import asbool
 
+from .interfaces import IRedisContextFactory
 from .server_spans import (
     current_local_span,
     describe_response,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     Handler = Callable[[Request], Response]
 
 SERVER_SPAN_TWEEN = "pyramid_baseplate_redis.tween.server_span_tween_factory"
+_SENDING = "_pyramid_baseplate_redis_sending"
 _OTEL_TWEENS = "opentelemetry.instrumentation.pyramid."
 _OTEL_ENABLED = "opentelemetry-pyramid.trace_enabled"
 
@@ -47,17 +50,36 @@ def server_span_tween_factory(handler: Handler, registry: Registry) -> Handler:
         return handler
     trusted = settings.trust_trace_headers
 
+    clients = [name for name, _ in registry.getUtilitiesFor(IRedisContextFactory)]
+
     def server_span_tween(request: Request) -> Response:
         if auto and (current := current_local_span()) is not None:
-            request.span = current
+            adopt_span(request, current, clients)
             return handler(request)
         span, context = start_server_span(request.environ, trusted)
         if not span.get_span_context().is_valid:
             return handler(request)
-        request.span = span
-        return _handled(handler, request, span, context)
+        adopt_span(request, span, clients)
+        handled_before = sys.exc_info()[1]
+        token = otel_context.attach(context)
+        try:
+            return handler(request)
+        finally:
+            otel_context.detach(token)
+            if span.is_recording():
+                # Behind the callbacks that the view added: their commands are the request's too.
+                setattr(request, _SENDING, _Sending(request, span, context, handled_before))
 
     return server_span_tween
+
+
+def adopt_span(request: Request, span: Span, clients: Iterable[str]) -> None:
+    """Make a span the request's, and its clients' that an outer tween used before it began."""
+    request.span = span
+    attributes = request.__dict__
+    for name in clients:
+        if name in attributes:
+            attributes[name].server_span = span
 
 
 def _has_opentelemetry_tween(registry: Registry) -> bool:
@@ -68,60 +90,76 @@ def _has_opentelemetry_tween(registry: Registry) -> bool:
     return any(name.startswith(_OTEL_TWEENS) for name in names)
 
 
-def _handled(handler: Handler, request: Request, span: Span, context: Context) -> Response:
-    response: Response | None = None
-    error: BaseException | None = None
-    token = otel_context.attach(context)
-    try:
-        response = handler(request)
-        return response
-    except BaseException as raised:
-        error = raised
-        raise
-    finally:
-        otel_context.detach(token)
-        route = getattr(request, "matched_route", None)
-        describe_response(
-            span,
-            request.method,
-            route.pattern if route is not None else None,
-            getattr(response, "status_int", None),
-            error or getattr(request, "exception", None),
-        )
-        if span.is_recording():
-            # Behind whatever callbacks the view added: their commands are the request's as well.
-            _end_when_sent(request, response, span, context)
+class _Sending:
+    """What is left to do for a request's span once the view has answered.
 
+    The response may still be changed or replaced, by outer tweens, by response callbacks; it may
+    never be sent, when one of them raises.
+    """
 
-def _end_when_sent(
-    request: Request, response: Response | None, span: Span, context: Context
-) -> None:
-    wrapped = response is not None and _wrap_body(request, response, span, context)
-    handled_before = sys.exc_info()[1]
+    def __init__(
+        self,
+        request: Request,
+        span: Span,
+        context: Context,
+        handled_before: BaseException | None,
+    ) -> None:
+        self._span = span
+        self._context = context
+        self._ends_with_body = False
+        # Of whoever calls the application while it handles an error of its own.
+        self._handled_before = handled_before
+        request.add_finished_callback(self._finished)
 
-    def finished(request: Request) -> None:
-        # An error on the way, such as a response callback's: the body will never be sent.
+    def new_response(self, request: Request, response: Response) -> None:
+        """Describe the response that is about to be sent, and follow its body."""
+        status = getattr(response, "status_int", None)
+        self._describe(request, status, getattr(request, "exception", None))
+        body = getattr(response, "app_iter", None)
+        file_wrapper = request.environ.get("wsgi.file_wrapper")
+        if body is None or (isinstance(file_wrapper, type) and isinstance(body, file_wrapper)):
+            return  # a server knows its own file wrapper, and sends the file without copying it
+        if isinstance(body, _SentBody):
+            body = body.body  # one response object that answers many requests
+        length = response.content_length
+        response.app_iter = _SentBody(body, self._span, self._context)
+        response.content_length = length  # which WebOb forgets with the old body
+        self._ends_with_body = True
+        if response.conditional_response:
+            self._follow_condition(request, response)
+
+    def _follow_condition(self, request: Request, response: Response) -> None:
+        """Take the status from WebOb, which decides on 304, 206 or 416 while it answers."""
+        answer = type(response).conditional_response_app
+
+        def conditional_response_app(environ: Any, start_response: Callable[..., Any]) -> Any:
+            def started(status: str, *args: Any) -> Any:
+                self._describe(request, int(status[:3]), None)
+                return start_response(status, *args)
+
+            return answer(response, environ, started)
+
+        response.conditional_response_app = conditional_response_app
+
+    def _finished(self, request: Request) -> None:
         error = sys.exc_info()[1]
-        if error is handled_before:
-            error = None
-        if error is not None or not wrapped:
-            end_server_span(span, error)
+        if error is not None and error is not self._handled_before:
+            self._describe(request, None, error)
+        elif self._ends_with_body:
+            return
+        end_server_span(self._span)
 
-    request.add_finished_callback(finished)
+    def _describe(self, request: Request, status: int | None, error: BaseException | None) -> None:
+        route = getattr(request, "matched_route", None)
+        pattern = route.pattern if route is not None else None
+        describe_response(self._span, request.method, pattern, status, error)
 
 
-def _wrap_body(request: Request, response: Response, span: Span, context: Context) -> bool:
-    """Put a :class:`_SentBody` around the response's body, where that can and should be."""
-    body = getattr(response, "app_iter", None)
-    file_wrapper = request.environ.get("wsgi.file_wrapper")
-    if body is None or (isinstance(file_wrapper, type) and isinstance(body, file_wrapper)):
-        return False  # a server knows its own file wrapper, and sends the file without copying it
-    if isinstance(body, _SentBody):
-        body = body.body  # one response object that answers many requests
-    length = response.content_length
-    response.app_iter = _SentBody(body, span, context)
-    response.content_length = length  # which WebOb forgets with the old body
-    return True
+def follow_response(event: NewResponse) -> None:
+    """Subscriber: the response is final but for other subscribers."""
+    sending = getattr(event.request, _SENDING, None)
+    if sending is not None:
+        sending.new_response(event.request, event.response)
 
 
 class _SentBody:
@@ -136,25 +174,22 @@ class _SentBody:
         self._span = span
         self._context = context
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> _Chunks:
+        return _Chunks(self)
+
+    def next_chunk(self, chunks: Iterator[bytes]) -> bytes:
+        """The next of ``chunks``, made while the span is current."""
+        token = otel_context.attach(self._context)
         try:
-            chunks = iter(self.body)
-            while True:
-                # The span is current while the application makes a chunk, not while it is sent.
-                token = otel_context.attach(self._context)
-                try:
-                    chunk = next(chunks)
-                except StopIteration:
-                    break
-                finally:
-                    otel_context.detach(token)
-                yield chunk
-        except GeneratorExit:
-            raise  # close() comes next
+            return next(chunks)
+        except StopIteration:
+            end_server_span(self._span)
+            raise
         except BaseException as error:
             end_server_span(self._span, error)
             raise
-        end_server_span(self._span)
+        finally:
+            otel_context.detach(token)
 
     def close(self) -> None:
         """Close the body and end the span; WSGI servers call it whatever happened."""
@@ -179,3 +214,20 @@ class _SentBody:
 
     def __del__(self) -> None:
         end_server_span(self._span)
+
+
+class _Chunks:
+    """One iteration over a :class:`_SentBody`; WebOb closes an iteration in place of the body."""
+
+    def __init__(self, body: _SentBody) -> None:
+        self._body = body
+        self._chunks = iter(body.body)
+
+    def __iter__(self) -> _Chunks:
+        return self
+
+    def __next__(self) -> bytes:
+        return self._body.next_chunk(self._chunks)
+
+    def close(self) -> None:
+        self._body.close()
