@@ -132,6 +132,8 @@ class EmbeddedServer:
         )
         Path(self.socket_path).unlink(missing_ok=True)
         end = os.open(self._directory / "users", os.O_RDONLY | os.O_CLOEXEC)
+        # Out of the shell's way, which uses numbers below 10 itself.
+        inherited = fcntl.fcntl(lock, fcntl.F_DUPFD_CLOEXEC, 10)
         try:
             self._shell = subprocess.Popen(
                 ["/bin/sh", "-c", _SUPERVISOR, "embedded-redis", *command],
@@ -139,11 +141,12 @@ class EmbeddedServer:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env={"temporary": str(self._directory) if self._temporary else ""},
-                pass_fds=(lock,),
+                pass_fds=(inherited,),
                 start_new_session=True,  # a terminal's Ctrl+C is for the application alone
             )
         finally:
             os.close(end)
+            os.close(inherited)
 
     def _running(self) -> bool:
         if self._users is None or self._directory is None:

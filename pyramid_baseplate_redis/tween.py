@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from pyramid.response import Response
 
     Handler = Callable[[Request], Response]
+
+logger = logging.getLogger(__name__)
 
 SERVER_SPAN_TWEEN = "pyramid_baseplate_redis.tween.server_span_tween_factory"
 _SENDING = "_pyramid_baseplate_redis_sending"
@@ -125,7 +128,7 @@ class _Sending:
         response.app_iter = _SentBody(body, self._span, self._context)
         response.content_length = length  # which WebOb forgets with the old body
         self._ends_with_body = True
-        if response.conditional_response:
+        if getattr(response, "conditional_response", False):
             self._follow_condition(request, response)
 
     def _follow_condition(self, request: Request, response: Response) -> None:
@@ -159,7 +162,11 @@ def follow_response(event: NewResponse) -> None:
     """Subscriber: the response is final but for other subscribers."""
     sending = getattr(event.request, _SENDING, None)
     if sending is not None:
-        sending.new_response(event.request, event.response)
+        try:
+            sending.new_response(event.request, event.response)
+        except Exception:
+            # A response that isn't WebOb's: the span then ends before it is sent.
+            logger.exception("following a response failed")
 
 
 class _SentBody:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 SCHEMES = {
     "redis": "redis",
@@ -63,6 +63,9 @@ def parse_url(text: object) -> RedisURL:
     known = SCHEMES.get(scheme.lower())
     if known is None:
         raise ValueError(f"has an unknown scheme; allowed are {', '.join(SCHEMES)}")
+    if known == "embedded" and rest.startswith("/"):
+        # A directory such as an .ini file's %(here)s, which nobody can encode there.
+        rest = quote(rest, safe="/?=&%:")
     if re.search(r"[\x00-\x20\x7f]", rest):
         raise ValueError(f"contains white space or a control character; {_ENCODE}")
     if "#" in rest:

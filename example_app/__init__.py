@@ -1,0 +1,27 @@
+"""A small link shortener: an example of a Pyramid app whose Redis is monitored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyramid.config import Configurator
+from pyramid.csrf import CookieCSRFStoragePolicy
+
+from pyramid_baseplate_redis import RedisClient
+
+
+def main(global_config: dict[str, str], **settings: Any) -> Any:
+    """Make the WSGI application that an .ini file describes."""
+    with Configurator(settings=settings) as config:
+        config.include("pyramid_jinja2")
+        config.include("pyramid_baseplate_redis")
+        config.include(".tracing")
+        config.include(".routes")
+        # request.links, configured by links.*; what it stores is text. Without the argument this
+        # line could be left out: the settings alone make a client.
+        config.add_redis_client("links", RedisClient(decode_responses=True))
+        config.add_message_queue("clicks", client="links")
+        config.set_csrf_storage_policy(CookieCSRFStoragePolicy(httponly=True))
+        config.set_default_csrf_options(require_csrf=True)
+        config.scan(".views")
+    return config.make_wsgi_app()

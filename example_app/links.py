@@ -1,0 +1,161 @@
+"""Links and clicks: what they are, and how they are kept in Redis.
+
+====================== =========== ==================================================
+key                    type        holds
+====================== =========== ==================================================
+``link:<code>``        string      the address that a short link leads to
+``links:followed``     sorted set  codes, by how often they were followed
+``links:clicks``       string      how often links were followed altogether
+``links:days``         hash        clicks of each day, written by the worker
+``links:latest``       list        the latest clicks, newest first, written by the worker
+``clicks``             list        the message queue between the app and the worker
+====================== =========== ==================================================
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pyramid_baseplate_redis import MonitoredRedisConnection
+
+MOST_CHARACTERS = 2000
+MOST_SHOWN = 10
+_DAYS_SHOWN = 7
+_CODE_LENGTH = 6
+_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ"  # no 0 and O, 1, l and I
+_ALLOWED_IN_URLS = "%/:?#[]@!$&'()*+,;=-._~"
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
+
+
+def checked_url(text: str) -> str:
+    """Return the web address that ``text`` is, in ASCII as a ``Location`` header needs it.
+
+    :raises ValueError: if it isn't one that a link may lead to; the message is for the user.
+    """
+    text = text.strip()
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"That address is too long; {MOST_CHARACTERS} characters are allowed.")
+    try:
+        parts = urlsplit(text)
+        host = (parts.hostname or "").encode("idna").decode("ascii")
+        port = parts.port
+    except ValueError:
+        raise ValueError("That is not a web address.") from None
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("Write an address that starts with http:// or https://.")
+    if parts.username is not None:
+        raise ValueError("An address with a user name or a password can't be shortened.")
+    if not _HOST.fullmatch(host):
+        raise ValueError("That is not a web address.")
+    netloc = f"[{host}]" if ":" in host else host
+    if port is not None:
+        netloc += f":{port}"
+    path, query, fragment = (
+        quote(part, safe=_ALLOWED_IN_URLS) for part in (parts.path, parts.query, parts.fragment)
+    )
+    return urlunsplit((parts.scheme, netloc, path, query, fragment))
+
+
+@dataclass(frozen=True)
+class Click:
+    """A link was followed."""
+
+    code: str
+    at: datetime
+
+    def to_message(self) -> str:
+        return json.dumps({"code": self.code, "at": self.at.isoformat(timespec="seconds")})
+
+    @classmethod
+    def from_message(cls, message: bytes | str) -> Click:
+        """Read what :meth:`to_message` wrote.
+
+        :raises ValueError: if ``message`` is something else.
+        """
+        try:
+            fields = json.loads(message)
+            return cls(str(fields["code"]), datetime.fromisoformat(fields["at"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"not a click: {message[:100]!r}") from error
+
+
+def add_link(redis: MonitoredRedisConnection, url: str) -> str:
+    """Make a link to ``url`` and return its code."""
+    while True:
+        code = "".join(secrets.choice(_ALPHABET) for _ in range(_CODE_LENGTH))
+        if redis.set(f"link:{code}", url, nx=True):
+            return code
+
+
+def find_link(redis: MonitoredRedisConnection, code: str) -> str | None:
+    """The address that a link leads to; ``None`` if there is no such link."""
+    url: Any = redis.get(f"link:{code}")
+    return None if url is None else str(url)
+
+
+def link_with_clicks(redis: MonitoredRedisConnection, code: str) -> tuple[str | None, int]:
+    """The address that a link leads to, and how often it was followed."""
+    with redis.pipeline("link_page", transaction=False) as pipeline:
+        pipeline.get(f"link:{code}")
+        pipeline.zscore("links:followed", code)
+        url, clicks = pipeline.execute()
+    return url, int(clicks or 0)
+
+
+def count_click(redis: MonitoredRedisConnection, code: str) -> None:
+    """Count that a link was followed."""
+    with redis.pipeline("count_click") as pipeline:
+        pipeline.zincrby("links:followed", 1, code)
+        pipeline.incr("links:clicks")
+        pipeline.execute()
+
+
+def keep_click(redis: MonitoredRedisConnection, click: Click) -> None:
+    """Keep a click for the statistics; the worker's part."""
+    with redis.pipeline("keep_click") as pipeline:
+        pipeline.hincrby("links:days", click.at.date().isoformat(), 1)
+        pipeline.lpush("links:latest", click.to_message())
+        pipeline.ltrim("links:latest", 0, MOST_SHOWN - 1)
+        pipeline.execute()
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the page of the most-followed links shows."""
+
+    most_followed: list[tuple[str, str, int]]  # code, address, clicks
+    total: int
+    days: list[tuple[str, int]]
+    latest: list[Click]
+    waiting: int
+
+
+def statistics(redis: MonitoredRedisConnection) -> Statistics:
+    """Read the statistics: two round trips, so two spans."""
+    with redis.pipeline("statistics", transaction=False) as pipeline:
+        pipeline.zrange("links:followed", 0, MOST_SHOWN - 1, desc=True, withscores=True)
+        pipeline.get("links:clicks")
+        pipeline.hgetall("links:days")
+        pipeline.lrange("links:latest", 0, MOST_SHOWN - 1)
+        pipeline.llen("clicks")
+        followed, total, days, latest, waiting = pipeline.execute()
+    urls: Any = redis.mget([f"link:{code}" for code, _ in followed]) if followed else []
+    return Statistics(
+        most_followed=[
+            (code, url, int(clicks))
+            for (code, clicks), url in zip(followed, urls, strict=True)
+            if url is not None
+        ],
+        total=int(total or 0),
+        days=[(day, int(clicks)) for day, clicks in sorted(days.items(), reverse=True)][
+            :_DAYS_SHOWN
+        ],
+        latest=[Click.from_message(message) for message in latest],
+        waiting=waiting,
+    )
