@@ -13,7 +13,6 @@ from redis.lock import Lock
 
 from . import spans
 from .pipeline import MonitoredRedisPipeline, copied_callbacks, monitored_module_pipeline
-from .pools import BlockingConnectionPool
 from .pubsub import MonitoredPubSub
 from .queues import MessageQueue
 from .scripts import loads_script, monitored_lock_class
@@ -27,21 +26,6 @@ if TYPE_CHECKING:
 # Not super().execute_command: where OpenTelemetry's instrumentation of redis-py is active that is
 # wrapped, and every command would have two spans.
 _execute_command = inspect.unwrap(redis.Redis.execute_command)
-
-
-def tracer_for(
-    pool: redis.ConnectionPool, context_name: str, redis_client_name: str = ""
-) -> spans.CommandTracer:
-    """The tracer of a client: its ``trace*`` settings come from the pool that was built of them."""
-    settings = pool.client_settings if isinstance(pool, BlockingConnectionPool) else None
-    return spans.CommandTracer(
-        context_name,
-        pool_name=redis_client_name or context_name,
-        connection_kwargs=pool.connection_kwargs,
-        trace=settings.trace if settings else "all",
-        query_text=settings.trace_query_text if settings else "off",
-        exclude=settings.trace_exclude if settings else frozenset(),
-    )
 
 
 class MonitoredMonitor(Monitor):
@@ -86,7 +70,9 @@ class MonitoredRedisConnection(redis.Redis):
         self.server_span = server_span if server_span is not None else INVALID_SPAN
         self.redis_client_name = redis_client_name
         super().__init__(connection_pool=connection_pool, **kwargs)
-        self._tracer = tracer_for(self.connection_pool, context_name, redis_client_name)
+        self._tracer = spans.CommandTracer.for_pool(
+            self.connection_pool, context_name, redis_client_name
+        )
         self._own_callbacks = True
 
     def bound_to(self, server_span: Span) -> MonitoredRedisConnection:

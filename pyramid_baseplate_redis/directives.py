@@ -17,7 +17,7 @@ from .factory import RedisClient
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
 from .pools import BlockingConnectionPool
 from .queues import MessageQueue
-from .settings import discovered_clients
+from .settings import PACKAGE_PREFIX, PackageSettings, discovered_clients
 from .tween import SERVER_SPAN_TWEEN, adopt_span, follow_response
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ QUEUES_CATEGORY = "redis message queues"
 _SET_BY_PYRAMID = {
     "registry", "context", "matchdict", "matched_route", "root", "view_name", "subpath",
     "traversed", "virtual_root", "virtual_root_path", "exception", "exc_info", "request_iface",
-    "invoke_subrequest", "tm", "span",
+    "invoke_subrequest", "tm", "span", "environ", "override_renderer", "wrapped_view",
 }  # fmt: skip
 
 
@@ -95,6 +95,8 @@ def add_message_queue(config: Configurator, name: str, client: str | None = None
 
     def register() -> None:
         clients = [known for known, _ in config.registry.getUtilitiesFor(IRedisContextFactory)]
+        if name in clients:
+            raise ConfigurationError(f"message queue {name}: there is a Redis client of that name")
         factory = MessageQueueFactory(name, _chosen_client(name, client, clients))
         config.registry.registerUtility(factory, IMessageQueueFactory, name)
         introspectable.update(name=name, client=factory.client)
@@ -135,7 +137,16 @@ class MessageQueueFactory:
 
 def discover_clients(config: Configurator) -> None:
     """Declare the clients that the settings name and the application didn't declare itself."""
-    for name in discovered_clients(config.registry.settings):
+    settings = config.registry.settings
+    for name in discovered_clients(settings):
+        problem = _problem_of_name(name)
+        if problem is not None and PackageSettings.from_config(settings).clients is not None:
+            raise ConfigurationError(f"{PACKAGE_PREFIX}clients: {name}: {problem[0]}")
+        if problem is not None:
+            raise ConfigurationError(
+                f"{name}.url: {problem[0]}{problem[1].format('the Redis client')}, or name the "
+                f"Redis clients in {PACKAGE_PREFIX}clients if this is none"
+            )
         if config.registry.queryUtility(IRedisContextFactory, name) is None:
             _declare_client(config, name, None, PHASE2_CONFIG)
 
@@ -145,15 +156,20 @@ def check_name(name: str) -> None:
 
     :raises ConfigurationError: since Pyramid would replace the attribute silently.
     """
-    if not name.isidentifier() or keyword.iskeyword(name):
+    problem = _problem_of_name(name)
+    if problem is not None:
         raise ConfigurationError(
-            f"{name}: is not a Python identifier, so request.{name} can't be written"
+            f"{name}: {problem[0]}{problem[1].format('the Redis client or message queue')}"
         )
+
+
+def _problem_of_name(name: str) -> tuple[str, str] | None:
+    """What is wrong with a name, and what to do about it for what is put into the braces."""
+    if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+        return f"is not a Python identifier, so request.{name} can't be written", ""
     if hasattr(Request, name) or name in _SET_BY_PYRAMID:
-        raise ConfigurationError(
-            f"{name}: request.{name} is Pyramid's own; choose another name for the Redis client "
-            "or message queue"
-        )
+        return f"request.{name} is Pyramid's own", "; choose another name for {}"
+    return None
 
 
 def request_span(request: Request) -> Span:

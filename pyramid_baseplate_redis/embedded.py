@@ -26,6 +26,7 @@ import redis
 logger = logging.getLogger(__name__)
 
 STARTUP_SECONDS = 10.0
+_SOCKET = "valkey.sock"
 _LONGEST_SOCKET_PATH = 103  # bytes; macOS has 104 with the terminator, Linux 108
 # Two waits in one shell: for the end of the users' pipe, and for the server's own end. Standard
 # input is copied since a shell takes it away from what runs in the background.
@@ -56,7 +57,7 @@ class EmbeddedServer:
     @property
     def socket_path(self) -> str:
         """Where the server listens; empty before the first start."""
-        return str(self._directory / "valkey.sock") if self._directory else ""
+        return str(self._directory / _SOCKET) if self._directory else ""
 
     def start(self) -> None:
         """Start the server unless it runs, or join the one that another process started.
@@ -74,19 +75,21 @@ class EmbeddedServer:
 
     def _prepare_directory(self) -> None:
         if self._given is not None:
-            self._directory = Path(self._given)
-            self._directory.mkdir(parents=True, exist_ok=True)
+            directory = Path(self._given)
+            directory.mkdir(parents=True, exist_ok=True)
         else:  # never one used before: its shell may be about to remove it
-            self._directory = Path(tempfile.mkdtemp(prefix="embedded-redis-"))
-        if len(os.fsencode(self.socket_path)) > _LONGEST_SOCKET_PATH:
+            directory = Path(tempfile.mkdtemp(prefix="embedded-redis-"))
+        if len(os.fsencode(directory / _SOCKET)) > _LONGEST_SOCKET_PATH:
             raise redis.ConnectionError(
-                f"the embedded server can't start: {self._directory} is too long for a socket's "
-                f"path, which has at most {_LONGEST_SOCKET_PATH} bytes"
+                f"the embedded server can't start: {directory} is too long for a socket's path, "
+                f"which has at most {_LONGEST_SOCKET_PATH} bytes"
             )
+        self._directory = directory
 
     def _start_or_join(self) -> None:
         assert self._directory is not None
         deadline = time.monotonic() + STARTUP_SECONDS
+        self._shell = None  # of a server that is gone; the next one may be another process's
         lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             while True:
@@ -113,9 +116,9 @@ class EmbeddedServer:
         path = self._directory / "users"
         if not path.exists():
             os.mkfifo(path, 0o600)
-        if self._users is not None:
-            os.close(self._users)
-        self._users = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        before, self._users = self._users, os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        if before is not None:
+            os.close(before)
 
     def _spawn(self, lock: int) -> None:
         assert self._directory is not None
@@ -125,7 +128,7 @@ class EmbeddedServer:
             "--appendonly", "no" if self._temporary else "yes",
             "--logfile", str(self._directory / "valkey.log"), "--daemonize", "no",
         ]  # fmt: skip
-        logger.info(
+        logger.warning(
             "starting an embedded Valkey in %s; it is for development and tests, not for "
             "production",
             self._directory,

@@ -121,11 +121,7 @@ class MonitoredRedisPipeline(MonitoredPipelineMixin):
         self.redis_client_name = redis_client_name
         if tracer is None:
             context_name = trace_name.partition(".")[0]
-            tracer = spans.CommandTracer(
-                context_name,
-                pool_name=redis_client_name or context_name,
-                connection_kwargs=connection_pool.connection_kwargs,
-            )
+            tracer = spans.CommandTracer.for_pool(connection_pool, context_name, redis_client_name)
         self._tracer = tracer
         super().__init__(
             connection_pool,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-import queue
 import ssl
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,27 +17,11 @@ from redis.retry import Retry
 from .embedded import EmbeddedConnection, missing_extra
 from .exceptions import ConfigurationError
 from .settings import ClientSettings
-from .waiting import add_wait_time
+from .slots import FairLifoQueue
 
 _TLS_KEYWORDS = ("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile",
                  "ssl_password", "ssl_cert_reqs", "ssl_check_hostname", "ssl_min_version",
                  "ssl_ciphers")  # fmt: skip
-
-
-class _MeasuredLifoQueue(queue.LifoQueue[Any]):
-    """Tells how long a caller waited because the pool was empty."""
-
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        try:
-            return super().get(False)
-        except queue.Empty:
-            if not block:
-                raise
-        started = time.monotonic()
-        try:
-            return super().get(True, timeout)
-        finally:
-            add_wait_time(time.monotonic() - started)
 
 
 class BlockingConnectionPool(redis.BlockingConnectionPool):
@@ -55,7 +37,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         self, *, client_settings: ClientSettings | None = None, **connection_kwargs: Any
     ) -> None:
         self.client_settings = client_settings
-        connection_kwargs.setdefault("queue_class", _MeasuredLifoQueue)
+        connection_kwargs.setdefault("queue_class", FairLifoQueue)
         _check_keywords(type(self), connection_kwargs)
         super().__init__(**connection_kwargs)
 
@@ -100,7 +82,7 @@ class PasswordFile(CredentialProvider):
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
         try:
-            with open(self._path, encoding="utf-8") as file:
+            with open(self._path, encoding="utf-8", newline="") as file:
                 password = file.read().rstrip("\r\n")
         except (OSError, UnicodeError) as error:
             # Not an OSError: redis-py would leave the socket open, and use it unauthenticated.
@@ -152,17 +134,21 @@ def pool_from_settings(settings: ClientSettings, **kwargs: Any) -> BlockingConne
     }
     if settings.retries:
         keywords["retry"] = Retry(ExponentialWithJitterBackoff(base=0.01, cap=1), settings.retries)
-    if settings.password_file is not None:
-        keywords["credential_provider"] = PasswordFile(
-            f"{settings.prefix}password_file", settings.username, settings.password_file
-        )
-    else:
-        keywords |= {"username": settings.username, "password": settings.password}
+    return BlockingConnectionPool(
+        client_settings=settings, **(keywords | kwargs | _credentials(settings, kwargs))
+    )
+
+
+def _credentials(settings: ClientSettings, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments first; redis-py takes either a provider or a user name and a password."""
     if kwargs.get("credential_provider") is not None:
-        keywords |= {"username": None, "password": None}
-    elif kwargs.get("password") is not None:
-        keywords["credential_provider"] = None
-    return BlockingConnectionPool(client_settings=settings, **(keywords | kwargs))
+        return {}
+    username = kwargs.get("username", settings.username)
+    if settings.password_file is not None and kwargs.get("password") is None:
+        key = f"{settings.prefix}password_file"
+        provider = PasswordFile(key, username, settings.password_file)
+        return {"credential_provider": provider, "username": None, "password": None}
+    return {"username": username, "password": kwargs.get("password", settings.password)}
 
 
 def _address(settings: ClientSettings) -> dict[str, Any]:
@@ -190,9 +176,10 @@ def _check_files(settings: ClientSettings) -> None:
             try:
                 with open(path, "rb"):
                     pass
-            except OSError as error:
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or error
                 raise ConfigurationError(
-                    f"{settings.prefix}{key}: cannot read {path}: {error.strerror}"
+                    f"{settings.prefix}{key}: cannot read {path}: {reason}"
                 ) from None
     if settings.ssl_ca_path is not None and not os.path.isdir(settings.ssl_ca_path):
         raise ConfigurationError(
@@ -203,6 +190,13 @@ def _check_files(settings: ClientSettings) -> None:
 
 def _check_tls(settings: ClientSettings) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    key_is_encrypted = False
+
+    def ssl_password() -> str:
+        nonlocal key_is_encrypted
+        key_is_encrypted = True
+        return settings.ssl_password or ""
+
     try:
         key = "ssl_ca_certs"
         if settings.ssl_ca_certs is not None:
@@ -212,14 +206,16 @@ def _check_tls(settings: ClientSettings) -> None:
             context.load_verify_locations(cadata=settings.ssl_ca_data)
         key = "ssl_certfile"
         if settings.ssl_certfile is not None:
-            context.load_cert_chain(
-                settings.ssl_certfile, settings.ssl_keyfile, settings.ssl_password or ""
-            )
+            context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, ssl_password)
         key = "ssl_ciphers"
         if settings.ssl_ciphers is not None:
             context.set_ciphers(settings.ssl_ciphers)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or "malformed"
-        raise ConfigurationError(
-            f"{settings.prefix}{key}: cannot be used for TLS ({reason})"
-        ) from None
+        reason = getattr(error, "reason", None)
+        message = f"cannot be used for TLS ({reason or 'malformed'})"
+        if reason == "KEY_VALUES_MISMATCH":
+            key = "ssl_keyfile"
+            message = f"does not belong to the certificate in {settings.prefix}ssl_certfile"
+        elif key == "ssl_certfile" and key_is_encrypted:
+            key, message = "ssl_password", "does not open the private key"
+        raise ConfigurationError(f"{settings.prefix}{key}: {message}") from None

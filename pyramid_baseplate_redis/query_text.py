@@ -32,7 +32,8 @@ def operation_name(command: object) -> str:
 def query_text(args: Sequence[Any], mode: str) -> str:
     """A command with ``?`` for its values, and in mode ``sanitized`` for its keys as well."""
     operation = operation_name(args[0])
-    arguments = args[1:]
+    command = args[0].decode("utf-8", "replace") if isinstance(args[0], bytes) else str(args[0])
+    arguments = [*command.split()[len(operation.split()) :], *args[1:]]
     shown = ["?"] * min(len(arguments), MOST_SHOWN)
     if mode == "keys" and operation in KEY_POSITIONS:
         for index in range(*KEY_POSITIONS[operation].indices(len(arguments))):

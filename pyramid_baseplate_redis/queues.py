@@ -54,15 +54,10 @@ class MessageQueue:
         tracer = getattr(client, "tracer", None)
         self._monitored = isinstance(tracer, spans.CommandTracer)
         if not isinstance(tracer, spans.CommandTracer):
-            pool = client.connection_pool
-            settings = getattr(pool, "client_settings", None)
-            pool_name = settings.name if settings else "redis"
-            tracer = spans.CommandTracer(
-                pool_name,
-                pool_name=pool_name,
-                connection_kwargs=pool.connection_kwargs,
-                trace="children",
-            )
+            settings = getattr(client.connection_pool, "client_settings", None)
+            context_name = settings.name if settings else "redis"
+            tracer = spans.CommandTracer.for_pool(client.connection_pool, context_name)
+            tracer = tracer.children_only()
         self._tracer = tracer
 
     @property
