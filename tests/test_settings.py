@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+import plaster
 import pytest
 
 from pyramid_baseplate_redis import ConfigurationError
@@ -547,6 +548,13 @@ def test_what_is_said_twice_alike_is_no_contradiction(url: str, others: dict[str
 )
 def test_the_database_is_the_path_or_a_query_argument(url: str, database: int) -> None:
     assert read(url).db == database
+
+
+def test_a_percent_sign_is_doubled_in_an_ini_file(tmp_path: pathlib.Path) -> None:
+    ini = tmp_path / "development.ini"
+    ini.write_text("[app:main]\nfoo.url = redis://:p%%40ss@h\nfoo.client_name = 100%%\n")
+    settings = ClientSettings.from_config(plaster.get_settings(str(ini), "app:main"), "foo.")
+    assert (settings.password, settings.client_name) == ("p@ss", "100%")
 
 
 def test_keys_with_a_further_dot_belong_to_somebody_else() -> None:

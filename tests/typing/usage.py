@@ -1,0 +1,137 @@
+"""The public API as an application uses it; checked by mypy, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, Protocol, assert_type
+
+import redis
+from opentelemetry.trace import Span
+from redis.lock import Lock
+
+from pyramid_baseplate_redis import (
+    ConfigurationError,
+    MessageQueue,
+    MessageQueueError,
+    MonitoredRedisConnection,
+    MonitoredRedisPipeline,
+    RedisClient,
+    RedisContextFactory,
+    ServerContext,
+    TimedOutError,
+    Timespan,
+    includeme,
+    pool_from_config,
+    server_context,
+)
+
+
+class Request(Protocol):
+    """How an application tells a type checker what its requests have; Pyramid has no types."""
+
+    @property
+    def foo(self) -> MonitoredRedisConnection: ...
+
+    @property
+    def jobs(self) -> MessageQueue: ...
+
+    @property
+    def span(self) -> Span: ...
+
+
+def commands(request: Request) -> None:
+    request.foo.set("greeting", "hello", ex=timedelta(minutes=1))
+    assert_type(request.foo.get("greeting"), bytes | str | None)
+    assert_type(request.foo.incr("visits"), int)
+    assert_type(request.foo.execute_command("PING"), Any)
+    assert_type(request.foo.scan_iter("prefix:*"), Iterator[Any])
+    request.span.set_attribute("greeted", True)
+
+
+def everything_that_redis_takes(client: redis.Redis) -> None:
+    client.ping()
+
+
+def a_monitored_client_is_a_redis_client(request: Request) -> None:
+    everything_that_redis_takes(request.foo)
+
+
+def pipelines(request: Request) -> None:
+    pipeline = request.foo.pipeline("follow")
+    assert_type(pipeline, MonitoredRedisPipeline)
+    pipeline.incr("clicks")
+    assert_type(pipeline.execute(), list[Any])
+    assert_type(pipeline.execute(raise_on_error=False), list[Any])
+    assert_type(request.foo.pipeline(), MonitoredRedisPipeline)
+    assert_type(request.foo.pipeline("name", transaction=False), MonitoredRedisPipeline)
+    assert_type(request.foo.pipeline(True), MonitoredRedisPipeline)  # redis-py's own order
+    with request.foo.pipeline("both") as both:
+        both.set("a", "1")
+        assert_type(both.execute(), list[Any])
+
+
+def move(pipeline: MonitoredRedisPipeline) -> None:
+    pipeline.multi()
+    pipeline.rename("a", "b")
+
+
+def transactions(request: Request) -> None:
+    request.foo.transaction(move, "a", "b", name="move", watch_delay=0.1)
+
+
+def locks(request: Request) -> None:
+    lock = request.foo.lock("nightly", timeout=30, blocking_timeout=1.5)
+    assert_type(lock, Lock)
+    with lock:
+        pass
+
+
+def subscribers(request: Request) -> None:
+    with request.foo.pubsub(ignore_subscribe_messages=True) as subscriber:
+        subscriber.subscribe("news")
+
+
+def queues(request: Request, pool: redis.ConnectionPool) -> None:
+    request.jobs.put(b"bytes")
+    request.jobs.put("text", timeout=1.5)
+    assert_type(request.jobs.get(), bytes)
+    assert_type(request.jobs.get(timeout=1.5), bytes)
+    assert_type(request.foo.message_queue("jobs"), MessageQueue)
+    MessageQueue("jobs", pool).unlink()
+    MessageQueue("jobs", redis.Redis(connection_pool=pool)).close()
+    try:
+        request.jobs.get(timeout=0)
+    except TimedOutError as error:
+        as_queue_error: MessageQueueError = error
+        raise as_queue_error from None
+
+
+def configuration(app_config: dict[str, str], span: Span) -> RedisContextFactory:
+    assert_type(Timespan("3 seconds"), timedelta)
+    assert_type(Timespan(timedelta(seconds=3)), timedelta)
+    pool = pool_from_config(app_config, prefix="foo.", max_connections=99, timeout=None)
+    assert_type(pool, redis.BlockingConnectionPool)
+    factory = RedisContextFactory(pool, "foo", redis_client_name="foo-pool")
+    assert_type(factory.make_object_for_context("foo", span), MonitoredRedisConnection)
+    assert_type(factory.make_object_for_context("foo", None), MonitoredRedisConnection)
+    assert_type(MonitoredRedisConnection("foo", span, pool), MonitoredRedisConnection)
+    try:
+        return RedisClient("foo-pool", decode_responses=True).parse("foo", app_config)
+    except ConfigurationError as error:
+        raise SystemExit(str(error)) from None
+
+
+def main(config: Any) -> None:
+    config.include("pyramid_baseplate_redis")
+    config.include(includeme)
+    config.add_redis_client("foo", client=RedisClient())
+    config.add_message_queue("jobs", client="foo")
+
+
+def nightly(env: dict[str, Any]) -> None:
+    with server_context(env["registry"], "nightly-cleanup") as context:
+        assert_type(context, ServerContext)
+        assert_type(context.span, Span)
+        client: MonitoredRedisConnection = context.foo
+        client.delete("greeting")
