@@ -30,6 +30,7 @@ _SET_BY_PYRAMID = {
     "registry", "context", "matchdict", "matched_route", "root", "view_name", "subpath",
     "traversed", "virtual_root", "virtual_root_path", "exception", "exc_info", "request_iface",
     "invoke_subrequest", "tm", "span", "environ", "override_renderer", "wrapped_view",
+    "wrapped_body", "wrapped_response", "authdebug_message",
 }  # fmt: skip
 
 
@@ -165,7 +166,8 @@ def check_name(name: str) -> None:
 
 def _problem_of_name(name: str) -> tuple[str, str] | None:
     """What is wrong with a name, and what to do about it for what is put into the braces."""
-    if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+    identifier = isinstance(name, str) and name.isidentifier() and name.isascii()
+    if not identifier or keyword.iskeyword(name):
         return f"is not a Python identifier, so request.{name} can't be written", ""
     if hasattr(Request, name) or name in _SET_BY_PYRAMID:
         return f"request.{name} is Pyramid's own", "; choose another name for {}"

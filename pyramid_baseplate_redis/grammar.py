@@ -144,13 +144,15 @@ def connection_name(value: Any) -> str:
 
 
 def command_names(value: Any) -> frozenset[str]:
-    try:
-        names = words(value)
-    except ValueError:
+    if isinstance(value, str):
+        # Not at spaces: CONFIG GET would exclude every GET.
+        value = [name.strip() for name in re.split(r"[,\n]", value.strip())]
+    if not isinstance(value, Iterable):
         raise ValueError(
             f"{value!r} is not a list of command names; write names with commas between them, "
             'such as "PING, PUBLISH"'
-        ) from None
+        )
+    names = list(value)
     for name in names:
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]*", name):
             raise ValueError(
@@ -164,11 +166,12 @@ def words(value: Any) -> list[str]:
     """Split names separated by white space or commas."""
     if isinstance(value, str):
         return re.split(r"[\s,]+", value.strip())
-    if not isinstance(value, Iterable):
+    names = list(value) if isinstance(value, Iterable) else [value]
+    if not isinstance(value, Iterable) or not all(isinstance(name, str) for name in names):
         raise ValueError(
             f"{value!r} is not a list of names; write names with spaces or commas between them"
         )
-    return list(value)
+    return names
 
 
 def listed(names: Any) -> str:

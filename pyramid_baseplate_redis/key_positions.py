@@ -28,6 +28,7 @@ DEL EXISTS MGET PFCOUNT PFMERGE SDIFF SDIFFSTORE SINTER SINTERSTORE SUNION SUNIO
 WATCH
 """
 _ALL_BUT_LAST = "BLPOP BRPOP BZPOPMAX BZPOPMIN"
+_ALL_BUT_FIRST = "BITOP"
 _EVERY_OTHER = "MSET MSETNX"
 
 # Slices of a command's arguments, the command's name left out.
@@ -36,5 +37,6 @@ KEY_POSITIONS: dict[str, slice] = {
     **dict.fromkeys(_FIRST_TWO.split(), slice(0, 2)),
     **dict.fromkeys(_ALL.split(), slice(0, None)),
     **dict.fromkeys(_ALL_BUT_LAST.split(), slice(0, -1)),
+    **dict.fromkeys(_ALL_BUT_FIRST.split(), slice(1, None)),
     **dict.fromkeys(_EVERY_OTHER.split(), slice(0, None, 2)),
 }

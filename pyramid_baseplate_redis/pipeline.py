@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import redis
 from opentelemetry.trace import INVALID_SPAN, Span
@@ -12,6 +12,8 @@ from redis.client import CaseInsensitiveDict, Pipeline
 
 from . import spans
 from .waiting import take_wait_time
+
+P = TypeVar("P", bound="MonitoredPipelineMixin")
 
 # Unwrapped for the reason given in connection.py.
 _execute = inspect.unwrap(Pipeline.execute)
@@ -32,6 +34,9 @@ class MonitoredPipelineMixin(Pipeline):
     server_span: Span
     _tracer: spans.CommandTracer
     _first_error: tuple[Exception, str | None] | None = None
+
+    def __enter__(self: P) -> P:
+        return self
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         """Send all queued commands and return their results, in one span.

@@ -88,10 +88,10 @@ class PasswordFile(CredentialProvider):
             # Not an OSError: redis-py would leave the socket open, and use it unauthenticated.
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise redis.AuthenticationError(
-                f"{self._setting}: cannot read {self._path}: {reason}"
+                f"{self._setting}: cannot read the file: {reason}"
             ) from None
         if not password:
-            raise redis.AuthenticationError(f"{self._setting}: {self._path} is empty")
+            raise redis.AuthenticationError(f"{self._setting}: the file is empty")
         return (self._username, password) if self._username else (password,)
 
 
@@ -178,8 +178,10 @@ def _check_files(settings: ClientSettings) -> None:
                     pass
             except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or error
+                # Somebody may have written the password itself in place of a file's name.
+                shown = "the file" if key == "password_file" else path
                 raise ConfigurationError(
-                    f"{settings.prefix}{key}: cannot read {path}: {reason}"
+                    f"{settings.prefix}{key}: cannot read {shown}: {reason}"
                 ) from None
     if settings.ssl_ca_path is not None and not os.path.isdir(settings.ssl_ca_path):
         raise ConfigurationError(
@@ -213,7 +215,7 @@ def _check_tls(settings: ClientSettings) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None)
         message = f"cannot be used for TLS ({reason or 'malformed'})"
-        if reason == "KEY_VALUES_MISMATCH":
+        if reason == "KEY_VALUES_MISMATCH" and settings.ssl_keyfile is not None:
             key = "ssl_keyfile"
             message = f"does not belong to the certificate in {settings.prefix}ssl_certfile"
         elif key == "ssl_certfile" and key_is_encrypted:

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import grammar
 from .exceptions import ConfigurationError
-from .urls import RedisURL, has_redis_scheme, parse_url, redacted
+from .urls import MOST_DATABASES, RedisURL, has_redis_scheme, parse_url, redacted
 
 PACKAGE_PREFIX = "baseplate_redis."
 
@@ -63,7 +63,7 @@ class ClientSettings:
     client_name: str | None = _setting(grammar.connection_name)
     username: str | None = _setting(grammar.text)
     password: str | None = _setting(grammar.secret, hidden=True)
-    password_file: str | None = _setting(grammar.path)
+    password_file: str | None = _setting(grammar.path, hidden=True)
 
     ssl_ca_certs: str | None = _setting(grammar.path, tls=True)
     ssl_ca_path: str | None = _setting(grammar.path, tls=True)
@@ -168,10 +168,17 @@ def _parse(prefix: str, key: str, parse: Callable[[Any], Any], raw: Any) -> Any:
     raise ConfigurationError(message)
 
 
+_IN_URL_ONLY = dict.fromkeys(("host", "port", "db", "path"), "write it in {}url") | {
+    "ssl": "write rediss:// in {}url"
+}
+
+
 def unknown_key(prefix: str, key: str, known: list[str]) -> str:
     """The message for a key that isn't a setting, with the nearest one that is."""
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {prefix}{near[0]}?" if near else f"known are {grammar.listed(known)}"
+    if prefix != PACKAGE_PREFIX:
+        hint = _IN_URL_ONLY.get(key, hint).format(prefix)
     if prefix == PACKAGE_PREFIX:
         return f"{prefix}{key}: unknown setting; {hint}"
     return (
@@ -182,16 +189,14 @@ def unknown_key(prefix: str, key: str, known: list[str]) -> str:
 
 # redis-py's own reading of these URL arguments; the others are read like the settings.
 def _url_seconds(value: str) -> timedelta:
-    try:
-        return grammar.Timespan(f"{value} seconds")
-    except ValueError:
-        raise ValueError("write a number of seconds, such as 0.5") from None
+    return grammar.Timespan(f"{value} seconds")
 
 
 def _positive_url_seconds(value: str) -> timedelta:
     return grammar.positive_timespan(_url_seconds(value))
 
 
+_SECONDS = "a number of seconds, such as 0.5"
 _IN_URL: dict[str, tuple[str, Callable[[str], Any]]] = {
     "timeout": ("pool_timeout", _url_seconds),
     "socket_timeout": ("socket_timeout", _positive_url_seconds),
@@ -213,7 +218,9 @@ def _url_values(
             values[key] = getattr(url, key)
     for argument, raw in url.arguments:
         if argument == "db":
-            number = _parse(prefix, "url", _argument("db", grammar.whole_number(0, 1_000_000)), raw)
+            allowed_numbers = f"a whole number from 0 to {MOST_DATABASES}"
+            parse = grammar.whole_number(0, MOST_DATABASES)
+            number = _parse(prefix, "url", _argument("db", parse, allowed_numbers), raw)
             if url.db is not None and url.db != number:
                 raise ConfigurationError(f"{prefix}url: its path and its query name two databases")
             url = dataclasses.replace(url, db=number)
@@ -223,17 +230,20 @@ def _url_values(
             key, parse = allowed[argument]
             if key in values:
                 raise ConfigurationError(f"{prefix}url: has two values for {key}")
-            values[key] = _parse(prefix, "url", _argument(argument, parse), raw)
+            form = _SECONDS if argument in _IN_URL else f"it as in {prefix}{key}"
+            values[key] = _parse(prefix, "url", _argument(argument, parse, form), raw)
     return url, values
 
 
-def _argument(name: str, parse: Callable[[str], Any]) -> Callable[[str], Any]:
+def _argument(name: str, parse: Callable[[str], Any], form: str) -> Callable[[str], Any]:
     def read(raw: str) -> Any:
         try:
             return parse(raw)
         except ValueError:
             # The value stays out: nothing of a URL is quoted.
-            raise ValueError(f"its query argument {name} has a malformed value") from None
+            raise ValueError(
+                f"its query argument {name} has a malformed value; write {form}"
+            ) from None
 
     return read
 

@@ -224,7 +224,7 @@ def test_a_command_of_a_module_has_a_dot() -> None:
     [
         pytest.param("", f"'' is not a command name; {NAMES}", id="empty"),
         pytest.param("PING,", f"'' is not a command name; {NAMES}", id="a comma at the end"),
-        pytest.param("PING; SET", f"'PING;' is not a command name; {NAMES}", id="a semicolon"),
+        pytest.param("PING; SET", f"'PING; SET' is not a command name; {NAMES}", id="a semicolon"),
         pytest.param("*", f"'*' is not a command name; {NAMES}", id="a pattern"),
         pytest.param(["PING", 5], f"5 is not a command name; {NAMES}", id="a number in a list"),
         pytest.param(None, f"None is not a list of command names; {NAMES}", id="None"),

@@ -560,7 +560,7 @@ def test_a_missing_password_file_is_an_error_when_the_pool_is_built(
     path = tmp_path / "missing"
     with pytest.raises(ConfigurationError) as caught:
         make_pool("redis://localhost", password_file=str(path))
-    assert str(caught.value) == f"foo.password_file: cannot read {path}: No such file or directory"
+    assert str(caught.value) == "foo.password_file: cannot read the file: No such file or directory"
 
 
 def test_a_directory_in_place_of_a_password_file_is_an_error_when_the_pool_is_built(
@@ -568,7 +568,7 @@ def test_a_directory_in_place_of_a_password_file_is_an_error_when_the_pool_is_bu
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:
         make_pool("redis://localhost", password_file=str(tmp_path))
-    assert str(caught.value) == f"foo.password_file: cannot read {tmp_path}: Is a directory"
+    assert str(caught.value) == "foo.password_file: cannot read the file: Is a directory"
 
 
 def test_a_file_name_that_no_system_takes_is_an_error_when_the_pool_is_built() -> None:
@@ -584,7 +584,7 @@ def test_a_password_file_that_went_missing_is_an_authentication_error(
         with pytest.raises(redis.AuthenticationError) as caught:
             redis_client.ping()
     assert str(caught.value) == (
-        f"foo.password_file: cannot read {password_file}: No such file or directory"
+        "foo.password_file: cannot read the file: No such file or directory"
     )
 
 
@@ -598,7 +598,7 @@ def test_an_empty_password_file_is_an_authentication_error(
         pytest.raises(redis.AuthenticationError) as caught,
     ):
         redis_client.ping()
-    assert str(caught.value) == f"foo.password_file: {password_file} is empty"
+    assert str(caught.value) == "foo.password_file: the file is empty"
 
 
 def test_a_password_file_that_is_not_utf_8_is_an_authentication_error(
@@ -610,9 +610,7 @@ def test_a_password_file_that_is_not_utf_8_is_an_authentication_error(
         pytest.raises(redis.AuthenticationError) as caught,
     ):
         redis_client.ping()
-    assert str(caught.value) == (
-        f"foo.password_file: cannot read {password_file}: UnicodeDecodeError"
-    )
+    assert str(caught.value) == ("foo.password_file: cannot read the file: UnicodeDecodeError")
 
 
 def test_a_connection_whose_password_cannot_be_read_is_closed_and_leaks_no_slot(

@@ -40,6 +40,10 @@ KNOWN = (
 SECRET = "correct-horse-battery"
 
 
+def malformed_argument(name: str, hint: str) -> str:
+    return f"foo.url: its query argument {name} has a malformed value; {hint}"
+
+
 def read(url: Any = "redis://localhost", **others: Any) -> ClientSettings:
     """The settings of a client named foo."""
     pairs = {f"foo.{key}": value for key, value in others.items()}
@@ -130,7 +134,7 @@ MALFORMED = [
         "trace_query_text", "all", "'all' is unknown; allowed are off, sanitized and keys"
     ),
     malformed("trace_exclude", "", f"'' is not a command name; {NAMES}"),
-    malformed("trace_exclude", "PING; SET", f"'PING;' is not a command name; {NAMES}"),
+    malformed("trace_exclude", "PING; SET", f"'PING; SET' is not a command name; {NAMES}"),
     malformed("trace_exclude", None, f"None is not a list of command names; {NAMES}"),
     # texts
     malformed("client_name", "", "is empty"),
@@ -236,31 +240,31 @@ MALFORMED = [
     malformed_url("redis://h?trace=off", unknown_argument()),
     malformed_url("redis://h?db", f"foo.url: has a malformed query; {ENCODE}"),
     malformed_url("redis://h?db=1&db=2", "foo.url: has a query argument twice"),
-    malformed_url("redis://h?db=x", "foo.url: its query argument db has a malformed value"),
-    malformed_url("redis://h?db=-1", "foo.url: its query argument db has a malformed value"),
+    malformed_url("redis://h?db=x", malformed_argument("db", "write a whole number from 0 to 1000000")),
+    malformed_url("redis://h?db=-1", malformed_argument("db", "write a whole number from 0 to 1000000")),
     malformed_url("redis://h/1?db=2", "foo.url: its path and its query name two databases"),
     malformed_url(
         "redis://h?socket_timeout=0",
-        "foo.url: its query argument socket_timeout has a malformed value",
+        malformed_argument("socket_timeout", "write a number of seconds, such as 0.5"),
     ),
     malformed_url(
         "redis://h?socket_timeout=200ms",
-        "foo.url: its query argument socket_timeout has a malformed value",
+        malformed_argument("socket_timeout", "write a number of seconds, such as 0.5"),
     ),
     malformed_url(
-        "redis://h?timeout=-1", "foo.url: its query argument timeout has a malformed value"
+        "redis://h?timeout=-1", malformed_argument("timeout", "write a number of seconds, such as 0.5")
     ),
     malformed_url(
         "redis://h?decode_responses=maybe",
-        "foo.url: its query argument decode_responses has a malformed value",
+        malformed_argument("decode_responses", "write it as in foo.decode_responses"),
     ),
     malformed_url(
         "redis://h?max_connections=0",
-        "foo.url: its query argument max_connections has a malformed value",
+        malformed_argument("max_connections", "write it as in foo.max_connections"),
     ),
     malformed_url(
         "rediss://h?ssl_cert_reqs=maybe",
-        "foo.url: its query argument ssl_cert_reqs has a malformed value",
+        malformed_argument("ssl_cert_reqs", "write it as in foo.ssl_cert_reqs"),
     ),
     # contradictions
     malformed_url(
