@@ -38,6 +38,8 @@ KNOWN = (
     "trace, trace_query_text, trace_exclude and url"
 )
 SECRET = "correct-horse-battery"
+DATABASES = "write a whole number from 0 to 1000000"
+SECONDS = "write a number of seconds, such as 0.5"
 
 
 def malformed_argument(name: str, hint: str) -> str:
@@ -240,19 +242,19 @@ MALFORMED = [
     malformed_url("redis://h?trace=off", unknown_argument()),
     malformed_url("redis://h?db", f"foo.url: has a malformed query; {ENCODE}"),
     malformed_url("redis://h?db=1&db=2", "foo.url: has a query argument twice"),
-    malformed_url("redis://h?db=x", malformed_argument("db", "write a whole number from 0 to 1000000")),
-    malformed_url("redis://h?db=-1", malformed_argument("db", "write a whole number from 0 to 1000000")),
+    malformed_url("redis://h?db=x", malformed_argument("db", DATABASES)),
+    malformed_url("redis://h?db=-1", malformed_argument("db", DATABASES)),
     malformed_url("redis://h/1?db=2", "foo.url: its path and its query name two databases"),
     malformed_url(
         "redis://h?socket_timeout=0",
-        malformed_argument("socket_timeout", "write a number of seconds, such as 0.5"),
+        malformed_argument("socket_timeout", SECONDS),
     ),
     malformed_url(
         "redis://h?socket_timeout=200ms",
-        malformed_argument("socket_timeout", "write a number of seconds, such as 0.5"),
+        malformed_argument("socket_timeout", SECONDS),
     ),
     malformed_url(
-        "redis://h?timeout=-1", malformed_argument("timeout", "write a number of seconds, such as 0.5")
+        "redis://h?timeout=-1", malformed_argument("timeout", SECONDS)
     ),
     malformed_url(
         "redis://h?decode_responses=maybe",
