@@ -9,6 +9,7 @@ lock goes with the open file that they inherit: so two servers never share a dir
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.util
 import logging
@@ -53,6 +54,7 @@ class EmbeddedServer:
         self._lock = threading.Lock()
         self._users: int | None = None
         self._shell: subprocess.Popen[bytes] | None = None
+        self._lock_file: int | None = None
 
     @property
     def socket_path(self) -> str:
@@ -89,8 +91,8 @@ class EmbeddedServer:
     def _start_or_join(self) -> None:
         assert self._directory is not None
         deadline = time.monotonic() + STARTUP_SECONDS
-        self._shell = None  # of a server that is gone; the next one may be another process's
         lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock_file = lock
         try:
             while True:
                 try:
@@ -106,15 +108,16 @@ class EmbeddedServer:
                     break
                 self._wait(deadline)
         finally:
+            self._lock_file = None
             os.close(lock)
         while not self._running():
-            self._wait(deadline)
+            self._wait(deadline, self._shell)
 
     def _hold_users(self) -> None:
         """Open the pipe whose end tells the shell that nobody uses the server any more."""
         assert self._directory is not None
         path = self._directory / "users"
-        if not path.exists():
+        with contextlib.suppress(FileExistsError):  # another process may just have made it
             os.mkfifo(path, 0o600)
         before, self._users = self._users, os.open(path, os.O_RDWR | os.O_CLOEXEC)
         if before is not None:
@@ -163,10 +166,10 @@ class EmbeddedServer:
         except OSError:
             return False
 
-    def _wait(self, deadline: float) -> None:
+    def _wait(self, deadline: float, shell: subprocess.Popen[bytes] | None = None) -> None:
         assert self._directory is not None
         log = self._directory / "valkey.log"
-        if time.monotonic() > deadline or (self._shell and self._shell.poll() is not None):
+        if time.monotonic() > deadline or (shell is not None and shell.poll() is not None):
             lines = log.read_text(errors="replace").splitlines() if log.exists() else []
             raise redis.ConnectionError(
                 f"the embedded server in {self._directory} doesn't answer; the last line of "
@@ -175,9 +178,12 @@ class EmbeddedServer:
         time.sleep(0.01)
 
     def after_fork_in_child(self) -> None:
-        """A thread of the parent may have held the lock; nobody in the child ever releases it."""
+        """A thread of the parent may have held the locks; nobody here ever releases them."""
         self._lock = threading.Lock()
         self._shell = None
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
 
 
 def missing_extra() -> str | None:

@@ -187,7 +187,8 @@ def _check_files(settings: ClientSettings) -> None:
         raise ConfigurationError(
             f"{settings.prefix}ssl_ca_path: {settings.ssl_ca_path} is not a directory"
         )
-    _check_tls(settings)
+    if settings.parsed_url.scheme == "rediss":
+        _check_tls(settings)
 
 
 def _check_tls(settings: ClientSettings) -> None:
