@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import ssl
 from collections.abc import Mapping
+from queue import Empty, Full
 from typing import Any
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.credentials import CredentialProvider
 from redis.maint_notifications import MaintNotificationsConfig
+from redis.observability import recorder
 from redis.retry import Retry
 
 from .embedded import EmbeddedConnection, missing_extra
@@ -48,6 +51,57 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             # redis-py took the slot out of the queue and would never put it back.
             self.pool.put_nowait(None)
             raise
+
+    def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
+        """A connection that is ready for a command; it has to be released.
+
+        :raises redis.ConnectionError: if none became free within ``timeout`` seconds.
+        """
+        if not self._plain():
+            return super().get_connection()
+        self._checkpid()
+        try:
+            connection = self.pool.get(True, self.timeout)
+        except Empty:
+            raise redis.ConnectionError("No connection available.") from None
+        if connection is None:
+            connection = self.make_connection()
+        try:
+            connection.connect()
+            try:
+                ready = not connection.can_read()
+            except (redis.ConnectionError, redis.TimeoutError, OSError):
+                ready = False
+            if not ready:
+                # The server has closed it, or a reply was never read.
+                connection.disconnect()
+                connection.connect()
+                if connection.can_read():
+                    raise redis.ConnectionError("Connection not ready")
+        except BaseException:
+            self.release(connection)
+            raise
+        return connection
+
+    def release(self, connection: Any) -> None:
+        """Take a connection back."""
+        self._checkpid()
+        if not self._plain() or not self.owns_connection(connection):
+            super().release(connection)
+            return
+        if connection.should_reconnect():
+            connection.disconnect()
+        with contextlib.suppress(Full):
+            self.pool.put_nowait(connection)
+
+    def _plain(self) -> bool:
+        """Whether all is off that redis-py's pool does besides, which costs half of its time.
+
+        That is its own metrics, its client-side cache and its maintenance notifications.
+        """
+        return not (
+            recorder.is_enabled() or self.cache is not None or self.maint_notifications_enabled()
+        )
 
     def set_retry(self, retry: Retry) -> None:
         # redis-py's own looks for attributes that only its non-blocking pool has.

@@ -27,7 +27,7 @@ from opentelemetry.semconv.attributes.url_attributes import URL_PATH, URL_QUERY,
 from opentelemetry.semconv.attributes.user_agent_attributes import USER_AGENT_ORIGINAL
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
 
-from .spans import error_type
+from .spans import error_type, has_provider
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,8 @@ def start_server_span(
     :param trust_trace_headers: continue the trace that the request's headers name. Never for
         requests from the public internet (baseplate's rule).
     """
+    if not trust_trace_headers and not has_provider():
+        return INVALID_SPAN, otel_context.get_current()
     try:
         context = otel_context.get_current()
         if trust_trace_headers:

@@ -29,7 +29,7 @@ from opentelemetry.semconv.attributes.db_attributes import (
 )
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, TraceFlags
 
 from .query_text import MOST_SHOWN, operation_name, query_text, shown_text
 
@@ -42,6 +42,18 @@ _PROCEDURES = frozenset({"EVALSHA", "EVALSHA_RO", "FCALL", "FCALL_RO"})
 _MOST_CACHED = 512  # command names are few, but callers may make them up
 _ERROR = Status(StatusCode.ERROR)
 _tracer = trace.get_tracer("pyramid_baseplate_redis")
+# The key under which a context holds its span. trace.get_current_span() tells the same, but its
+# isinstance() against an abstract class is a third of what an unsampled command costs.
+(_SPAN_KEY,) = trace.set_span_in_context(INVALID_SPAN, Context())
+
+
+def has_provider() -> bool:
+    """Whether a tracer provider is set; without one, that is without an SDK, nothing is recorded.
+
+    Private to OpenTelemetry's API: what is public looks into ``os.environ`` each time, which costs
+    more than all the rest. Should it go away, the tracer's own no-op decides.
+    """
+    return getattr(trace, "_TRACER_PROVIDER", _tracer) is not None
 
 
 def status_code(error: BaseException) -> str | None:
@@ -189,21 +201,22 @@ class CommandTracer:
         The parent is the current span, or else the request's. An ended parent still counts, so
         that what a thread does after the response belongs to its request.
         """
+        if not has_provider():
+            return None
         context = otel_context.get_current()
-        parent = trace.get_current_span(context)
+        parent: Any = context.get(_SPAN_KEY, INVALID_SPAN)
         if not parent.is_recording():
             parent_context = parent.get_span_context()
             if not parent_context.is_valid:
                 parent_context = server_span.get_span_context()
-                if not parent_context.is_valid:
-                    if not self._roots_on:
-                        return None
-                else:
-                    context = trace.set_span_in_context(server_span, context)
+                if parent_context.is_valid:
                     parent = server_span
+                    context = trace.set_span_in_context(parent, context)
+                elif not self._roots_on:
+                    return None
             if (
                 parent_context.is_valid
-                and not parent_context.trace_flags.sampled
+                and not parent_context.trace_flags & TraceFlags.SAMPLED
                 and not parent_context.is_remote
                 and not parent.is_recording()
             ):

