@@ -43,7 +43,7 @@ def includeme(config: Configurator) -> None:
 
     :raises ConfigurationError: when the application is built, if a setting is malformed.
     """
-    # Here, not above: a script that only wants a pool needn't load Pyramid's machinery.
+    # Here, not above: a script that only wants a pool needn't load Pyramid's Configurator.
     from .directives import configure
 
     configure(config)

@@ -78,7 +78,8 @@ class MonitoredRedisConnection(redis.Redis):
     def bound_to(self, server_span: Span) -> MonitoredRedisConnection:
         """A client on the same pool whose commands belong to ``server_span``.
 
-        redis-py's constructor rebuilds a table of some 170 response callbacks; this shares it.
+        redis-py's constructor rebuilds a table of some 170 response callbacks; this shares it,
+        until one of the clients sets a callback of its own with ``set_response_callback``.
         """
         twin = object.__new__(type(self))
         self._own_callbacks = False
@@ -241,7 +242,11 @@ class MonitoredRedisConnection(redis.Redis):
         )
 
     def monitor(self) -> MonitoredMonitor:
-        """Watch all commands that the server gets; see :meth:`redis.Redis.monitor`."""
+        """Watch all commands that the server gets; see :meth:`redis.Redis.monitor`.
+
+        As in redis-py, a server that gets no command for ``socket_timeout`` ends it with
+        :class:`redis.TimeoutError`.
+        """
         return MonitoredMonitor(self)
 
     def client(self) -> MonitoredRedisConnection:

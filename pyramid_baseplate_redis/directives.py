@@ -23,6 +23,7 @@ from .tween import SERVER_SPAN_TWEEN, adopt_span, follow_response
 if TYPE_CHECKING:
     from pyramid.config import Configurator
 
+_LAST = 10_000  # behind every action of the application
 CLIENTS_CATEGORY = "redis clients"
 QUEUES_CATEGORY = "redis message queues"
 # What the router and its neighbours set on a request; the class itself doesn't have these.
@@ -62,6 +63,8 @@ def _declare_client(
     config: Configurator, name: str, client: RedisClient | None, order: int
 ) -> None:
     check_name(name)
+    if client is not None and not hasattr(client, "parse"):
+        raise ConfigurationError(f"{name}: {client!r} is not a RedisClient")
     introspectable = config.introspectable(CLIENTS_CATEGORY, name, name, "redis client")
 
     def register() -> None:
@@ -76,6 +79,7 @@ def _declare_client(
         factory = request.registry.getUtility(IRedisContextFactory, name)
         return factory.make_object_for_context(name, request.span)
 
+    redis_client.__doc__ = _description(name)
     config.action(
         (CLIENTS_CATEGORY, name), register, introspectables=(introspectable,), order=order
     )
@@ -150,6 +154,23 @@ def discover_clients(config: Configurator) -> None:
             )
         if config.registry.queryUtility(IRedisContextFactory, name) is None:
             _declare_client(config, name, None, PHASE2_CONFIG)
+            if not config.autocommit:  # where there are no conflicts at all
+                config.action(None, _check_attribute, args=(config, name), order=_LAST)
+
+
+def _description(name: str) -> str:
+    return f"The Redis client {name}, bound to the request."
+
+
+def _check_attribute(config: Configurator, name: str) -> None:
+    """Pyramid finds no conflict between an action and one that is added while actions run."""
+    attribute = config.introspector.get("request extensions", name)
+    # Pyramid wraps what it is given, and keeps the description.
+    if attribute is not None and attribute["callable"].__doc__ != _description(name):
+        raise ConfigurationError(
+            f"{name}.url: the application has a request.{name} of its own; choose another name "
+            f"for the Redis client, or name the clients in {PACKAGE_PREFIX}clients"
+        )
 
 
 def check_name(name: str) -> None:

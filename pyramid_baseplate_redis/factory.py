@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class RedisClient:
     """Configures a Redis client.
 
-    :param redis_client_name: ``db.client.connection.pool.name`` on the spans; by default
-        ``client_name``, or else the client's name.
+    :param redis_client_name: ``db.client.connection.pool.name`` on the spans; by default the
+        keyword argument ``client_name``, or else the client's name.
     :param kwargs: passed to the pool, where they win over the settings; see
         :func:`~.pools.pool_from_config`.
 

@@ -17,7 +17,6 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.observability import recorder
 from redis.retry import Retry
 
-from .embedded import EmbeddedConnection, missing_extra
 from .exceptions import ConfigurationError
 from .settings import ClientSettings
 from .slots import FairLifoQueue
@@ -55,7 +54,8 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
     def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
         """A connection that is ready for a command; it has to be released.
 
-        :raises redis.ConnectionError: if none became free within ``timeout`` seconds.
+        :raises redis.exceptions.MaxConnectionsError: if none became free within ``timeout``
+            seconds. redis-py raises its base class, with the same text.
         """
         if not self._plain():
             return super().get_connection()
@@ -63,7 +63,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         try:
             connection = self.pool.get(True, self.timeout)
         except Empty:
-            raise redis.ConnectionError("No connection available.") from None
+            raise redis.exceptions.MaxConnectionsError("No connection available.") from None
         if connection is None:
             connection = self.make_connection()
         try:
@@ -110,18 +110,38 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             connection.retry = retry
 
 
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
 def _check_keywords(pool_class: type, keywords: Mapping[str, Any]) -> None:
     connection_class = keywords.get("connection_class", redis.Connection)
+    if not isinstance(connection_class, type):
+        return  # any callable will do for redis-py, and nobody can tell what it takes
     known: set[str] = {"cache", "cache_config"}
     for cls in (*pool_class.__mro__, *connection_class.__mro__):
         if "__init__" in vars(cls) and cls is not object:
-            known.update(inspect.signature(vars(cls)["__init__"]).parameters)
+            parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
+            known.update(item.name for item in parameters if item.kind not in _VARIABLE)
     unknown = sorted(set(keywords) - known)
     if unknown:
         raise TypeError(
             f"unexpected keyword argument {unknown[0]!r}: neither {pool_class.__name__} nor "
             f"{connection_class.__name__} has it"
         )
+
+
+class _Retry(Retry):
+    """redis-py's retries, but never for a wrong password, which is a connection error to it."""
+
+    def call_with_retry(
+        self, do: Any, fail: Any, is_retryable: Any = None, with_failure_count: bool = False
+    ) -> Any:
+        def retryable(error: Exception) -> bool:
+            if isinstance(error, redis.AuthenticationError):
+                return False
+            return is_retryable is None or bool(is_retryable(error))
+
+        return super().call_with_retry(do, fail, retryable, with_failure_count)
 
 
 class PasswordFile(CredentialProvider):
@@ -169,8 +189,6 @@ def pool_from_config(
 
 def pool_from_settings(settings: ClientSettings, **kwargs: Any) -> BlockingConnectionPool:
     """Make the pool of a client; like :func:`pool_from_config`, from settings already read."""
-    if settings.parsed_url.scheme == "embedded" and (missing := missing_extra()):
-        raise ConfigurationError(f"{settings.prefix}url: {missing}")
     _check_files(settings)
     keywords: dict[str, Any] = {
         "max_connections": settings.max_connections,
@@ -187,7 +205,7 @@ def pool_from_settings(settings: ClientSettings, **kwargs: Any) -> BlockingConne
         **_address(settings),
     }
     if settings.retries:
-        keywords["retry"] = Retry(ExponentialWithJitterBackoff(base=0.01, cap=1), settings.retries)
+        keywords["retry"] = _Retry(ExponentialWithJitterBackoff(base=0.01, cap=1), settings.retries)
     return BlockingConnectionPool(
         client_settings=settings, **(keywords | kwargs | _credentials(settings, kwargs))
     )
@@ -208,6 +226,11 @@ def _credentials(settings: ClientSettings, kwargs: Mapping[str, Any]) -> dict[st
 def _address(settings: ClientSettings) -> dict[str, Any]:
     url = settings.parsed_url
     if url.scheme == "embedded":
+        # Not above: production needn't load what starts servers.
+        from .embedded import EmbeddedConnection, missing_extra
+
+        if missing := missing_extra():
+            raise ConfigurationError(f"{settings.prefix}url: {missing}")
         return {"connection_class": EmbeddedConnection, "directory": url.path or None}
     if url.scheme == "unix":
         return {"connection_class": redis.UnixDomainSocketConnection, "path": url.path}

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 # One poll: the longest that a frozen server goes unnoticed, beside socket_timeout.
 POLL_SECONDS = 10
+_GRACE_SECONDS = 5  # for the end of a poll, where there is no socket_timeout
 _execute_command = inspect.unwrap(redis.Redis.execute_command)
 
 
@@ -50,6 +51,8 @@ class MessageQueue:
         self.queue = name
         if isinstance(client, redis.ConnectionPool):
             client = redis.Redis(connection_pool=client)
+        if not isinstance(client, redis.Redis):
+            raise TypeError(f"{client!r} is neither a redis.ConnectionPool nor a redis.Redis")
         self.client = client
         tracer = getattr(client, "tracer", None)
         self._monitored = isinstance(tracer, spans.CommandTracer)
@@ -73,7 +76,8 @@ class MessageQueue:
             Longer than ``socket_timeout`` is fine.
         :raises TimedOutError: if there was none in that time.
         :raises redis.RedisError: if the server fails, unless ``timeout`` is ``None``; a wrong
-            password and errors in a server's reply are raised then too.
+            password, a pool without a free connection and errors in a server's reply are raised
+            then too.
         """
         if timeout is not None and not 0 <= timeout < math.inf:
             raise ValueError(f"timeout: {timeout!r} is not a number of seconds from 0 on")
@@ -129,7 +133,7 @@ class MessageQueue:
     def _once(self, command: str, started: int) -> bytes | None:
         try:
             message: bytes | None = self._pop(command, self.queue)
-        except BaseException as error:
+        except Exception as error:
             self._tell_failure(command, started, error)
             raise
         if message is not None:
@@ -147,7 +151,7 @@ class MessageQueue:
                 poll = max(0.001, min(poll, deadline - time.monotonic()))
             try:
                 reply = self._pop("BLPOP", self.queue, poll, longer=poll)
-            except BaseException as error:
+            except Exception as error:  # whoever stops an idle worker makes no span
                 if _unblocked(error):
                     reply = None
                 elif deadline is None and _passing(error):
@@ -202,8 +206,9 @@ def _ask(connection: Any, args: tuple[Any, ...], longer: float) -> Any:
     try:
         connection.send_command(*args)
         timeout = connection.socket_timeout
-        if longer and timeout is not None:
-            return connection.read_response(disable_decoding=True, timeout=longer + timeout)
+        if longer:
+            grace = _GRACE_SECONDS if timeout is None else timeout
+            return connection.read_response(disable_decoding=True, timeout=longer + grace)
         return connection.read_response(disable_decoding=True)
     except redis.ResponseError:
         raise
@@ -220,5 +225,5 @@ def _unblocked(error: BaseException) -> bool:
 
 def _passing(error: BaseException) -> bool:
     return isinstance(error, (redis.ConnectionError, redis.TimeoutError)) and not isinstance(
-        error, redis.AuthenticationError
+        error, (redis.AuthenticationError, redis.exceptions.MaxConnectionsError)
     )

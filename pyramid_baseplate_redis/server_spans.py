@@ -164,6 +164,15 @@ def describe_response(
         logger.exception("describing a response failed")
 
 
+def describe_status(span: Span, status: int) -> None:
+    """Correct the status of a response that turned out to be a 304 or the like."""
+    try:
+        if span.is_recording():
+            span.set_attribute(HTTP_RESPONSE_STATUS_CODE, status)
+    except Exception:
+        logger.exception("describing a response failed")
+
+
 def end_server_span(span: Span, error: BaseException | None = None) -> None:
     """End a server span, once; ``error`` is what stopped the sending of the response."""
     try:

@@ -37,15 +37,24 @@ class FairLifoQueue:
     def put_nowait(self, item: Any) -> None:
         """Hand an item to the first who waits, or keep it.
 
+        A destructor may call this at any point of :meth:`get` in the same thread (a pipeline in a
+        reference cycle gives its connection back), so it never waits for the mutex: whoever holds
+        that serves afterwards.
+
         :raises queue.Full: if there is no room.
         """
-        with self._mutex:
-            if self._waiters:
-                self._waiters.popleft().give(item)
-            elif len(self.queue) < self.maxsize:
-                self.queue.append(item)
-            else:
-                raise Full
+        if len(self.queue) >= self.maxsize:
+            raise Full
+        self.queue.append(item)
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._waiters and self.queue and self._mutex.acquire(blocking=False):
+            try:
+                if self._waiters and self.queue:
+                    self._waiters.popleft().give(self.queue.pop())
+            finally:
+                self._mutex.release()
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Take the item that was put last, waiting for one in turn.
@@ -53,16 +62,21 @@ class FairLifoQueue:
         :param timeout: seconds to wait; ``None`` waits for ever.
         :raises queue.Empty: if there was none in that time.
         """
-        with self._mutex:
-            if self.queue:
+        if not self._waiters:
+            try:
                 return self.queue.pop()
-            if not block:
-                raise Empty
-            waiter = _Waiter()
-            self._waiters.append(waiter)
+            except IndexError:
+                pass
+        if not block:
+            raise Empty
+        waiter = _Waiter()
         started = time.monotonic()
         try:
-            waiter.given.wait(timeout)
+            with self._mutex:
+                self._waiters.append(waiter)
+            self._serve()
+            waiter.wait(timeout)
+            item = self._give_up(waiter)
         except BaseException:
             # A signal, or a greenlet's end: what was handed over meanwhile goes to the next one.
             item = self._give_up(waiter)
@@ -71,25 +85,30 @@ class FairLifoQueue:
             raise
         finally:
             add_wait_time(time.monotonic() - started)
-        item = self._give_up(waiter)
         if item is _NOTHING:
             raise Empty
         return item
 
     def _give_up(self, waiter: _Waiter) -> Any:
         with self._mutex:
-            if waiter.item is _NOTHING:
+            if waiter in self._waiters:
                 self._waiters.remove(waiter)
-            return waiter.item
+        self._serve()
+        return waiter.item
 
 
 class _Waiter:
     """Somebody who waits for an item."""
 
     def __init__(self) -> None:
-        self.given = threading.Event()
+        # Not an Event: its set() would wait for a lock that its wait() holds in the same thread.
+        self._given = threading.Lock()
+        self._given.acquire()
         self.item: Any = _NOTHING
+
+    def wait(self, timeout: float | None) -> None:
+        self._given.acquire(timeout=-1 if timeout is None else timeout)
 
     def give(self, item: Any) -> None:
         self.item = item
-        self.given.set()
+        self._given.release()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from .interfaces import IRedisContextFactory
 from .server_spans import (
     current_local_span,
     describe_response,
+    describe_status,
     end_server_span,
     start_server_span,
 )
@@ -34,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 SERVER_SPAN_TWEEN = "pyramid_baseplate_redis.tween.server_span_tween_factory"
 _SENDING = "_pyramid_baseplate_redis_sending"
+# Not WebOb's app_iter: to set that takes the Content-Length away, and a response object that
+# answers several requests at once would be sent without it.
+_WEBOB_BODY = "_app_iter"
 _OTEL_TWEENS = "opentelemetry.instrumentation.pyramid."
 _OTEL_ENABLED = "opentelemetry-pyramid.trace_enabled"
 
@@ -118,29 +123,29 @@ class _Sending:
         """Describe the response that is about to be sent, and follow its body."""
         status = getattr(response, "status_int", None)
         self._describe(request, status, getattr(request, "exception", None))
-        body = getattr(response, "app_iter", None)
+        body = vars(response).get(_WEBOB_BODY)
         file_wrapper = request.environ.get("wsgi.file_wrapper")
         if body is None or (isinstance(file_wrapper, type) and isinstance(body, file_wrapper)):
             return  # a server knows its own file wrapper, and sends the file without copying it
         if isinstance(body, _SentBody):
             body = body.body  # one response object that answers many requests
-        length = response.content_length
-        response.app_iter = _SentBody(body, self._span, self._context)
-        response.content_length = length  # which WebOb forgets with the old body
+        setattr(response, _WEBOB_BODY, _SentBody(body, self._span, self._context))
         self._ends_with_body = True
-        if getattr(response, "conditional_response", False):
-            self._follow_condition(request, response)
+        if response.conditional_response:
+            self._follow_condition(response)
 
-    def _follow_condition(self, request: Request, response: Response) -> None:
-        """Take the status from WebOb, which decides on 304, 206 or 416 while it answers."""
-        answer = type(response).conditional_response_app
+    def _follow_condition(self, response: Response) -> None:
+        """Take the status from WebOb, which decides on 304 or 206 while it answers."""
+        # Weak: the response would keep itself until the garbage collector finds it.
+        itself = weakref.ref(response)
 
         def conditional_response_app(environ: Any, start_response: Callable[..., Any]) -> Any:
             def started(status: str, *args: Any) -> Any:
-                self._describe(request, int(status[:3]), None)
+                describe_status(self._span, int(status[:3]))
                 return start_response(status, *args)
 
-            return answer(response, environ, started)
+            response: Any = itself()
+            return type(response).conditional_response_app(response, environ, started)
 
         response.conditional_response_app = conditional_response_app
 

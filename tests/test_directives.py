@@ -663,3 +663,17 @@ def test_a_script_of_pyramid_builds_an_application_whose_redis_is_unreachable(
         check=False,
     )
     assert (done.returncode, found in done.stdout) == (0, True), done.stderr
+
+
+def test_an_attribute_of_the_application_s_own_doesnt_replace_a_discovered_client(
+    make_config: MakeConfig,
+) -> None:
+    config = make_config(foo__url=NOWHERE)
+    config.add_request_method(lambda request: "mine", "foo", reify=True)
+    with pytest.raises(ConfigurationExecutionError, match=r"foo\.url: the application has a req"):
+        config.commit()
+
+
+def test_what_is_no_client_is_refused(make_config: MakeConfig) -> None:
+    with pytest.raises(ConfigurationError, match=r"^foo: 'bar' is not a RedisClient$"):
+        make_config().add_redis_client("foo", "bar")

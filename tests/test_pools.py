@@ -477,6 +477,14 @@ def test_nothing_is_tried_again_by_default(listener: Listener) -> None:
     assert listener.attempts(redis.Redis(connection_pool=pool).ping) == 1
 
 
+def test_a_wrong_password_is_never_retried(guarded: Server) -> None:
+    with client(guarded.url, retries="10", password="wrong-secret") as redis_client:
+        started = time.monotonic()
+        with pytest.raises(redis.AuthenticationError):
+            redis_client.ping()
+    assert time.monotonic() - started < 1  # ten retries with backoff take four
+
+
 def test_retries_are_as_the_settings_say(listener: Listener) -> None:
     listener.hang_up()
     pool = make_pool(listener.url, retries="2")

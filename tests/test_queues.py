@@ -346,16 +346,50 @@ def test_an_interrupted_get_leaves_no_unread_reply(
     assert queue.get(1) == b"late"
 
 
-def test_an_interrupted_get_is_told_by_its_span(
+def test_to_stop_an_idle_worker_is_no_failure(
     queue: MessageQueue, server: Server, spans: RecordedSpans
 ) -> None:
     thread = interrupt_when_blocked(server)
     with pytest.raises(KeyboardInterrupt):
         queue.get(5)
     thread.join()
-    span = spans.one("foo.BLPOP")
-    assert span.status.status_code is StatusCode.ERROR
-    assert attributes(span)["error.type"] == "KeyboardInterrupt"
+    assert spans.names == []
+
+
+@pytest.mark.parametrize("client", ["redis://localhost", None])
+def test_what_is_neither_a_pool_nor_a_client_is_refused(client: Any) -> None:
+    with pytest.raises(TypeError, match=r"is neither a redis\.ConnectionPool nor a redis\.Redis$"):
+        MessageQueue("jobs", client)
+
+
+@pytest.mark.usefixtures("short_polls")
+def test_a_frozen_server_is_noticed_without_a_socket_timeout_too(
+    mortal: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyramid_baseplate_redis.queues._GRACE_SECONDS", 0.2)
+    pool = pool_from_config({"foo.url": mortal.url}, "foo.", socket_timeout=None)
+    waiting = in_background(lambda: MessageQueue("jobs", pool).get(60))
+    wait_until(lambda: blocked_clients(mortal))
+    process = mortal.executor.process
+    assert process is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(redis.TimeoutError):
+            waiting.result(10)
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+
+
+def test_waiting_for_ever_doesnt_take_a_used_up_pool_for_a_server_that_is_away(
+    valkey: Server, make_client: MakeClient
+) -> None:
+    client = make_client(valkey, max_connections="1", pool_timeout="10 milliseconds")
+    held = client.connection_pool.get_connection()
+    try:
+        with pytest.raises(redis.exceptions.MaxConnectionsError, match="No connection available"):
+            client.message_queue("jobs").get(None)
+    finally:
+        client.connection_pool.release(held)
 
 
 class AlarmError(Exception):

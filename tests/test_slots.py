@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import threading
 import time
 from queue import Empty, Full
@@ -93,11 +95,11 @@ def test_what_is_handed_to_an_interrupted_waiter_goes_to_the_next(
 ) -> None:
     queue = FairLifoQueue(1)
 
-    def given_and_interrupted(event: threading.Event, timeout: float | None = None) -> bool:
+    def given_and_interrupted(waiter: object, timeout: float | None) -> None:
         queue.put_nowait("item")
         raise _Interrupted
 
-    monkeypatch.setattr(threading.Event, "wait", given_and_interrupted)
+    monkeypatch.setattr("pyramid_baseplate_redis.slots._Waiter.wait", given_and_interrupted)
     with pytest.raises(_Interrupted):
         queue.get()
 
@@ -115,3 +117,32 @@ def test_only_waiting_counts_as_waiting() -> None:
         queue.get(timeout=0.02)
     assert take_wait_time() >= 0.02
     assert take_wait_time() == 0
+
+
+class _GivesBackWhenCollected:
+    """Like a pipeline that watches keys: whatever collects it, its connection goes back."""
+
+    def __init__(self, queue: FairLifoQueue) -> None:
+        self.queue = queue
+        self.itself = self  # only the garbage collector finds it
+
+    def __del__(self) -> None:
+        self.queue.put_nowait("item")
+
+
+@pytest.mark.parametrize("allocations", range(1, 40))
+def test_what_the_garbage_collector_gives_back_on_the_way_is_no_deadlock(allocations: int) -> None:
+    queue = FairLifoQueue(1)
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.disable()
+    _GivesBackWhenCollected(queue)
+    gc.set_threshold(gc.get_count()[0] + allocations, 1000, 1000)
+    gc.enable()
+    try:
+        with contextlib.suppress(Empty):
+            queue.get(timeout=0.001)
+    finally:
+        gc.set_threshold(*thresholds)
+    gc.collect()
+    assert len(queue.queue) <= 1

@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -913,3 +915,46 @@ def output_of(script: str, valkey: Server) -> str:
         timeout=60,
         check=True,
     ).stdout
+
+
+# One response object that answers many requests
+
+
+def test_a_shared_response_never_loses_its_content_length(serve: Callable[..., TestApp]) -> None:
+    shared = Response("hello")
+    app = serve(lambda request: shared).app
+    lengths: list[str | None] = []
+
+    def ask() -> None:
+        for _ in range(300):
+            _, headers, body = Request.blank("/path/1").call_application(app)
+            assert b"".join(body) == b"hello"
+            lengths.append(dict(headers).get("Content-Length"))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert lengths == ["5"] * 1200
+
+
+def test_a_conditional_response_goes_with_its_request(serve: Callable[..., TestApp]) -> None:
+    kept: list[weakref.ref[Request]] = []
+
+    def view(request: Request) -> Response:
+        kept.append(weakref.ref(request))
+        return Response("hello", conditional_response=True)
+
+    app = serve(view).app
+    gc.disable()
+    try:
+        b"".join(Request.blank("/path/1").call_application(app)[2])
+        assert kept[0]() is None
+    finally:
+        gc.enable()
