@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import threading
 import time
@@ -138,11 +139,13 @@ def test_what_the_garbage_collector_gives_back_on_the_way_is_no_deadlock(allocat
     gc.disable()
     _GivesBackWhenCollected(queue)
     gc.set_threshold(gc.get_count()[0] + allocations, 1000, 1000)
+    faulthandler.dump_traceback_later(60, exit=True)  # nothing else ends a deadlock
     gc.enable()
     try:
         with contextlib.suppress(Empty):
             queue.get(timeout=0.001)
     finally:
+        faulthandler.cancel_dump_traceback_later()
         gc.set_threshold(*thresholds)
     gc.collect()
     assert len(queue.queue) <= 1
