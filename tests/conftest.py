@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 import redis
 from opentelemetry import trace
@@ -19,6 +21,11 @@ from pyramid_baseplate_redis import MonitoredRedisConnection, pool_from_config
 from .support import MakeClient, RecordedSpans, Server, needs_debian_redis, running_server
 
 _exporter = InMemorySpanExporter()
+
+# Machines are noisy; and what CI says shouldn't depend on chance.
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
 def pytest_configure(config: pytest.Config) -> None:
