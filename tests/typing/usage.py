@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any, Protocol, assert_type
+from typing import Any, Protocol
 
 import redis
 from opentelemetry.trace import Span
 from redis.lock import Lock
+from typing_extensions import assert_type
 
 from pyramid_baseplate_redis import (
     ConfigurationError,
