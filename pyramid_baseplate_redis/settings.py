@@ -12,7 +12,8 @@ from typing import Any
 
 from . import grammar
 from .exceptions import ConfigurationError
-from .urls import MOST_DATABASES, RedisURL, has_redis_scheme, parse_url, redacted
+from .url_arguments import url_values
+from .urls import RedisURL, has_redis_scheme, parse_url, redacted
 
 PACKAGE_PREFIX = "baseplate_redis."
 
@@ -137,7 +138,7 @@ class ClientSettings:
             )
         url = _parse(prefix, "url", parse_url, given.pop("url"))
         values = {key: _parse(prefix, key, parsers[key], raw) for key, raw in given.items()}
-        url, in_url = _url_values(prefix, url, parsers)
+        url, in_url = _parse(prefix, "url", lambda url: url_values(url, parsers, prefix), url)
         for key, value in in_url.items():
             if key in values and (key in ("password", "ssl_password") or values[key] != value):
                 raise ConfigurationError(
@@ -185,73 +186,6 @@ def unknown_key(prefix: str, key: str, known: list[str]) -> str:
         f"{prefix}{key}: unknown setting; {hint} (if {prefix}* belongs to something else, name "
         f"the Redis clients in {PACKAGE_PREFIX}clients and no other prefix is read)"
     )
-
-
-# redis-py's own reading of these URL arguments; the others are read like the settings.
-def _url_seconds(value: str) -> timedelta:
-    return grammar.Timespan(f"{value} seconds")
-
-
-def _positive_url_seconds(value: str) -> timedelta:
-    return grammar.positive_timespan(_url_seconds(value))
-
-
-_SECONDS = "a number of seconds, such as 0.5"
-_IN_URL: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "timeout": ("pool_timeout", _url_seconds),
-    "socket_timeout": ("socket_timeout", _positive_url_seconds),
-    "socket_connect_timeout": ("socket_connect_timeout", _positive_url_seconds),
-    "health_check_interval": ("health_check_interval", _url_seconds),
-}
-_NOT_IN_URL = {"pool_timeout", "retries", "password_file", "trace", "trace_query_text",
-               "trace_exclude"}  # fmt: skip
-
-
-def _url_values(
-    prefix: str, url: RedisURL, parsers: Mapping[str, Callable[[Any], Any]]
-) -> tuple[RedisURL, dict[str, Any]]:
-    """What the URL itself says, by setting; and the URL with the ``db`` of its query."""
-    allowed = {key: (key, parsers[key]) for key in parsers if key not in _NOT_IN_URL} | _IN_URL
-    values: dict[str, Any] = {}
-    for key in ("username", "password"):
-        if getattr(url, key) is not None:
-            values[key] = getattr(url, key)
-    for argument, raw in url.arguments:
-        if argument == "db":
-            allowed_numbers = f"a whole number from 0 to {MOST_DATABASES}"
-            parse = grammar.whole_number(0, MOST_DATABASES)
-            number = _parse(prefix, "url", _argument("db", parse, allowed_numbers), raw)
-            if url.db is not None and url.db != number:
-                raise ConfigurationError(f"{prefix}url: its path and its query name two databases")
-            url = dataclasses.replace(url, db=number)
-        elif argument not in allowed:
-            raise ConfigurationError(f"{prefix}url: {_unknown_argument(argument, allowed)}")
-        else:
-            key, parse = allowed[argument]
-            if key in values:
-                raise ConfigurationError(f"{prefix}url: has two values for {key}")
-            form = _SECONDS if argument in _IN_URL else f"it as in {prefix}{key}"
-            values[key] = _parse(prefix, "url", _argument(argument, parse, form), raw)
-    return url, values
-
-
-def _argument(name: str, parse: Callable[[str], Any], form: str) -> Callable[[str], Any]:
-    def read(raw: str) -> Any:
-        try:
-            return parse(raw)
-        except ValueError:
-            # The value stays out: nothing of a URL is quoted.
-            raise ValueError(
-                f"its query argument {name} has a malformed value; write {form}"
-            ) from None
-
-    return read
-
-
-def _unknown_argument(name: str, allowed: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, [*allowed, "db"], n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"has an unknown query argument{hint}"
 
 
 def _check_together(settings: ClientSettings, values: Mapping[str, Any]) -> None:

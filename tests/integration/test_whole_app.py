@@ -18,7 +18,7 @@ from webtest import TestApp
 from ..support import RecordedSpans, Server, attributes
 
 MakeConfig = Callable[..., Configurator]
-SERVER = "POST /work/{name}"
+SERVER = "POST /tasks/{name}"
 SCRIPT = "return redis.call('INCR', KEYS[1])"
 
 
@@ -54,7 +54,7 @@ def app(make_config: MakeConfig, valkey: Server) -> TestApp:
         client.script_flush()  # whatever other tests loaded
     config = make_config(foo__url=valkey.url.replace("/0", "/3"))
     config.add_message_queue("jobs", client="foo")
-    config.add_route("work", "/work/{name}")
+    config.add_route("work", "/tasks/{name}")
     config.add_view(work, route_name="work", renderer="json")
     return TestApp(config.make_wsgi_app())
 
@@ -62,7 +62,7 @@ def app(make_config: MakeConfig, valkey: Server) -> TestApp:
 @pytest.fixture
 def requested(app: TestApp, spans: RecordedSpans) -> RecordedSpans:
     """The spans of one request."""
-    app.post("/work/hard?token=secret")
+    app.post("/tasks/hard?token=secret")
     return spans
 
 
@@ -84,7 +84,7 @@ def what(span: ReadableSpan) -> tuple[SpanKind, StatusCode, dict[str, Any]]:
 
 
 def test_the_answer_is_redis_py_s(app: TestApp) -> None:
-    assert app.post("/work/hard").json == {
+    assert app.post("/tasks/hard").json == {
         "missing": None,
         "failure": "WRONGTYPE Operation against a key holding the wrong kind of value",
         "counted": [1, "hello"],
@@ -125,11 +125,11 @@ def test_the_server_span(requested: RecordedSpans) -> None:
         {
             "http.request.method": "POST",
             "http.response.status_code": 200,
-            "http.route": "/work/{name}",
+            "http.route": "/tasks/{name}",
             "network.protocol.version": "1.0",
             "server.address": "localhost",
             "server.port": 80,
-            "url.path": "/work/hard",
+            "url.path": "/tasks/hard",
             "url.query": "token=REDACTED",
             "url.scheme": "http",
         },
