@@ -422,8 +422,9 @@ def test_a_shared_server_outlives_the_process_that_started_it(
     first = make_owner()
     before = first.server_id(url)
     assert other.server_id(url) == before
+    process = psutil.Process(first.pid)
     first.kill()
-    assert still_there([psutil.Process(first.pid)]) == []
+    assert still_there([process]) == []
     assert other.server_id(url) == before
 
 
