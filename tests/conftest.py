@@ -23,8 +23,9 @@ from .support import MakeClient, RecordedSpans, Server, needs_debian_redis, runn
 _exporter = InMemorySpanExporter()
 
 # Machines are noisy; and what CI says shouldn't depend on chance.
-hypothesis.settings.register_profile("here", deadline=None)
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+_unhurried: Any = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("here", **_unhurried)
+hypothesis.settings.register_profile("ci", **_unhurried, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 

@@ -48,7 +48,9 @@ SECRETS = st.text(st.one_of(_SPECIAL, _ANY), min_size=8, max_size=40)
 in_memory = settings(max_examples=100, deadline=None)
 with_an_application = settings(max_examples=20, deadline=None)
 with_a_server = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 URLS_WITH_AN_ENCODED_SECRET = [
