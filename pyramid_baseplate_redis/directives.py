@@ -64,7 +64,8 @@ def _declare_client(
 ) -> None:
     check_name(name)
     if client is not None and not hasattr(client, "parse"):
-        raise ConfigurationError(f"{name}: {client!r} is not a RedisClient")
+        # Its type alone: it may be a URL, with a password.
+        raise ConfigurationError(f"{name}: {type(client).__name__} is not a RedisClient")
     introspectable = config.introspectable(CLIENTS_CATEGORY, name, name, "redis client")
 
     def register() -> None:

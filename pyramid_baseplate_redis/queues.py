@@ -52,7 +52,9 @@ class MessageQueue:
         if isinstance(client, redis.ConnectionPool):
             client = redis.Redis(connection_pool=client)
         if not isinstance(client, redis.Redis):
-            raise TypeError(f"{client!r} is neither a redis.ConnectionPool nor a redis.Redis")
+            # Its type alone: it may be a URL, with a password.
+            given = type(client).__name__
+            raise TypeError(f"client: {given} is neither a redis.ConnectionPool nor a redis.Redis")
         self.client = client
         tracer = getattr(client, "tracer", None)
         self._monitored = isinstance(tracer, spans.CommandTracer)

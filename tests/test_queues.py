@@ -356,10 +356,15 @@ def test_to_stop_an_idle_worker_is_no_failure(
     assert spans.names == []
 
 
-@pytest.mark.parametrize("client", ["redis://localhost", None])
-def test_what_is_neither_a_pool_nor_a_client_is_refused(client: Any) -> None:
-    with pytest.raises(TypeError, match=r"is neither a redis\.ConnectionPool nor a redis\.Redis$"):
+@pytest.mark.parametrize(
+    ("client", "given"), [("redis://:the-secret@localhost", "str"), (None, "NoneType")]
+)
+def test_what_is_neither_a_pool_nor_a_client_is_refused(client: Any, given: str) -> None:
+    with pytest.raises(TypeError) as caught:
         MessageQueue("jobs", client)
+    assert str(caught.value) == (
+        f"client: {given} is neither a redis.ConnectionPool nor a redis.Redis"
+    )
 
 
 @pytest.mark.usefixtures("short_polls")
