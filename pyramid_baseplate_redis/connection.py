@@ -86,6 +86,9 @@ class MonitoredRedisConnection(redis.Redis):
         attributes = twin.__dict__
         attributes.update(self.__dict__)
         attributes["server_span"] = server_span
+        # What this client owns stays its own: the twin's end would give it back, or close it.
+        attributes["connection"] = None
+        attributes["auto_close_connection_pool"] = False
         return twin
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 import timeit
@@ -25,6 +26,7 @@ from pyramid_baseplate_redis import (
     MonitoredRedisConnection,
     RedisClient,
     RedisContextFactory,
+    pool_from_config,
     server_context,
 )
 
@@ -326,3 +328,25 @@ def test_a_bootstrapped_script_has_a_context(
         ("foo.SET", "nightly-cleanup"),
         ("foo.GET", "nightly-cleanup"),
     ]
+
+
+def test_a_bound_client_s_end_leaves_the_connection_that_the_other_keeps(valkey: Server) -> None:
+    pool = pool_from_config({"foo.url": valkey.url}, "foo.")
+    with MonitoredRedisConnection("foo", None, pool).client() as keeping:
+        keeping.ping()
+        kept = keeping.connection
+        twin = keeping.bound_to(trace.INVALID_SPAN)
+        twin.ping()
+        del twin
+        gc.collect()
+        assert pool.get_connection() is not kept
+    pool.disconnect()
+
+
+def test_a_bound_client_s_end_leaves_the_pool_that_the_other_owns(valkey: Server) -> None:
+    with MonitoredRedisConnection.from_url(valkey.url) as owner:
+        owner.ping()
+        before = owner.client_id()
+        owner.bound_to(trace.INVALID_SPAN)
+        gc.collect()
+        assert owner.client_id() == before
