@@ -19,10 +19,6 @@ from .files import PasswordFile, check_files
 from .settings import ClientSettings
 from .slots import FairLifoQueue
 
-_TLS_KEYWORDS = ("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile",
-                 "ssl_password", "ssl_cert_reqs", "ssl_check_hostname", "ssl_min_version",
-                 "ssl_ciphers")  # fmt: skip
-
 
 class BlockingConnectionPool(redis.BlockingConnectionPool):
     """redis-py's pool, built from :class:`~.settings.ClientSettings`.
@@ -214,5 +210,4 @@ def _address(settings: ClientSettings) -> dict[str, Any]:
     }
     if url.scheme != "rediss":
         return address
-    tls = {keyword: getattr(settings, keyword) for keyword in _TLS_KEYWORDS}
-    return address | tls | {"connection_class": redis.SSLConnection}
+    return address | settings.tls | {"connection_class": redis.SSLConnection}

@@ -91,6 +91,11 @@ class ClientSettings:
         return self.parsed_url.db or 0
 
     @property
+    def tls(self) -> dict[str, Any]:
+        """The ``ssl_*`` settings, which are redis-py's keyword arguments of the same names."""
+        return {item.name: getattr(self, item.name) for item in _fields() if item.metadata["tls"]}
+
+    @property
     def url(self) -> str:
         """The URL with ``***`` in place of a password: the only form in which it is shown."""
         return redacted(self.parsed_url, self.username, self._has_password, self.db)

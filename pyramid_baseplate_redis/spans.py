@@ -1,7 +1,8 @@
-"""Spans: the only file that knows the names, attributes and statuses of OpenTelemetry's spans.
+"""The spans of commands: what they are named, their attributes, their statuses.
 
-The conventions are OpenTelemetry's stable ones for database clients and HTTP servers, and its
-messaging ones for the handlers of pub/sub messages. No span has events: an exception's text may
+Nothing else knows OpenTelemetry's names but :mod:`.server_spans`, which has those of HTTP. The
+conventions are the stable ones for database clients, and the messaging ones for the handlers of
+pub/sub messages. No span has events: an exception's text may
 hold a value, and recording one costs more than the command.
 """
 

@@ -781,15 +781,6 @@ def tls_settings(certificates: Certificates) -> dict[str, str]:
 
 
 @needs_debian_redis
-@pytest.mark.parametrize("scheme", ["rediss", "valkeys"])
-def test_a_tls_server_is_reached_with_a_certificate(
-    tls_server: int, tls_settings: dict[str, str], scheme: str
-) -> None:
-    with client(f"{scheme}://localhost:{tls_server}", **tls_settings) as redis_client:
-        assert redis_client.ping()
-
-
-@needs_debian_redis
 def test_a_tls_server_is_reached_with_an_encrypted_key(
     tls_server: int, tls_settings: dict[str, str], certificates: Certificates
 ) -> None:
@@ -800,62 +791,6 @@ def test_a_tls_server_is_reached_with_an_encrypted_key(
     }
     with client(f"rediss://localhost:{tls_server}", **settings) as redis_client:
         assert redis_client.ping()
-
-
-@needs_debian_redis
-def test_a_tls_server_of_an_unknown_authority_is_refused(
-    tls_server: int, tls_settings: dict[str, str], strange_certificates: Certificates
-) -> None:
-    settings = {**tls_settings, "ssl_ca_certs": strange_certificates.ca}
-    with (
-        client(f"rediss://localhost:{tls_server}", **settings) as redis_client,
-        pytest.raises(redis.ConnectionError, match="certificate verify failed"),
-    ):
-        redis_client.ping()
-
-
-@needs_debian_redis
-def test_a_tls_server_of_an_unknown_authority_is_taken_when_none_is_required(
-    tls_server: int, tls_settings: dict[str, str], strange_certificates: Certificates
-) -> None:
-    settings = {
-        **tls_settings,
-        "ssl_ca_certs": strange_certificates.ca,
-        "ssl_cert_reqs": "none",
-    }
-    with client(f"rediss://localhost:{tls_server}", **settings) as redis_client:
-        assert redis_client.ping()
-
-
-@needs_debian_redis
-def test_a_tls_server_with_another_host_name_is_refused(
-    tls_server: int, tls_settings: dict[str, str]
-) -> None:
-    with (
-        client(f"rediss://127.0.0.1:{tls_server}", **tls_settings) as redis_client,
-        pytest.raises(redis.ConnectionError, match="certificate verify failed"),
-    ):
-        redis_client.ping()
-
-
-@needs_debian_redis
-def test_a_tls_server_with_another_host_name_is_taken_when_it_is_not_checked(
-    tls_server: int, tls_settings: dict[str, str]
-) -> None:
-    settings = {**tls_settings, "ssl_check_hostname": "false"}
-    with client(f"rediss://127.0.0.1:{tls_server}", **settings) as redis_client:
-        assert redis_client.ping()
-
-
-@needs_debian_redis
-def test_a_tls_server_refuses_a_client_without_a_certificate(
-    tls_server: int, certificates: Certificates
-) -> None:
-    with (
-        client(f"rediss://localhost:{tls_server}", ssl_ca_certs=certificates.ca) as redis_client,
-        pytest.raises(redis.ConnectionError),
-    ):
-        redis_client.ping()
 
 
 # Waiting for a connection

@@ -73,7 +73,7 @@ def over_all_factory(handler: Handler, registry: Any) -> Handler:
 
     def tween(request: Request) -> Response:
         if early:
-            request.foo  # noqa: B018
+            request.foo  # noqa: B018 (this makes it)
         response = handler(request)
         request.foo.echo("over all")
         return response
