@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import redis
 from opentelemetry.trace import INVALID_SPAN, Span
@@ -12,9 +13,11 @@ from redis.client import Monitor
 from redis.lock import Lock
 
 from . import spans
+from .leases import HeldConnections
 from .pipeline import MonitoredRedisPipeline, copied_callbacks, monitored_module_pipeline
 from .pubsub import MonitoredPubSub
 from .queues import MessageQueue
+from .retries import RetryPolicy, only_reads
 from .scripts import loads_script, monitored_lock_class
 from .waiting import take_wait_time
 
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from redis.commands.json import JSON
     from redis.commands.search import Search
     from redis.commands.timeseries import TimeSeries
+
+T = TypeVar("T")
 
 # Not super().execute_command: where OpenTelemetry's instrumentation of redis-py is active that is
 # wrapped, and every command would have two spans.
@@ -37,6 +42,16 @@ class MonitoredMonitor(Monitor):
 
     def __enter__(self) -> Monitor:
         return cast(Monitor, self._client.traced(("MONITOR",), super().__enter__))
+
+    def __exit__(self, *args: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop, and give the connection back."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.disconnect()
+            self.connection_pool.release(connection)
 
 
 class MonitoredRedisConnection(redis.Redis):
@@ -74,6 +89,15 @@ class MonitoredRedisConnection(redis.Redis):
             self.connection_pool, context_name, redis_client_name
         )
         self._own_callbacks = True
+        settings = getattr(self.connection_pool, "client_settings", None)
+        self._retry: RetryPolicy | None = None
+        if settings is not None and settings.retries:
+            budget = settings.retry_budget.total_seconds()
+            self._retry = RetryPolicy(settings.retries, budget)
+        # Of a client that keeps one connection. redis-py's own lock would stay locked if a signal
+        # came right behind its acquire(); behind a ``with`` it doesn't.
+        self.connection_lock = threading.RLock()
+        self._held: HeldConnections | None = None
 
     def bound_to(self, server_span: Span) -> MonitoredRedisConnection:
         """A client on the same pool whose commands belong to ``server_span``.
@@ -89,7 +113,24 @@ class MonitoredRedisConnection(redis.Redis):
         # What this client owns stays its own: the twin's end would give it back, or close it.
         attributes["connection"] = None
         attributes["auto_close_connection_pool"] = False
+        attributes["_held"] = None
         return twin
+
+    def give_back(self) -> None:
+        """Give back the connections that pipelines, subscribers and the like still have.
+
+        For the end of a request: whatever it left open is closed, with a warning that says where
+        it was made.
+        """
+        if self._held is not None:
+            self._held.give_back(self.context_name)
+
+    def _hold(self, made: T) -> T:
+        held = self._held
+        if held is None:
+            held = self._held = HeldConnections()
+        held.add(made)
+        return made
 
     @property
     def tracer(self) -> spans.CommandTracer:
@@ -103,10 +144,10 @@ class MonitoredRedisConnection(redis.Redis):
         """
         span = self._tracer.start_command(self.server_span, args)
         if span is None:
-            return _execute_command(self, *args, **options)
+            return self._executed(None, args, options)
         take_wait_time()
         try:
-            result = _execute_command(self, *args, **options)
+            result = self._executed(span, args, options)
         except BaseException as error:
             if isinstance(error, redis.exceptions.NoScriptError) and loads_script():
                 spans.end_noscript(span, take_wait_time())
@@ -115,6 +156,31 @@ class MonitoredRedisConnection(redis.Redis):
             raise
         spans.end(span, take_wait_time())
         return result
+
+    def _executed(self, span: Span | None, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        if self.connection is not None:
+            return self._executed_on_own_connection(span, args, options)
+        if self._retry is None:
+            return _execute_command(self, *args, **options)
+        return self._retried(span, args, options)
+
+    def _executed_on_own_connection(
+        self, span: Span | None, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> Any:
+        with self.connection_lock:
+            connection: Any = self.connection
+            if getattr(connection, "owes_replies", False):
+                # Something interrupted the command before, and its reply would be taken for ours.
+                connection.disconnect()
+            if self._retry is None:
+                return _execute_command(self, *args, **options)
+            return self._retried(span, args, options)
+
+    def _retried(self, span: Span | None, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        assert self._retry is not None
+        return self._retry.call(
+            lambda: _execute_command(self, *args, **options), reads=only_reads(args[0]), span=span
+        )
 
     def traced(self, args: tuple[Any, ...], call: Callable[[], Any]) -> Any:
         """Run ``call`` in the span of the command ``args``."""
@@ -153,7 +219,7 @@ class MonitoredRedisConnection(redis.Redis):
         """
         if isinstance(name, bool):
             name, transaction, shard_hint = None, name, _not_bool(transaction) or shard_hint
-        return MonitoredRedisPipeline(
+        made = MonitoredRedisPipeline(
             self._pipeline_name(name),
             self.server_span,
             self.connection_pool,
@@ -162,7 +228,9 @@ class MonitoredRedisConnection(redis.Redis):
             transaction=transaction,
             shard_hint=shard_hint,
             tracer=self._tracer,
+            retry=self._retry,
         )
+        return self._hold(made)
 
     def _pipeline_name(self, name: str | None) -> str:
         suffix = f"_{name}" if name else ""
@@ -236,13 +304,14 @@ class MonitoredRedisConnection(redis.Redis):
         It keeps a connection of the pool until it is closed. ``socket_timeout`` doesn't end its
         waiting.
         """
-        return MonitoredPubSub(
+        made = MonitoredPubSub(
             self.connection_pool,
             tracer=self._tracer,
             server_span=self.server_span,
             event_dispatcher=self._event_dispatcher,
             **kwargs,
         )
+        return self._hold(made)
 
     def monitor(self) -> MonitoredMonitor:
         """Watch all commands that the server gets; see :meth:`redis.Redis.monitor`.
@@ -250,17 +319,18 @@ class MonitoredRedisConnection(redis.Redis):
         As in redis-py, a server that gets no command for ``socket_timeout`` ends it with
         :class:`redis.TimeoutError`.
         """
-        return MonitoredMonitor(self)
+        return self._hold(MonitoredMonitor(self))
 
     def client(self) -> MonitoredRedisConnection:
         """A client that keeps one connection for itself until it is closed."""
-        return type(self)(
+        made = type(self)(
             self.context_name,
             self.server_span,
             self.connection_pool,
             self.redis_client_name,
             single_connection_client=True,
         )
+        return self._hold(made)
 
     def message_queue(self, name: str) -> MessageQueue:
         """The message queue kept in the list ``name``."""
@@ -287,8 +357,10 @@ class MonitoredRedisConnection(redis.Redis):
             if isinstance(name, bool):
                 name, transaction, shard_hint = None, name, _not_bool(transaction) or shard_hint
             made = make(transaction=transaction, shard_hint=shard_hint)
-            return monitored_module_pipeline(
-                made, self._pipeline_name(name), self.server_span, self._tracer
+            return self._hold(
+                monitored_module_pipeline(
+                    made, self._pipeline_name(name), self.server_span, self._tracer, self._retry
+                )
             )
 
         module.pipeline = pipeline

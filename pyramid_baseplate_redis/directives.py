@@ -14,10 +14,11 @@ from pyramid.tweens import EXCVIEW, INGRESS, MAIN
 
 from .exceptions import ConfigurationError
 from .factory import RedisClient
+from .files import read_url
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
 from .pools import BlockingConnectionPool
 from .queues import MessageQueue
-from .settings import PACKAGE_PREFIX, PackageSettings, discovered_clients
+from .settings import PACKAGE_PREFIX, URL_KEYS, PackageSettings, discovered_clients
 from .tween import SERVER_SPAN_TWEEN, adopt_span, follow_response
 
 if TYPE_CHECKING:
@@ -144,19 +145,26 @@ class MessageQueueFactory:
 def discover_clients(config: Configurator) -> None:
     """Declare the clients that the settings name and the application didn't declare itself."""
     settings = config.registry.settings
-    for name in discovered_clients(settings):
+    for name in discovered_clients(settings, read_url):
         problem = _problem_of_name(name)
         if problem is not None and PackageSettings.from_config(settings).clients is not None:
             raise ConfigurationError(f"{PACKAGE_PREFIX}clients: {name}: {problem[0]}")
         if problem is not None:
             raise ConfigurationError(
-                f"{name}.url: {problem[0]}{problem[1].format('the Redis client')}, or name the "
+                f"{_url_key(config, name)}: {problem[0]}"
+                f"{problem[1].format('the Redis client')}, or name the "
                 f"Redis clients in {PACKAGE_PREFIX}clients if this is none"
             )
         if config.registry.queryUtility(IRedisContextFactory, name) is None:
             _declare_client(config, name, None, PHASE2_CONFIG)
             if not config.autocommit:  # where there are no conflicts at all
                 config.action(None, _check_attribute, args=(config, name), order=_LAST)
+
+
+def _url_key(config: Configurator, name: str) -> str:
+    """The key for which a name was taken for a client's."""
+    keys = [f"{name}.{key}" for key in URL_KEYS]
+    return next((key for key in keys if key in config.registry.settings), keys[0])
 
 
 def _description(name: str) -> str:
@@ -169,8 +177,8 @@ def _check_attribute(config: Configurator, name: str) -> None:
     # Pyramid wraps what it is given, and keeps the description.
     if attribute is not None and attribute["callable"].__doc__ != _description(name):
         raise ConfigurationError(
-            f"{name}.url: the application has a request.{name} of its own; choose another name "
-            f"for the Redis client, or name the clients in {PACKAGE_PREFIX}clients"
+            f"{_url_key(config, name)}: the application has a request.{name} of its own; choose "
+            f"another name for the Redis client, or name the clients in {PACKAGE_PREFIX}clients"
         )
 
 

@@ -1,7 +1,8 @@
-"""The errors that this package raises itself, beside those of redis-py."""
+"""The errors that this package raises beside those of redis-py, and which may be retried."""
 
 from __future__ import annotations
 
+import redis
 from pyramid.exceptions import ConfigurationError as PyramidConfigurationError
 
 
@@ -13,3 +14,69 @@ class ConfigurationError(PyramidConfigurationError):
     inside a Pyramid action it reaches the caller as
     :class:`pyramid.exceptions.ConfigurationExecutionError`, whose ``evalue`` is this error.
     """
+
+
+class PoolTimeoutError(redis.exceptions.MaxConnectionsError):
+    """No connection of the pool became free within ``pool_timeout``.
+
+    Nothing was sent. A :class:`redis.ConnectionError`, as what redis-py raises here.
+    """
+
+
+class PoolReleaseError(redis.RedisError):
+    """A connection was released that isn't the pool's to take back.
+
+    It was released before, belongs to another pool, or was taken before a fork. Nothing was done
+    to it, and nobody else notices.
+    """
+
+
+class CircuitOpenError(redis.ConnectionError):
+    """The server failed ``breaker_failures`` times in a row, and isn't asked for a while.
+
+    Nothing was sent. Raised at once, for ``breaker_reset`` after the last failure.
+    """
+
+
+class ForkedConnectionError(redis.ConnectionError):
+    """A connection that a process took was used by a process that was forked from it.
+
+    Nothing was sent or read: the parent's connection is as it was.
+    """
+
+
+# The first class in this order that an error is an instance of decides.
+_RETRYABLE: list[tuple[type[BaseException], bool | None]] = [
+    (redis.AuthenticationError, False),
+    (redis.exceptions.AuthorizationError, False),
+    (ForkedConnectionError, False),
+    (CircuitOpenError, True),
+    (redis.exceptions.MaxConnectionsError, True),
+    (redis.BusyLoadingError, True),
+    (redis.WatchError, True),
+    (redis.exceptions.TryAgainError, True),
+    (redis.exceptions.ClusterDownError, True),  # MASTERDOWN too
+    (redis.ReadOnlyError, True),
+    (redis.OutOfMemoryError, True),
+    (redis.ConnectionError, None),
+    (redis.TimeoutError, None),
+]
+# Of errors that redis-py has no class for.
+_RETRYABLE_CODES = ("BUSY", "MISCONF", "NOREPLICAS", "UNBLOCKED")
+
+
+def is_retryable(error: BaseException) -> bool | None:
+    """Whether it makes sense to do the same again, later or at once.
+
+    :returns: ``True`` if the server has not executed the command, and might the next time;
+        ``None`` if nobody knows whether it was executed, so that only what may happen twice can be
+        repeated; ``False`` if it would fail again, or isn't an error of Redis. The README has the
+        table.
+    """
+    for error_class, retryable in _RETRYABLE:
+        if isinstance(error, error_class):
+            unknown = retryable is None
+            return True if unknown and getattr(error, "unsent", False) else retryable
+    if isinstance(error, redis.ResponseError) and error.args:
+        return str(error.args[0]).startswith(_RETRYABLE_CODES)
+    return False

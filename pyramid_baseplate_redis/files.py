@@ -1,15 +1,69 @@
-"""The files that settings name: the password's, and the certificates and keys of TLS."""
+"""What settings lead to outside of themselves: URLs, passwords, certificates and keys of TLS."""
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
+from collections.abc import Mapping
+from typing import Any
 
 import redis
 from redis.credentials import CredentialProvider
 
 from .exceptions import ConfigurationError
 from .settings import ClientSettings
+
+logger = logging.getLogger(__name__)
+
+_A_URL = "a URL such as redis://localhost:6379/0"
+
+
+def client_settings(app_config: Mapping[str, Any], prefix: str = "redis.") -> ClientSettings:
+    """Read a client's settings, and its URL from wherever they say that it is.
+
+    See :meth:`ClientSettings.from_config`, which reads nothing but the settings.
+    """
+    return ClientSettings.from_config(app_config, prefix, read_url)
+
+
+def read_url(key: str, place: str, environ: Mapping[str, str] = os.environ) -> str:
+    """The text of a URL that doesn't stand among the settings.
+
+    :param key: ``url_env`` or ``url_file``.
+    :param place: the variable's name, or the file's path.
+    :raises ValueError: if there is none; the text has nothing of what was read, and not the path,
+        which may be a password in its place.
+    """
+    if key == "url_env":
+        where = f"the environment variable {place}"
+        text = environ.get(place)
+        if text is None:
+            raise ValueError(f"{where} is not set; set it to {_A_URL}")
+    else:
+        where = "the file"
+        text, reason = _content(place)
+        if reason:
+            raise ValueError(
+                f"cannot read the file: {reason}; write the path of one that has {_A_URL} in it"
+            )
+    if not text.strip():
+        raise ValueError(f"{where} is empty; write {_A_URL} into it")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError(f"{where} is not UTF-8")  # so Python shows other bytes in os.environ
+    return text
+
+
+def _content(path: str) -> tuple[str, str]:
+    """A file's text, and why there is none.
+
+    Not an exception: it would be chained to one that has the path or the bytes.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return file.read(), ""
+    except (OSError, ValueError) as error:
+        return "", getattr(error, "strerror", None) or type(error).__name__
 
 
 class PasswordFile(CredentialProvider):
@@ -23,15 +77,11 @@ class PasswordFile(CredentialProvider):
         self._setting, self._username, self._path = setting, username, path
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        try:
-            with open(self._path, encoding="utf-8", newline="") as file:
-                password = file.read().rstrip("\r\n")
-        except (OSError, UnicodeError) as error:
+        text, reason = _content(self._path)
+        if reason:
             # Not an OSError: redis-py would leave the socket open, and use it unauthenticated.
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            raise redis.AuthenticationError(
-                f"{self._setting}: cannot read the file: {reason}"
-            ) from None
+            raise redis.AuthenticationError(f"{self._setting}: cannot read the file: {reason}")
+        password = text.rstrip("\r\n")
         if not password:
             raise redis.AuthenticationError(f"{self._setting}: the file is empty")
         return (self._username, password) if self._username else (password,)
@@ -41,23 +91,61 @@ def check_files(settings: ClientSettings) -> None:
     """Find what is wrong with the files that settings name now, not at the first request."""
     for key in ("password_file", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
         path = getattr(settings, key)
-        if path is not None:
-            try:
-                with open(path, "rb"):
-                    pass
-            except (OSError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or error
-                # Somebody may have written the password itself in place of a file's name.
-                shown = "the file" if key == "password_file" else path
-                raise ConfigurationError(
-                    f"{settings.prefix}{key}: cannot read {shown}: {reason}"
-                ) from None
+        if path is not None and (reason := _why_unreadable(path)):
+            # Somebody may have written the password itself in place of a file's name.
+            shown = "the file" if settings.hides(key) else path
+            raise ConfigurationError(f"{settings.prefix}{key}: cannot read {shown}: {reason}")
     if settings.ssl_ca_path is not None and not os.path.isdir(settings.ssl_ca_path):
-        raise ConfigurationError(
-            f"{settings.prefix}ssl_ca_path: {settings.ssl_ca_path} is not a directory"
-        )
+        shown = "" if settings.hides("ssl_ca_path") else f"{settings.ssl_ca_path} "
+        raise ConfigurationError(f"{settings.prefix}ssl_ca_path: {shown}is not a directory")
     if settings.parsed_url.scheme == "rediss":
         _check_tls(settings)
+
+
+def _why_unreadable(path: str) -> str:
+    try:
+        with open(path, "rb"):
+            return ""
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error)
+
+
+_warned: set[str] = set()  # a client's pool may be made again, as by a second application
+
+
+def warn_if_unverified(settings: ClientSettings, kwargs: Mapping[str, Any]) -> None:
+    """Log a warning if a client uses TLS without verifying who it talks to.
+
+    One for each client and process.
+
+    :param kwargs: the pool's keyword arguments, which win over the settings.
+    """
+    connection_class = kwargs.get("connection_class")
+    speaks_tls = isinstance(connection_class, type) and issubclass(
+        connection_class, redis.SSLConnection
+    )
+    if settings.parsed_url.scheme != "rediss" and not speaks_tls:
+        return
+    requirements = kwargs.get("ssl_cert_reqs", settings.ssl_cert_reqs)
+    if requirements in ("none", None, ssl.CERT_NONE):
+        key, value, better = "ssl_cert_reqs", "none", "required"
+        problem = "the server's certificate isn't verified: it may be anybody's"
+    elif requirements in ("optional", ssl.CERT_OPTIONAL):
+        key, value, better = "ssl_cert_reqs", "optional", "required"
+        problem = "it is left to Python whether the server's certificate is verified"
+    elif not kwargs.get("ssl_check_hostname", settings.ssl_check_hostname):
+        key, value, better = "ssl_check_hostname", "false", "true"
+        problem = "the server's certificate may be that of any other host"
+    else:
+        return
+    if key in kwargs:
+        value += ", a keyword argument"
+    elif key in settings.in_url:
+        value += f", in the query of {settings.url_place}"
+    message = f"{settings.prefix}{key}: {value}: {problem}; write {better}, or leave it out"
+    if message not in _warned:
+        _warned.add(message)
+        logger.warning(message)
 
 
 def _check_tls(settings: ClientSettings) -> None:

@@ -127,6 +127,21 @@ def path(value: Any) -> str:
     return text(os.fspath(value) if isinstance(value, os.PathLike) else value)
 
 
+def variable_name(value: Any) -> str:
+    """The name of an environment variable. Not quoted: it may be a URL in the name's place."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value.strip()):
+        raise ValueError("is not the name of an environment variable; write one such as REDIS_URL")
+    return value.strip()
+
+
+def path_of_url(value: Any) -> str:
+    """The path of a file that has a URL in it. Not quoted: it may be the URL itself."""
+    name = path(value)
+    if "://" in name:
+        raise ValueError("is a URL; write the path of a file that has the URL in it")
+    return name
+
+
 def secret(value: Any) -> str:
     # Unlike text, never stripped or quoted: a password may begin with a space.
     if not isinstance(value, str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -11,6 +12,7 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from redis.client import CaseInsensitiveDict, Pipeline
 
 from . import spans
+from .retries import RetryPolicy, only_reads
 from .waiting import take_wait_time
 
 P = TypeVar("P", bound="MonitoredPipelineMixin")
@@ -33,6 +35,7 @@ class MonitoredPipelineMixin(Pipeline):
     trace_name: str
     server_span: Span
     _tracer: spans.CommandTracer
+    _retry: RetryPolicy | None = None
     _first_error: tuple[Exception, str | None] | None = None
 
     def __enter__(self: P) -> P:
@@ -53,10 +56,10 @@ class MonitoredPipelineMixin(Pipeline):
             self.server_span, self.trace_name, transaction, self.command_stack
         )
         if span is None:
-            return cast("list[Any]", _execute(self, raise_on_error))
+            return self._executed(raise_on_error, None)
         take_wait_time()
         try:
-            results = cast("list[Any]", _execute(self, raise_on_error))
+            results = self._executed(raise_on_error, span)
         except BaseException as error:
             spans.fail(span, error, take_wait_time(), self._take_code(error))
             raise
@@ -68,19 +71,83 @@ class MonitoredPipelineMixin(Pipeline):
         spans.end(span, take_wait_time())
         return results
 
+    def _executed(self, raise_on_error: bool, span: Span | None) -> list[Any]:
+        self._check_replies()
+        if self._retry is None or self.watching:
+            return cast("list[Any]", _execute(self, raise_on_error))
+        stack, scripts = self.command_stack, self.scripts
+        explicit = self.explicit_transaction
+
+        def execute() -> list[Any]:
+            # redis-py forgets them at the end of each attempt.
+            self.command_stack, self.scripts = stack, scripts
+            self.explicit_transaction = explicit
+            return cast("list[Any]", _execute(self, raise_on_error))
+
+        reads = all(only_reads(args[0]) for args, _ in stack)
+        return self._retry.call(execute, reads=reads, span=span)
+
+    def _check_replies(self) -> None:
+        """Refuse to go on where an interruption left a reply unread: it would be taken for ours.
+
+        :raises redis.WatchError: if keys are watched, which they are no longer.
+        """
+        connection = self.connection
+        if connection is not None and getattr(connection, "owes_replies", False):
+            connection.disconnect()
+            if self.watching:
+                self.reset()
+                raise redis.WatchError("A command was interrupted while watching one or more keys")
+
     def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         """Send a command at once, in a span of its own: WATCH, and what is read before MULTI."""
+        self._check_replies()
         span = self._tracer.start_command(self.server_span, args)
         if span is None:
-            return _immediate_execute_command(self, *args, **options)
+            return self._immediately_executed(None, args, options)
         take_wait_time()
         try:
-            result = _immediate_execute_command(self, *args, **options)
+            result = self._immediately_executed(span, args, options)
         except BaseException as error:
             spans.fail(span, error, take_wait_time())
             raise
         spans.end(span, take_wait_time())
         return result
+
+    def _immediately_executed(
+        self, span: Span | None, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> Any:
+        if self._retry is None or self.watching:
+            return _immediate_execute_command(self, *args, **options)
+        return self._retry.call(
+            lambda: _immediate_execute_command(self, *args, **options),
+            reads=args[0] == "WATCH" or only_reads(args[0]),
+            span=span,
+        )
+
+    def reset(self) -> None:  # type: ignore[override]  # redis-py's has no return value either
+        """Forget what is queued and watched, and give the connection back.
+
+        As redis-py's, but an interruption on the way neither gives it back twice nor keeps it, and
+        a server that has just failed isn't asked again.
+        """
+        connection, self.connection = self.connection, None
+        watching, self.watching = self.watching, False
+        self.command_stack = []
+        self.scripts = set()
+        self.explicit_transaction = False
+        if connection is None:
+            return
+        if connection.pid != os.getpid():
+            connection.disconnect()  # this process's copy; it is the parent's to give back
+            return
+        if watching and connection.is_connected and not getattr(connection, "owes_replies", False):
+            try:
+                connection.send_command("UNWATCH")
+                connection.read_response()
+            except (redis.ConnectionError, redis.TimeoutError):
+                connection.disconnect()
+        self.connection_pool.release(connection)
 
     def set_response_callback(self, command: str, callback: Callable[..., Any]) -> None:
         """Set a response callback for this pipeline alone."""
@@ -119,8 +186,10 @@ class MonitoredRedisPipeline(MonitoredPipelineMixin):
         redis_client_name: str = "",
         *,
         tracer: spans.CommandTracer | None = None,
+        retry: RetryPolicy | None = None,
         **kwargs: Any,
     ) -> None:
+        self._retry = retry
         self.trace_name = trace_name
         self.server_span = server_span if server_span is not None else INVALID_SPAN
         self.redis_client_name = redis_client_name
@@ -150,11 +219,16 @@ def _monitored_class(pipeline_class: type) -> type:
 
 
 def monitored_module_pipeline(
-    pipeline: Any, trace_name: str, server_span: Span, tracer: spans.CommandTracer
+    pipeline: Any,
+    trace_name: str,
+    server_span: Span,
+    tracer: spans.CommandTracer,
+    retry: RetryPolicy | None = None,
 ) -> Any:
     """Make the pipeline of a module (JSON, search, time series) a monitored one."""
     pipeline.__class__ = _monitored_class(type(pipeline))
     pipeline.trace_name = trace_name
     pipeline.server_span = server_span
     pipeline._tracer = tracer
+    pipeline._retry = retry
     return pipeline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import redis
@@ -15,6 +16,9 @@ from .waiting import take_wait_time
 
 class MonitoredPubSub(PubSub):
     """redis-py's :class:`~redis.client.PubSub`, monitored; made by ``request.foo.pubsub()``."""
+
+    connection: Any = None
+    outlives_request = False
 
     def __init__(
         self,
@@ -58,6 +62,24 @@ class MonitoredPubSub(PubSub):
                 raise
             spans.end(span)
         return result
+
+    def reset(self) -> None:
+        """Forget all subscriptions, and give the connection back.
+
+        As redis-py's, but an interruption on the way neither gives it back twice nor keeps it.
+        """
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.disconnect()
+            connection.deregister_connect_callback(self.on_connect)
+            if connection.pid == os.getpid():  # or else it is the parent's to give back
+                self.connection_pool.release(connection)
+        super().reset()
+
+    def run_in_thread(self, *args: Any, **kwargs: Any) -> Any:
+        """See :meth:`redis.client.PubSub.run_in_thread`; the thread may outlive the request."""
+        self.outlives_request = True
+        return super().run_in_thread(*args, **kwargs)
 
     def _has_handler(self, response: Any) -> bool:
         if not isinstance(response, list) or len(response) < 3:

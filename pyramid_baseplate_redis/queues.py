@@ -183,7 +183,7 @@ class MessageQueue:
         """
         own = self.client.connection  # of a client() that keeps one connection for itself
         if own is not None:
-            with self.client.single_connection_lock:
+            with getattr(self.client, "connection_lock", self.client.single_connection_lock):
                 return _ask(own, args, longer)
         connection = self.client.connection_pool.get_connection()
         try:

@@ -16,6 +16,15 @@ from .url_arguments import url_values
 from .urls import RedisURL, has_redis_scheme, parse_url, redacted
 
 PACKAGE_PREFIX = "baseplate_redis."
+URL_KEYS = ("url", "url_env", "url_file")
+
+# Given url_env or url_file, and its value: the URL's text, or a ValueError that says why not. It
+# is passed in by those who may read files.
+ReadURL = Callable[[str, str], str]
+
+
+def _nothing_is_read(key: str, place: str) -> str:
+    raise ValueError("is not read here")
 
 
 def _setting(
@@ -51,14 +60,24 @@ class ClientSettings:
 
     prefix: str
     parsed_url: RedisURL = field(repr=False)
+    # Which of the settings are the URL's user name, its password and its query arguments.
+    in_url: frozenset[str] = field(default=frozenset(), repr=False)
 
+    url_env: str | None = _setting(grammar.variable_name)
+    url_file: str | None = _setting(grammar.path_of_url)
     max_connections: int = _setting(grammar.whole_number(1, 65_535), 50)
     pool_timeout: timedelta = _setting(grammar.Timespan, _FIVE_SECONDS)
     socket_connect_timeout: timedelta = _setting(grammar.positive_timespan, _FIVE_SECONDS)
     socket_timeout: timedelta = _setting(grammar.positive_timespan, _FIVE_SECONDS)
     socket_keepalive: bool = _setting(grammar.boolean, True)
     health_check_interval: timedelta = _setting(grammar.Timespan, timedelta(0))
+    max_idle_time: timedelta = _setting(grammar.Timespan, timedelta(minutes=10))
+    max_lifetime: timedelta = _setting(grammar.Timespan, timedelta(hours=1))
+    leak_warning: timedelta = _setting(grammar.Timespan, timedelta(0))
     retries: int = _setting(grammar.whole_number(0, 100), 0)
+    retry_budget: timedelta = _setting(grammar.Timespan, _FIVE_SECONDS)
+    breaker_failures: int = _setting(grammar.whole_number(0, 1_000_000), 0)
+    breaker_reset: timedelta = _setting(grammar.positive_timespan, _FIVE_SECONDS)
     protocol: int = _setting(grammar.whole_number(2, 3), 3)
     decode_responses: bool = _setting(grammar.boolean, False)
     client_name: str | None = _setting(grammar.connection_name)
@@ -96,9 +115,28 @@ class ClientSettings:
         return {item.name: getattr(self, item.name) for item in _fields() if item.metadata["tls"]}
 
     @property
+    def url_key(self) -> str:
+        """The full key that says what the URL is, or where: ``foo.url``, ``foo.url_env``, ..."""
+        return self.prefix + next((key for key in URL_KEYS[1:] if getattr(self, key)), "url")
+
+    @property
+    def url_place(self) -> str:
+        """``foo.url``, or ``the URL of foo.url_env``: for messages about what the URL says."""
+        return f"the URL of {self.url_key}" if self._url_is_elsewhere else self.url_key
+
+    @property
     def url(self) -> str:
-        """The URL with ``***`` in place of a password: the only form in which it is shown."""
+        """The URL with ``***`` in place of a password: the only form in which it is shown.
+
+        Nothing but ``***`` when it comes from elsewhere than ``foo.url``.
+        """
+        if self._url_is_elsewhere:
+            return "***"
         return redacted(self.parsed_url, self.username, self._has_password, self.db)
+
+    @property
+    def _url_is_elsewhere(self) -> bool:
+        return self.url_env is not None or self.url_file is not None
 
     @property
     def _has_password(self) -> bool:
@@ -110,53 +148,102 @@ class ClientSettings:
 
     def shown(self) -> dict[str, object]:
         """What may be shown of the settings: no secret, nothing that is absent."""
-        pairs: dict[str, object] = {"prefix": self.prefix, "url": self.url}
+        pairs: dict[str, object] = {"prefix": self.prefix}
+        if not self._url_is_elsewhere:
+            pairs["url"] = self.url
         for setting in _fields():
             value = getattr(self, setting.name)
             if value is not None:
-                pairs[setting.name] = value if setting.repr else "***"
+                pairs[setting.name] = "***" if self.hides(setting.name) else value
         if self.username and not self._has_password:
             pairs["username"] = "***"  # redis://secret@host, meant as redis://:secret@host
         return pairs
 
+    def hides(self, key: str) -> bool:
+        """Whether a setting's value is a secret, or part of a URL that is nowhere shown."""
+        return key in _HIDDEN or (self._url_is_elsewhere and key in self.in_url)
+
     @classmethod
-    def from_config(cls, app_config: Mapping[str, Any], prefix: str = "redis.") -> ClientSettings:
+    def from_config(
+        cls,
+        app_config: Mapping[str, Any],
+        prefix: str = "redis.",
+        read_url: ReadURL = _nothing_is_read,
+    ) -> ClientSettings:
         """Read the settings whose keys start with ``prefix``.
 
         :param app_config: all settings of the application; values are text, as an .ini file has
             them, or already of the setting's type. Keys with a further dot behind the prefix
             (``redis.sessions.secret``) belong to somebody else and are passed over.
         :param prefix: with its dot, such as ``foo.``.
-        :raises ConfigurationError: if ``foo.url`` is missing, a key is unknown, a value is
-            malformed, or two settings contradict each other.
+        :param read_url: reads the URL that ``foo.url_env`` or ``foo.url_file`` leads to; see
+            :func:`~.files.client_settings`.
+        :raises ConfigurationError: if there is no URL, a key is unknown, a value is malformed, or
+            two settings contradict each other.
         """
         if not prefix.endswith(".") or prefix == ".":
             raise ConfigurationError('the prefix of a client\'s settings ends with a dot: "foo."')
         given = dict(_own_keys(app_config, prefix))
-        parsers = {setting.name: setting.metadata["parse"] for setting in _fields()}
+        parsers = _PARSERS
         for key in given:
             if key not in parsers and key != "url":
                 raise ConfigurationError(unknown_key(prefix, key, [*parsers, "url"]))
-        if "url" not in given:
-            raise ConfigurationError(
-                f"{prefix}url: is missing; write a URL such as redis://localhost:6379/0"
-            )
-        url = _parse(prefix, "url", parse_url, given.pop("url"))
+        where, raw_url = _raw_url(prefix, given, read_url)
+        url = _parse(prefix, where, parse_url, raw_url)
+        given.pop("url", None)
         values = {key: _parse(prefix, key, parsers[key], raw) for key, raw in given.items()}
-        url, in_url = _parse(prefix, "url", lambda url: url_values(url, parsers, prefix), url)
+        url, in_url = _parse(prefix, where, lambda url: url_values(url, parsers, prefix), url)
+        settings = cls(prefix=prefix, parsed_url=url, in_url=frozenset(in_url), **(values | in_url))
         for key, value in in_url.items():
             if key in values and (key in ("password", "ssl_password") or values[key] != value):
                 raise ConfigurationError(
-                    f"{prefix}{key}: {prefix}url has another one; write it in one place only"
+                    f"{prefix}{key}: {settings.url_place} has another one; write it in one place "
+                    "only"
                 )
-            values[key] = value
-        settings = cls(prefix=prefix, parsed_url=url, **values)
-        _check_together(settings, values)
+        _check_together(settings, values | in_url)
         return settings
 
 
 def _fields() -> list[dataclasses.Field[Any]]:
     return [item for item in dataclasses.fields(ClientSettings) if "parse" in item.metadata]
+
+
+_PARSERS: dict[str, Callable[[Any], Any]] = {
+    item.name: item.metadata["parse"] for item in _fields()
+}
+_HIDDEN = frozenset(item.name for item in _fields() if not item.repr)
+
+
+def _url_key(prefix: str, given: Mapping[str, Any]) -> str:
+    """Which of the three keys the client has."""
+    found = [key for key in URL_KEYS if key in given]
+    if not found:
+        raise ConfigurationError(
+            f"{prefix}url: is missing; write a URL such as redis://localhost:6379/0"
+        )
+    if len(found) > 1:
+        others = grammar.listed([f"{prefix}{key}" for key in found[:-1]])
+        raise ConfigurationError(
+            f"{prefix}{found[-1]}: there is {others} as well; write the URL in one place only"
+        )
+    return found[0]
+
+
+def _raw_url(prefix: str, given: Mapping[str, Any], read_url: ReadURL) -> tuple[str, Any]:
+    """What to say of where the URL is, behind the prefix, and the URL as it is written there."""
+    key = _url_key(prefix, given)
+    if key == "url":
+        return key, given[key]
+    try:
+        place = _PARSERS[key](given[key])
+        url = read_url(key, place)
+    except ValueError as error:
+        message = f"{prefix}{key}: {error} {_elsewhere(prefix)}"
+    else:
+        where = f"the environment variable {place}" if key == "url_env" else "the file"
+        return f"{key}: {where}", url
+    # Raised out here so that no chained exception carries what was read.
+    raise ConfigurationError(message)
 
 
 def _own_keys(app_config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -187,9 +274,13 @@ def unknown_key(prefix: str, key: str, known: list[str]) -> str:
         hint = _IN_URL_ONLY.get(key, hint).format(prefix)
     if prefix == PACKAGE_PREFIX:
         return f"{prefix}{key}: unknown setting; {hint}"
+    return f"{prefix}{key}: unknown setting; {hint} {_elsewhere(prefix)}"
+
+
+def _elsewhere(prefix: str) -> str:
     return (
-        f"{prefix}{key}: unknown setting; {hint} (if {prefix}* belongs to something else, name "
-        f"the Redis clients in {PACKAGE_PREFIX}clients and no other prefix is read)"
+        f"(if {prefix}* belongs to something else, name the Redis clients in "
+        f"{PACKAGE_PREFIX}clients and no other prefix is read)"
     )
 
 
@@ -207,8 +298,8 @@ def _check_together(settings: ClientSettings, values: Mapping[str, Any]) -> None
         for setting in _fields():
             if setting.metadata["tls"] and setting.name in values:
                 raise ConfigurationError(
-                    f"{prefix}{setting.name}: needs TLS; write rediss:// in {prefix}url, or "
-                    "leave it out"
+                    f"{prefix}{setting.name}: needs TLS; write rediss:// in "
+                    f"{settings.url_place}, or leave it out"
                 )
     for key in ("ssl_keyfile", "ssl_password"):
         if getattr(settings, key) is not None and settings.ssl_certfile is None:
@@ -242,17 +333,33 @@ class PackageSettings:
         return cls(**values)
 
 
-def discovered_clients(app_config: Mapping[str, Any]) -> list[str]:
+def discovered_clients(
+    app_config: Mapping[str, Any], read_url: ReadURL = _nothing_is_read
+) -> list[str]:
     """The names of the clients that the settings declare, sorted.
 
-    Those in ``baseplate_redis.clients``, or else every ``<identifier>.url`` with a Redis scheme.
+    Those in ``baseplate_redis.clients``, or else every ``<identifier>.url`` with a Redis scheme,
+    and every ``<identifier>.url_env`` and ``<identifier>.url_file`` that leads to such a URL or to
+    none at all: a client whose variable was forgotten shall be an error, not a client that is
+    missing.
+
+    :param read_url: as for :meth:`ClientSettings.from_config`.
     """
     named = PackageSettings.from_config(app_config).clients
     if named is not None:
         return sorted({name for name in named if name})
-    names = (
-        key[: -len(".url")]
-        for key, value in app_config.items()
-        if isinstance(key, str) and key.endswith(".url") and has_redis_scheme(value)
-    )
-    return sorted(name for name in names if name.isidentifier())
+    names = set()
+    for key, value in app_config.items():
+        name, _, url_key = key.rpartition(".") if isinstance(key, str) else ("",) * 3
+        if name.isidentifier() and url_key in URL_KEYS and _is_ours(url_key, value, read_url):
+            names.add(name)
+    return sorted(names)
+
+
+def _is_ours(url_key: str, value: Any, read_url: ReadURL) -> bool:
+    if url_key == "url":
+        return has_redis_scheme(value)
+    try:
+        return has_redis_scheme(read_url(url_key, _PARSERS[url_key](value)))
+    except ValueError:
+        return True

@@ -1,114 +1,253 @@
-"""The slots of a connection pool: last in, first out for the idle, first come, first served."""
+"""The slots of a connection pool: last in, first out for the idle, first come, first served.
+
+Nothing here takes a lock, and nothing is counted that can be derived: a signal, a greenlet's end or
+the garbage collector may interrupt any line, use the pool in between and raise. Each step is one
+operation that CPython's containers do whole. What an interruption drops on the way dies, and a slot
+is taken for no longer than it lives. A thread that waits looks after the others' slips, too.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+import weakref
 from collections import deque
-from queue import Empty, Full
-from typing import Any
+from queue import Empty
+from typing import Any, NamedTuple
 
 from .waiting import add_wait_time
 
-_NOTHING = object()
+POLL_SECONDS = 0.2  # how often one who waits looks whether an interruption lost something
+
+
+class Slot:
+    """One of a pool's places for a connection, taken for as long as this object lives.
+
+    :param home: the pool's slots.
+    """
+
+    __slots__ = (
+        "__weakref__", "closes_at", "connection", "counted", "home", "taken_at", "taken_by",
+        "warned",
+    )  # fmt: skip
+
+    def __init__(self, home: FairLifoQueue) -> None:
+        self.home = home
+        self.counted: weakref.ref[Slot] | None = None
+        self.connection: weakref.ref[Any] | None = None
+        self.closes_at: float | None = None
+        self.taken_at: float | None = None
+        self.taken_by: Any = None
+        self.warned = False
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether it still counts.
+
+        It doesn't when a destructor brings it back that the garbage collector called: that has
+        cleared the weak references before.
+        """
+        return self.counted is not None and self.counted() is self
+
+
+class Place(NamedTuple):
+    """A slot that nobody uses, with the connection that is in it, if there is one yet."""
+
+    slot: Slot
+    connection: Any = None
+    idle_since: float = 0.0
 
 
 class FairLifoQueue:
-    """What redis-py's blocking pool keeps its connections in, as its ``queue_class``.
+    """What the pool keeps its connections in, in place of redis-py's ``queue_class``.
 
-    Idle connections are used last in, first out, so that spare ones stay idle. Callers that have
-    to wait are served in their order: a returned connection is handed to the first of them. With
-    redis-py's own :class:`queue.LifoQueue` whoever happens to run takes it, and some wait until
-    they time out.
+    Idle connections are used last in, first out, so that spare ones age. Callers that have to wait
+    are served in their order: a returned connection is handed to the first of them. With redis-py's
+    own :class:`queue.LifoQueue` whoever happens to run takes it, and some wait until they time out.
 
-    :param maxsize: the most items that it holds.
+    :param maxsize: how many slots there are.
     """
 
     def __init__(self, maxsize: int) -> None:
         self.maxsize = maxsize
-        self.queue: list[Any] = []  # redis-py looks into it
+        self.waits = 0
+        self.timeouts = 0
+        self._idle: deque[Place] = deque()
         self._waiters: deque[_Waiter] = deque()
-        self._mutex = threading.Lock()
+        # In the order in which they were taken. The dictionary's own method is the callback of the
+        # weak references: it runs whole, wherever the last reference to a slot goes away.
+        self._taken: dict[weakref.ref[Slot], None] = {}
+
+    @property
+    def open(self) -> int:
+        """How many slots are taken, by idle connections and by those in use."""
+        return min(len(self._taken), self.maxsize)
+
+    @property
+    def idle(self) -> int:
+        """How many connections are idle."""
+        return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        """How many callers wait."""
+        return len(self._waiters)
+
+    @property
+    def queue(self) -> list[Any]:
+        """Like :attr:`queue.Queue.queue`: idle connections, ``None`` for slots never opened."""
+        idle = [place.connection for place in tuple(self._idle)]
+        return [None] * (self.maxsize - self.open) + idle
 
     def qsize(self) -> int:
-        """How many items are there: idle connections, and slots that were never opened."""
-        return len(self.queue)
+        """How many callers could have a connection now: idle ones, and slots never opened."""
+        return self.idle + self.maxsize - self.open
 
-    def put_nowait(self, item: Any) -> None:
-        """Hand an item to the first who waits, or keep it.
+    def slots(self) -> list[Slot]:
+        """All slots that are taken."""
+        return [slot for ref in tuple(self._taken) if (slot := ref()) is not None]
 
-        A destructor may call this at any point of :meth:`get` in the same thread (a pipeline in a
-        reference cycle gives its connection back), so it never waits for the mutex: whoever holds
-        that serves afterwards.
+    def put(self, place: Place) -> None:
+        """Hand a place to the first who waits, or keep it."""
+        if place.slot.is_taken:
+            self._idle.append(place)
+        self.serve()
 
-        :raises queue.Full: if there is no room.
-        """
-        if len(self.queue) >= self.maxsize:
-            raise Full
-        self.queue.append(item)
-        self._serve()
-
-    def _serve(self) -> None:
-        while self._waiters and self.queue and self._mutex.acquire(blocking=False):
+    def serve(self) -> None:
+        """Give what there is to those who wait; needed whenever a slot has become free."""
+        while self._waiters:
+            place = self._take()
+            if place is None:
+                return
             try:
-                if self._waiters and self.queue:
-                    self._waiters.popleft().give(self.queue.pop())
-            finally:
-                self._mutex.release()
+                waiter = self._waiters.popleft()
+            except IndexError:
+                self._put_back(place)
+                continue
+            waiter.give(place)
 
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        """Take the item that was put last, waiting for one in turn.
+    def get(self, timeout: float | None = None) -> Place:
+        """Take the place that was put last, or one never opened, waiting in turn if need be.
 
         :param timeout: seconds to wait; ``None`` waits for ever.
         :raises queue.Empty: if there was none in that time.
         """
         if not self._waiters:
-            try:
-                return self.queue.pop()
-            except IndexError:
-                pass
-        if not block:
-            raise Empty
+            place = self._take()
+            if place is not None:
+                return place
         waiter = _Waiter()
         started = time.monotonic()
+        self.waits += 1
         try:
-            with self._mutex:
-                self._waiters.append(waiter)
-            self._serve()
-            waiter.wait(timeout)
-            item = self._give_up(waiter)
+            self._waiters.append(waiter)
+            self.serve()
+            self._wait(waiter, None if timeout is None else started + timeout)
         except BaseException:
             # A signal, or a greenlet's end: what was handed over meanwhile goes to the next one.
-            item = self._give_up(waiter)
-            if item is not _NOTHING:
-                self.put_nowait(item)
+            self._leave(waiter)
+            for place in waiter.given:
+                self.put(place)
             raise
         finally:
             add_wait_time(time.monotonic() - started)
-        if item is _NOTHING:
+        self._leave(waiter)
+        if not waiter.given:
+            self.timeouts += 1
             raise Empty
-        return item
+        mine, *others = waiter.given
+        for place in others:
+            self.put(place)
+        return mine
 
-    def _give_up(self, waiter: _Waiter) -> Any:
-        with self._mutex:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-        self._serve()
-        return waiter.item
+    def take_idle(self, since: float) -> Place | None:
+        """Take the connection that is idle for longest, if it is so since before ``since``."""
+        try:
+            if self._idle[0].idle_since >= since:
+                return None
+            place = self._idle.popleft()
+        except IndexError:
+            return None
+        if place.idle_since >= since:  # somebody took the first one in between
+            self._idle.appendleft(place)
+            self.serve()
+            return None
+        return place
+
+    def take_all_idle(self) -> list[Place]:
+        """Take every connection that is idle."""
+        places = []
+        while True:
+            try:
+                places.append(self._idle.pop())
+            except IndexError:
+                return places
+
+    def _take(self) -> Place | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            pass
+        if len(self._taken) >= self.maxsize:
+            return None
+        slot = Slot(self)
+        mine = weakref.ref(slot, self._taken.pop)
+        self._taken[mine] = None
+        slot.counted = mine
+        if len(self._taken) > self.maxsize and mine not in [*self._taken][: self.maxsize]:
+            return None  # others were faster, and this slot is gone when this function returns
+        return Place(slot)
+
+    def _put_back(self, place: Place) -> None:
+        if place.connection is not None:
+            self._idle.append(place)
+
+    def _wait(self, waiter: _Waiter, deadline: float | None) -> None:
+        absent = 0
+        while not waiter.given:
+            seconds = POLL_SECONDS
+            if deadline is not None:
+                seconds = min(seconds, deadline - time.monotonic())
+                if seconds <= 0:
+                    return
+            if waiter.wait(seconds):
+                return
+            # An interruption may have lost a slot, or this waiter after it was chosen.
+            absent = 0 if self._waits(waiter) else absent + 1
+            if absent > 1 and not waiter.given:
+                self._waiters.appendleft(waiter)
+            self.serve()
+
+    def _waits(self, waiter: _Waiter) -> bool:
+        try:
+            return waiter in self._waiters
+        except RuntimeError:  # changed meanwhile
+            return True
+
+    def _leave(self, waiter: _Waiter) -> None:
+        try:
+            self._waiters.remove(waiter)
+        except ValueError:
+            if not waiter.given:
+                waiter.wait(POLL_SECONDS)  # somebody has just chosen it
 
 
 class _Waiter:
-    """Somebody who waits for an item."""
+    """Somebody who waits for a place."""
 
     def __init__(self) -> None:
+        self.given: list[Place] = []
         # Not an Event: its set() would wait for a lock that its wait() holds in the same thread.
-        self._given = threading.Lock()
-        self._given.acquire()
-        self.item: Any = _NOTHING
+        self._signal = threading.Lock()
+        self._signal.acquire()
 
-    def wait(self, timeout: float | None) -> None:
-        self._given.acquire(timeout=-1 if timeout is None else timeout)
+    def wait(self, seconds: float) -> bool:
+        """Whether something was given within that time."""
+        return self._signal.acquire(timeout=seconds)
 
-    def give(self, item: Any) -> None:
-        self.item = item
-        self._given.release()
+    def give(self, place: Place) -> None:
+        self.given.append(place)
+        # Released before: it was given something twice, after somebody was interrupted.
+        with contextlib.suppress(RuntimeError):
+            self._signal.release()

@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 # A metric's name in the conventions; as an attribute it is this package's own.
 WAIT_TIME = "db.client.connection.wait_time"
+# redis-py's name, from its own metrics; the conventions have none for databases.
+RETRY_ATTEMPTS = "redis.client.operation.retry_attempts"
 _SUPPRESS_PLAIN = "suppress_instrumentation"  # the older of the two keys in use
 _PROCEDURES = frozenset({"EVALSHA", "EVALSHA_RO", "FCALL", "FCALL_RO"})
 _MOST_CACHED = 512  # command names are few, but callers may make them up
@@ -250,6 +252,14 @@ class CommandTracer:
             name, context=context, kind=kind, attributes=attributes, start_time=start_time
         )
         return span if span.is_recording() else None
+
+
+def retried(span: Span, attempts: int) -> None:
+    """Tell a span how often what it is about was tried again."""
+    try:
+        span.set_attribute(RETRY_ATTEMPTS, attempts)
+    except Exception:
+        _log_once("telling of a retry failed")
 
 
 def end(span: Span, wait_time: float = 0.0) -> None:

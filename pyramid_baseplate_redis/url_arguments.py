@@ -31,8 +31,12 @@ _IN_URL: dict[str, tuple[str, Callable[[str], Any]]] = {
     "socket_connect_timeout": ("socket_connect_timeout", _positive_url_seconds),
     "health_check_interval": ("health_check_interval", _url_seconds),
 }
-_NOT_IN_URL = {"pool_timeout", "retries", "password_file", "trace", "trace_query_text",
-               "trace_exclude"}  # fmt: skip
+_NOT_IN_URL = {
+    "url_env", "url_file",
+    "pool_timeout", "max_idle_time", "max_lifetime", "leak_warning", "retries", "retry_budget",
+    "breaker_failures", "breaker_reset", "password_file", "trace", "trace_query_text",
+    "trace_exclude",
+}  # fmt: skip
 
 
 def url_values(

@@ -460,12 +460,12 @@ def test_a_server_that_cannot_be_reached_leaks_no_slot() -> None:
 
 def test_an_exhausted_pool_is_an_error_after_pool_timeout(valkey: Server) -> None:
     pool = make_pool(valkey.url, max_connections="1", pool_timeout="50 ms")
-    pool.get_connection()
+    held = pool.get_connection()
     started = time.monotonic()
     with pytest.raises(redis.ConnectionError, match="No connection available"):
         pool.get_connection()
-    pool.disconnect()
     assert time.monotonic() - started >= 0.045
+    pool.release(held)
 
 
 # Retries
@@ -478,17 +478,17 @@ def test_nothing_is_tried_again_by_default(listener: Listener) -> None:
 
 
 def test_a_wrong_password_is_never_retried(guarded: Server) -> None:
-    with client(guarded.url, retries="10", password="wrong-secret") as redis_client:
-        started = time.monotonic()
-        with pytest.raises(redis.AuthenticationError):
-            redis_client.ping()
+    pool = make_pool(guarded.url, retries="10", password="wrong-secret")
+    started = time.monotonic()
+    with pytest.raises(redis.AuthenticationError):
+        MonitoredRedisConnection("foo", None, pool).ping()
     assert time.monotonic() - started < 1  # ten retries with backoff take four
 
 
 def test_retries_are_as_the_settings_say(listener: Listener) -> None:
     listener.hang_up()
     pool = make_pool(listener.url, retries="2")
-    assert listener.attempts(redis.Redis(connection_pool=pool).ping) == 3
+    assert listener.attempts(MonitoredRedisConnection("foo", None, pool).ping) == 3
 
 
 def test_set_retry_holds_for_connections_made_later(listener: Listener) -> None:
@@ -842,10 +842,10 @@ def test_the_span_of_a_command_that_waited_in_vain_tells_how_long(
     valkey: Server, spans: RecordedSpans
 ) -> None:
     pool = make_pool(valkey.url, max_connections="1", pool_timeout="50 ms")
-    pool.get_connection()
+    held = pool.get_connection()
     with pytest.raises(redis.ConnectionError):
         MonitoredRedisConnection("foo", None, pool).get("key")
-    pool.disconnect()
+    pool.release(held)
     assert attributes(spans.one("foo.GET"))[WAIT_TIME] >= 0.045
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
 import pathlib
 import string
+import tempfile
 import traceback
 from collections.abc import Iterable, Iterator
 from typing import Any
+from unittest import mock
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -26,8 +29,8 @@ from pyramid_baseplate_redis import (
     RedisContextFactory,
     pool_from_config,
 )
+from pyramid_baseplate_redis.files import client_settings
 from pyramid_baseplate_redis.interfaces import IRedisContextFactory
-from pyramid_baseplate_redis.settings import ClientSettings
 from pyramid_baseplate_redis.urls import parse_url
 
 from .support import RecordedSpans, Server, running_server
@@ -88,6 +91,25 @@ URLS_WITH_A_RAW_SECRET = [
     "redis:/:{}@localhost",
     "redis:{}@localhost",
 ]
+
+
+URLS_ELSEWHERE = [*URLS_WITH_AN_ENCODED_SECRET, *URLS_WITH_A_RAW_SECRET]
+
+
+@contextlib.contextmanager
+def url_elsewhere(key: str, url: str) -> Iterator[dict[str, str]]:
+    """The settings of a client whose URL is in an environment variable or in a file.
+
+    No fixture: Hypothesis calls a test many times with the same one.
+    """
+    if key == "url_env":
+        with mock.patch.dict(os.environ, TEST_REDIS_URL=url):
+            yield {"foo.url_env": "TEST_REDIS_URL"}
+    else:
+        with tempfile.TemporaryDirectory() as directory:
+            file = pathlib.Path(directory, "redis_url")
+            file.write_bytes(url.encode())
+            yield {"foo.url_file": str(file)}
 
 
 def fragments(secret: str) -> set[str]:
@@ -158,8 +180,8 @@ def told_by_factory(factory: RedisContextFactory) -> Iterator[str]:
 def told_about(app_config: dict[str, Any]) -> list[str]:
     """All that is said when a client's settings are read and its objects are made."""
     try:
-        client_settings = ClientSettings.from_config(app_config, "foo.")
-        texts = [repr(client_settings), str(client_settings.shown()), client_settings.url]
+        of_client = client_settings(app_config, "foo.")
+        texts = [repr(of_client), str(of_client.shown()), of_client.url]
         pool = pool_from_config(app_config, "foo.")
     except ConfigurationError as error:
         return list(told_by_error(error))
@@ -187,7 +209,10 @@ def said_anyway() -> set[str]:
     texts = []
     for url in [*URLS_WITH_AN_ENCODED_SECRET, *URLS_WITH_A_RAW_SECRET]:
         texts += told_about({"foo.url": url.replace("{}", "ΩΩΩΩΩΩΩΩ")})
-    for key in ("password", "ssl_password", "pasword", "url"):
+    for url in URLS_ELSEWHERE:
+        with url_elsewhere("url_env", url.replace("{}", "ΩΩΩΩΩΩΩΩ")) as app_config:
+            texts += told_about(app_config)
+    for key in ("password", "ssl_password", "pasword", "url", "url_env", "url_file"):
         texts += told_about({"foo.url": "rediss://localhost", f"foo.{key}": "ΩΩΩΩΩΩΩΩ"})
     return pieces("\n".join(texts))
 
@@ -289,7 +314,56 @@ def test_a_password_under_an_unknown_key_is_not_shown(secret: str, key: str) -> 
     assert not leaked(secret, told_about(app_config))
 
 
-@pytest.mark.parametrize("key", ["password", "ssl_password", "url"])
+ELSEWHERE = st.sampled_from(["url_env", "url_file"])
+
+
+@in_memory
+@given(SECRETS, st.sampled_from(URLS_WITH_AN_ENCODED_SECRET), ELSEWHERE)
+def test_a_percent_encoded_password_in_a_url_elsewhere_is_not_shown(
+    secret: str, url: str, key: str
+) -> None:
+    assume_telling(secret)
+    with url_elsewhere(key, url.format(quote(secret, safe=""))) as app_config:
+        assert not leaked(secret, told_about(app_config))
+
+
+@in_memory
+@given(SECRETS, st.sampled_from(URLS_WITH_A_RAW_SECRET), ELSEWHERE)
+def test_a_password_that_was_pasted_raw_into_a_url_elsewhere_is_not_shown(
+    secret: str, url: str, key: str
+) -> None:
+    assume_telling(secret)
+    with url_elsewhere(key, url.replace("{}", secret)) as app_config:
+        assert not leaked(secret, told_about(app_config))
+
+
+@in_memory
+@given(SECRETS, st.sampled_from([{"foo.password": "x"}, {"foo.url": "redis://h"}]), ELSEWHERE)
+def test_a_password_in_a_url_elsewhere_that_is_contradicted_is_not_shown(
+    secret: str, others: dict[str, str], key: str
+) -> None:
+    assume_telling(secret)
+    with url_elsewhere(key, f"redis://:{quote(secret, safe='')}@localhost") as app_config:
+        assert not leaked(secret, told_about({**app_config, **others}))
+
+
+@in_memory
+@given(SECRETS, st.sampled_from(["{}", *URLS_ELSEWHERE]), ELSEWHERE)
+def test_a_url_that_was_pasted_in_place_of_where_it_is_is_not_shown(
+    secret: str, url: str, key: str
+) -> None:
+    assume_telling(secret)
+    assert not leaked(secret, told_about({f"foo.{key}": url.replace("{}", secret)}))
+
+
+@pytest.mark.parametrize("ending", [b"", b"\n"])
+def test_a_file_that_is_no_text_is_not_shown(tmp_path: pathlib.Path, ending: bytes) -> None:
+    file = tmp_path / "redis_url"
+    file.write_bytes(b"redis://:QZXJKVWY\xff@localhost" + ending)
+    assert not leaked("QZXJKVWY", told_about({"foo.url_file": str(file)}))
+
+
+@pytest.mark.parametrize("key", ["password", "ssl_password", "url", "url_env", "url_file"])
 @pytest.mark.parametrize("secret", [b"QZXJKVWY-bytes", ["QZXJKVWY-list"], {"QZXJKVWY-set"}])
 def test_a_password_that_is_not_text_is_not_shown(key: str, secret: Any) -> None:
     app_config = {"foo.url": "rediss://localhost", f"foo.{key}": secret}
@@ -362,6 +436,24 @@ def test_no_introspectable_shows_a_password_of_the_settings(secret: str) -> None
 
 
 @with_an_application
+@given(SECRETS, ELSEWHERE)
+def test_no_introspectable_shows_a_password_of_a_url_elsewhere(secret: str, key: str) -> None:
+    assume_telling(secret)
+    with url_elsewhere(key, f"redis://:{quote(secret, safe='')}@localhost") as app_config:
+        assert not leaked(secret, told_by_application(app_config))
+
+
+@with_an_application
+@given(SECRETS, st.sampled_from(["redis://:{}@h:port", "redis://:x/{}@h"]), ELSEWHERE)
+def test_no_error_of_the_application_shows_a_password_of_a_url_elsewhere(
+    secret: str, url: str, key: str
+) -> None:
+    assume_telling(secret)
+    with url_elsewhere(key, url.replace("{}", secret)) as app_config:
+        assert not leaked(secret, told_by_application(app_config))
+
+
+@with_an_application
 @given(SECRETS, st.sampled_from(["nonsense://:{}@h", "redis://:{}@h:port", "redis://:x/{}@h"]))
 def test_no_error_of_the_application_shows_a_password(secret: str, url: str) -> None:
     assume_telling(secret)
@@ -394,7 +486,14 @@ def place_in_file(secret: str, server: Server, file: pathlib.Path) -> dict[str, 
     return {"foo.url": server.url, "foo.password_file": str(file)}
 
 
-PLACES = pytest.mark.parametrize("place", [place_in_settings, place_in_url, place_in_file])
+def place_in_url_in_file(secret: str, server: Server, file: pathlib.Path) -> dict[str, str]:
+    file.write_text(place_in_url(secret, server, file)["foo.url"])
+    return {"foo.url_file": str(file)}
+
+
+PLACES = pytest.mark.parametrize(
+    "place", [place_in_settings, place_in_url, place_in_file, place_in_url_in_file]
+)
 
 
 def told_by_commands(

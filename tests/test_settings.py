@@ -31,9 +31,11 @@ ELSEWHERE = (
     "no other prefix is read)"
 )
 KNOWN = (
-    "known are max_connections, pool_timeout, socket_connect_timeout, socket_timeout, "
-    "socket_keepalive, health_check_interval, retries, protocol, decode_responses, client_name, "
-    "username, password, password_file, ssl_ca_certs, ssl_ca_path, ssl_ca_data, ssl_certfile, "
+    "known are url_env, url_file, max_connections, pool_timeout, socket_connect_timeout, "
+    "socket_timeout, socket_keepalive, health_check_interval, max_idle_time, max_lifetime, "
+    "leak_warning, retries, retry_budget, breaker_failures, breaker_reset, protocol, "
+    "decode_responses, client_name, username, password, password_file, ssl_ca_certs, ssl_ca_path, "
+    "ssl_ca_data, ssl_certfile, "
     "ssl_keyfile, ssl_password, ssl_cert_reqs, ssl_check_hostname, ssl_min_version, ssl_ciphers, "
     "trace, trace_query_text, trace_exclude and url"
 )
@@ -389,16 +391,24 @@ def test_every_default_is_our_own() -> None:
     defaults = {
         field.name: getattr(settings, field.name)
         for field in dataclasses.fields(settings)
-        if field.name not in ("prefix", "parsed_url")
+        if field.name not in ("prefix", "parsed_url", "in_url")
     }
     assert defaults == {
+        "url_env": None,
+        "url_file": None,
         "max_connections": 50,
         "pool_timeout": timedelta(seconds=5),
         "socket_connect_timeout": timedelta(seconds=5),
         "socket_timeout": timedelta(seconds=5),
         "socket_keepalive": True,
         "health_check_interval": timedelta(0),
+        "max_idle_time": timedelta(minutes=10),
+        "max_lifetime": timedelta(hours=1),
+        "leak_warning": timedelta(0),
         "retries": 0,
+        "retry_budget": timedelta(seconds=5),
+        "breaker_failures": 0,
+        "breaker_reset": timedelta(seconds=5),
         "protocol": 3,
         "decode_responses": False,
         "client_name": None,

@@ -7,84 +7,117 @@ import faulthandler
 import gc
 import threading
 import time
-from queue import Empty, Full
+from queue import Empty
+from typing import Any
 
 import pytest
 
-from pyramid_baseplate_redis.slots import FairLifoQueue
+from pyramid_baseplate_redis.slots import FairLifoQueue, Place, Slot
 from pyramid_baseplate_redis.waiting import take_wait_time
 
 
-def started_waiter(queue: FairLifoQueue, taken: list[str], name: str) -> threading.Thread:
-    """A thread that waits for an item and says when it got one; it waits when this returns."""
+def used(queue: FairLifoQueue, *connections: str) -> list[Slot]:
+    """Take slots for connections, which are idle now, in their order."""
+    places = [queue.get(timeout=0) for _ in connections]
+    for place, connection in zip(places, connections, strict=True):
+        queue.put(Place(place.slot, connection, time.monotonic()))
+    return [place.slot for place in places]
+
+
+def started_waiter(queue: FairLifoQueue, taken: list[Any], name: str) -> threading.Thread:
+    """A thread that waits for a place and says when it got one; it waits when this returns."""
 
     def wait() -> None:
-        queue.get(timeout=10)
-        taken.append(name)
+        place = queue.get(timeout=10)
+        taken.append((name, place))
 
-    before = len(queue._waiters)
+    before = queue.waiting
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
-    while len(queue._waiters) == before:
+    while queue.waiting == before:
         time.sleep(0.001)
     return thread
 
 
-def test_the_item_that_was_put_last_is_taken_first() -> None:
+def test_the_connection_that_was_put_last_is_taken_first() -> None:
     queue = FairLifoQueue(2)
-    queue.put_nowait("first")
-    queue.put_nowait("second")
+    slots = used(queue, "first", "second")
 
-    assert [queue.get(), queue.get()] == ["second", "first"]
-
-
-def test_there_is_room_for_no_more_than_its_size() -> None:
-    queue = FairLifoQueue(1)
-    queue.put_nowait("item")
-
-    with pytest.raises(Full):
-        queue.put_nowait("another")
-    assert queue.qsize() == 1
+    assert [queue.get().connection, queue.get().connection] == ["second", "first"]
+    del slots
 
 
-def test_an_empty_one_that_isnt_waited_for_is_an_error_at_once() -> None:
+def test_there_are_no_more_places_than_its_size() -> None:
+    queue = FairLifoQueue(2)
+    places = [queue.get(timeout=0), queue.get(timeout=0)]
+
     with pytest.raises(Empty):
-        FairLifoQueue(1).get(block=False)
+        queue.get(timeout=0)
+    del places
 
 
-def test_whoever_waits_too_long_gets_an_error_and_no_later_item() -> None:
+def test_idle_connections_are_used_before_a_slot_that_was_never_opened() -> None:
+    queue = FairLifoQueue(2)
+    used(queue, "idle")
+
+    assert queue.get().connection == "idle"
+
+
+def test_a_slot_is_free_again_when_nobody_refers_to_it_any_more() -> None:
     queue = FairLifoQueue(1)
+    queue.get(timeout=0)  # dropped on the floor
+
+    assert queue.get(timeout=0).connection is None
+
+
+def test_whoever_waits_too_long_gets_an_error_and_no_later_place() -> None:
+    queue = FairLifoQueue(1)
+    place = queue.get()
 
     with pytest.raises(Empty):
         queue.get(timeout=0.01)
-    queue.put_nowait("item")
+    queue.put(Place(place.slot, "connection"))
 
-    assert queue.get(block=False) == "item"
+    assert queue.get(timeout=0).connection == "connection"
 
 
 def test_those_who_wait_are_served_in_their_order() -> None:
-    queue = FairLifoQueue(3)
-    taken: list[str] = []
+    queue = FairLifoQueue(1)
+    place = queue.get()
+    taken: list[Any] = []
     threads = [started_waiter(queue, taken, name) for name in "abc"]
 
     for thread in threads:
-        queue.put_nowait("item")
+        queue.put(place)
         thread.join(10)
 
-    assert taken == ["a", "b", "c"]
+    assert [name for name, _ in taken] == ["a", "b", "c"]
 
 
-def test_a_returned_item_is_handed_over_so_that_nobody_takes_it_on_the_way() -> None:
+def test_a_returned_connection_is_handed_over_so_that_nobody_takes_it_on_the_way() -> None:
     queue = FairLifoQueue(1)
-    taken: list[str] = []
+    place = queue.get()
+    taken: list[Any] = []
     thread = started_waiter(queue, taken, "first")
 
-    queue.put_nowait("item")
+    queue.put(place)
     with pytest.raises(Empty):
-        queue.get(block=False)
+        queue.get(timeout=0)
 
     thread.join(10)
-    assert taken == ["first"]
+    assert [name for name, _ in taken] == ["first"]
+
+
+def test_a_slot_that_was_lost_is_found_by_one_who_waits() -> None:
+    queue = FairLifoQueue(1)
+    place: Place | None = queue.get()
+    taken: list[Any] = []
+    thread = started_waiter(queue, taken, "waiter")
+
+    del place  # no release, no hand-over
+
+    thread.join(5)
+    assert [name for name, _ in taken] == ["waiter"]
 
 
 class _Interrupted(BaseException):
@@ -95,49 +128,139 @@ def test_what_is_handed_to_an_interrupted_waiter_goes_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     queue = FairLifoQueue(1)
+    place = queue.get()
 
-    def given_and_interrupted(waiter: object, timeout: float | None) -> None:
-        queue.put_nowait("item")
+    def given_and_interrupted(waiter: object, seconds: float) -> bool:
+        queue.put(Place(place.slot, "connection"))
         raise _Interrupted
 
     monkeypatch.setattr("pyramid_baseplate_redis.slots._Waiter.wait", given_and_interrupted)
     with pytest.raises(_Interrupted):
         queue.get()
 
-    assert queue.get(block=False) == "item"
+    assert queue.get(timeout=0).connection == "connection"
+
+
+def test_an_interrupted_waiter_is_not_waited_for() -> None:
+    queue = FairLifoQueue(1)
+    place = queue.get()
+    monkeypatch = pytest.MonkeyPatch()
+
+    def interrupted(waiter: object, seconds: float) -> bool:
+        raise _Interrupted
+
+    monkeypatch.setattr("pyramid_baseplate_redis.slots._Waiter.wait", interrupted)
+    with pytest.raises(_Interrupted):
+        queue.get()
+    monkeypatch.undo()
+
+    assert queue.waiting == 0
+    del place
+
+
+def test_a_waiter_whose_giver_was_interrupted_gets_in_line_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue = FairLifoQueue(1)
+    place = queue.get()
+    taken: list[Any] = []
+    thread = started_waiter(queue, taken, "waiter")
+    given = "pyramid_baseplate_redis.slots._Waiter.give"
+
+    def interrupted(waiter: object, place: Place) -> None:
+        raise _Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(given, interrupted)
+        with pytest.raises(_Interrupted):
+            queue.put(place)
+    del place
+
+    thread.join(5)
+    assert [name for name, _ in taken] == ["waiter"]
+
+
+def test_many_threads_never_have_more_places_than_there_are() -> None:
+    queue = FairLifoQueue(3)
+    having: list[Slot] = []
+    most = 0
+    finish = time.monotonic() + 1
+
+    def use() -> None:
+        nonlocal most
+        while time.monotonic() < finish:
+            with contextlib.suppress(Empty):
+                place = queue.get(timeout=0.001)
+                having.append(place.slot)
+                most = max(most, len(having))
+                having.remove(place.slot)
+                if place.connection is None:
+                    queue.put(Place(place.slot, "connection"))
+                del place  # or lost
+
+    threads = [threading.Thread(target=use) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+
+    assert 1 <= most <= 3
+    assert queue.qsize() == 3
 
 
 def test_only_waiting_counts_as_waiting() -> None:
     queue = FairLifoQueue(1)
     take_wait_time()
-    queue.put_nowait("item")
-    queue.get()
+    place = queue.get()
     assert take_wait_time() == 0
 
     with pytest.raises(Empty):
         queue.get(timeout=0.02)
     assert take_wait_time() >= 0.02
     assert take_wait_time() == 0
+    del place
+
+
+def test_it_looks_like_the_queue_of_a_pool_of_redis_py() -> None:
+    queue = FairLifoQueue(3)
+    slots = used(queue, "idle", "busy")
+    busy = queue.get()
+
+    assert (queue.queue, queue.qsize()) == ([None, "idle"], 2)
+    del slots, busy
+
+
+def test_a_connection_that_is_idle_for_too_long_is_found_at_the_far_end() -> None:
+    queue = FairLifoQueue(2)
+    slots = [queue.get().slot, queue.get().slot]
+    queue.put(Place(slots[0], "old", idle_since=1.0))
+    queue.put(Place(slots[1], "young", idle_since=2.0))
+
+    found = queue.take_idle(since=1.5)
+
+    assert found is not None
+    assert found.connection == "old"
+    assert queue.take_idle(since=1.5) is None
 
 
 class _GivesBackWhenCollected:
     """Like a pipeline that watches keys: whatever collects it, its connection goes back."""
 
-    def __init__(self, queue: FairLifoQueue) -> None:
-        self.queue = queue
+    def __init__(self, queue: FairLifoQueue, place: Place) -> None:
+        self.queue, self.place = queue, place
         self.itself = self  # only the garbage collector finds it
 
     def __del__(self) -> None:
-        self.queue.put_nowait("item")
+        self.queue.put(self.place)
 
 
-@pytest.mark.parametrize("allocations", range(1, 40))
+@pytest.mark.parametrize("allocations", range(1, 60))
 def test_what_the_garbage_collector_gives_back_on_the_way_is_no_deadlock(allocations: int) -> None:
     queue = FairLifoQueue(1)
     thresholds = gc.get_threshold()
     gc.collect()
     gc.disable()
-    _GivesBackWhenCollected(queue)
+    _GivesBackWhenCollected(queue, Place(queue.get().slot, "connection"))
     gc.set_threshold(gc.get_count()[0] + allocations, 1000, 1000)
     faulthandler.dump_traceback_later(60, exit=True)  # nothing else ends a deadlock
     gc.enable()
@@ -148,4 +271,4 @@ def test_what_the_garbage_collector_gives_back_on_the_way_is_no_deadlock(allocat
         faulthandler.cancel_dump_traceback_later()
         gc.set_threshold(*thresholds)
     gc.collect()
-    assert len(queue.queue) <= 1
+    assert queue.qsize() == 1

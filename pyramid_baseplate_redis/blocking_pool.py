@@ -1,0 +1,397 @@
+"""The connection pool: redis-py's, in which callers take turns and replies are accounted for."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import random
+import time
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from queue import Empty
+from typing import Any
+
+import redis
+from redis.connection import CacheProxyConnection
+from redis.retry import Retry
+
+from . import native_metrics
+from .breaker import CircuitBreaker
+from .exceptions import PoolReleaseError, PoolTimeoutError
+from .housekeeping import start_housekeeping
+from .leases import calling_frames, stack_of
+from .pooled_connection import PooledConnection, pooled_class
+from .settings import ClientSettings
+from .slots import FairLifoQueue, Place, Slot
+
+logger = logging.getLogger(__name__)
+
+_LIFETIME_JITTER = 0.1  # of max_lifetime: connections made together don't end together
+_MOST_SECONDS_OF_A_ROUND = 30.0
+
+
+@dataclass(frozen=True)
+class PoolFigures:
+    """What a pool is doing, and what it did since the process began; see the README."""
+
+    max: int
+    open: int
+    idle: int
+    in_use: int
+    waiting: int
+    waits: int
+    timeouts: int
+    creations: int
+    discards: int
+
+
+class BlockingConnectionPool(redis.BlockingConnectionPool):
+    """redis-py's pool, in which callers are served in order and nobody gets another's reply.
+
+    A connection goes back only if every reply to what was sent has been read; otherwise it is
+    closed. One that is lost (its holder was interrupted) is closed when the last reference to it
+    goes, and its slot is free again. Whoever releases a connection twice, to another pool or
+    behind a fork gets an error.
+
+    :param client_settings: what it was built from, or ``None``; public as an attribute.
+    :param name: the client's name, for messages and the names of settings in them.
+    :param max_idle_time: seconds after which an idle connection is closed; 0 never.
+    :param max_lifetime: seconds after which a connection is replaced, less up to a tenth; 0 never.
+    :param leak_warning: seconds after which it is logged, once, where a connection was taken that
+        nobody gave back; 0 never.
+    :param breaker: see :class:`~.breaker.CircuitBreaker`; ``None`` for none.
+    :param connection_kwargs: as for :class:`redis.BlockingConnectionPool`; times are seconds.
+    :raises TypeError: if the connection class doesn't know a keyword argument. redis-py raises
+        that on first use, and leaks a slot of the pool each time. If ``queue_class`` isn't a
+        :class:`~.slots.FairLifoQueue`.
+    """
+
+    pool: FairLifoQueue
+
+    def __init__(
+        self,
+        *,
+        client_settings: ClientSettings | None = None,
+        name: str = "redis",
+        max_idle_time: float = 0,
+        max_lifetime: float = 0,
+        leak_warning: float = 0,
+        breaker: CircuitBreaker | None = None,
+        **connection_kwargs: Any,
+    ) -> None:
+        self.client_settings = client_settings
+        self.name = name
+        self.max_idle_time = max_idle_time
+        self.max_lifetime = max_lifetime
+        self.leak_warning = leak_warning
+        self.breaker = breaker
+        self.creations = 0
+        self.discards = 0
+        times = [seconds for seconds in (max_idle_time, leak_warning) if seconds]
+        self._round = min(_MOST_SECONDS_OF_A_ROUND, min(times) / 5) if times else 0.0
+        self._kept = not times  # whether a thread keeps house, or none has to
+        queue_class = connection_kwargs.setdefault("queue_class", FairLifoQueue)
+        if not (isinstance(queue_class, type) and issubclass(queue_class, FairLifoQueue)):
+            raise TypeError("queue_class: this pool serves callers in order, with its own queue")
+        _check_keywords(type(self), connection_kwargs)
+        super().__init__(**connection_kwargs)
+
+    @property
+    def figures(self) -> PoolFigures:
+        """What the pool is doing now, and what it did; other threads go on meanwhile."""
+        slots = self.pool
+        opened, idle = slots.open, slots.idle
+        return PoolFigures(
+            max=self.max_connections,
+            open=opened,
+            idle=idle,
+            in_use=max(0, opened - idle),
+            waiting=slots.waiting,
+            waits=slots.waits,
+            timeouts=slots.timeouts,
+            creations=self.creations,
+            discards=self.discards,
+        )
+
+    # Taking and giving back
+
+    def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
+        """A connection that is ready for a command; it has to be released.
+
+        :raises PoolTimeoutError: if none became free within ``timeout`` seconds (``pool_timeout``).
+        :raises CircuitOpenError: at once, while the circuit breaker is open.
+        :raises redis.ConnectionError: if the server can't be reached.
+        """
+        self._checkpid()
+        probe = None if self.breaker is None else self.breaker.enter()
+        if self._in_maintenance:
+            with self._get_pool_lock():
+                pass  # the server is moving; redis-py holds new callers back for that long
+        metered = native_metrics.is_enabled()
+        started = time.monotonic() if metered else 0.0
+        try:
+            slot, connection, _ = self.pool.get(self.timeout)
+        except Empty:
+            raise self._timed_out() from None
+        created = connection is None
+        if created:
+            connection = self._filled(slot)
+        self._take(slot, connection)
+        connection.probe = probe
+        del slot  # an exception's traceback would keep it
+        if metered:
+            native_metrics.taken(self)
+        try:
+            self._make_ready(connection)
+        except BaseException:
+            self._drop(connection)
+            raise
+        if metered:
+            native_metrics.ready(self, started, created)
+        return connection
+
+    def release(self, connection: Any) -> None:
+        """Take a connection back; it is closed unless every reply to what it sent was read.
+
+        :raises PoolReleaseError: if it isn't this pool's to take back: it was released before, is
+            another pool's, or was taken before a fork.
+        """
+        self._checkpid()
+        state = connection.__dict__
+        slot = state.get("slot")
+        if slot is None or slot.home is not self.pool or state.pop("slot", None) is None:
+            raise self._refusal(connection, slot)
+        state.pop("probe", None)
+        slot.taken_at = slot.taken_by = None
+        now = time.monotonic()
+        kept = self._may_be_used_again(connection, slot, now)
+        if kept:
+            if isinstance(connection, PooledConnection) and not self.maint_notifications_enabled():
+                connection = connection.moved()
+                slot.connection = weakref.ref(connection)
+            place = Place(slot, connection, now)
+            del slot
+            self.pool.put(place)
+        else:
+            del slot
+            self.discards += 1
+            connection.disconnect()
+            self.pool.serve()
+        if native_metrics.is_enabled():
+            native_metrics.released(self, kept=kept)
+
+    def make_connection(self) -> Any:
+        """Make a connection; redis-py's hook for subclasses."""
+        made = pooled_class(self.connection_class)(**self.connection_kwargs)
+        if isinstance(made, PooledConnection):
+            made.belong_to(self.name, self.breaker)
+        if self.cache is not None:
+            cached: Any = CacheProxyConnection
+            proxy = cached(made, self.cache, self._get_pool_lock())
+            proxy.pooled = made
+            return proxy
+        return made
+
+    def _filled(self, slot: Slot) -> Any:
+        connection = self.make_connection()
+        self.creations += 1
+        slot.connection = weakref.ref(connection)
+        self._limit_lifetime(slot)
+        if native_metrics.is_enabled():
+            native_metrics.created(self)
+        return connection
+
+    def _take(self, slot: Slot, connection: Any) -> None:
+        slot.taken_at = time.monotonic()
+        slot.warned = False
+        if self.leak_warning:
+            slot.taken_by = calling_frames()
+        connection.slot = slot
+        if not self._kept:
+            self._kept = start_housekeeping(self, self._round)
+
+    def _make_ready(self, connection: Any) -> None:
+        """See to it that the server has the connection open, and that nothing is to be read."""
+        slot = connection.slot
+        if slot.closes_at is not None and slot.closes_at < slot.taken_at:
+            self._replaced(connection)
+        fresh = not connection.is_connected
+        connection.connect()
+        if fresh:
+            return
+        try:
+            ready = not connection.can_read() or self._expects_pushes()
+        except (redis.ConnectionError, redis.TimeoutError, OSError):
+            ready = False
+        if not ready:  # the server has closed it, or said something that nobody asked for
+            self._replaced(connection)
+            connection.connect()
+
+    def _replaced(self, connection: Any) -> None:
+        connection.disconnect()
+        self.discards += 1
+        self.creations += 1
+        self._limit_lifetime(connection.slot)
+
+    def _limit_lifetime(self, slot: Slot) -> None:
+        if self.max_lifetime:
+            jitter = random.uniform(1 - _LIFETIME_JITTER, 1)
+            slot.closes_at = time.monotonic() + self.max_lifetime * jitter
+
+    def _expects_pushes(self) -> bool:
+        return self.cache is not None or bool(self.maint_notifications_enabled())
+
+    def _may_be_used_again(self, connection: Any, slot: Slot, now: float) -> bool:
+        pooled = connection.__dict__.get("pooled", connection)
+        return (
+            (not isinstance(pooled, PooledConnection) or pooled.is_settled)
+            and connection.is_connected
+            and not connection.should_reconnect()
+            and slot.is_taken
+            and (slot.closes_at is None or now < slot.closes_at)
+        )
+
+    def _drop(self, connection: Any) -> None:
+        connection.__dict__.pop("slot", None)
+        connection.__dict__.pop("probe", None)
+        self.discards += 1
+        connection.disconnect()
+        self.pool.serve()
+        if native_metrics.is_enabled():
+            native_metrics.released(self, kept=False)
+
+    def _timed_out(self) -> PoolTimeoutError:
+        return PoolTimeoutError(
+            f"{self.name}: No connection available: all {self.max_connections} to "
+            f"{server_address(self.connection_kwargs)} were in use for {self.timeout:g} seconds; "
+            f"raise {self.name}.max_connections or {self.name}.pool_timeout, or let "
+            f"{self.name}.leak_warning tell who holds them"
+        )
+
+    def _refusal(self, connection: Any, slot: Slot | None) -> PoolReleaseError:
+        if connection.pid not in (0, self.pid):
+            connection.disconnect()  # of a parent's, this closes our copy of the socket only
+            return PoolReleaseError(
+                f"{self.name}: this connection was taken by process {connection.pid}, from which "
+                f"process {self.pid} was forked; it is the parent's to release"
+            )
+        if slot is None:
+            return PoolReleaseError(
+                f"{self.name}: this connection was released before, or never taken from a pool; "
+                "release what get_connection() returned, once"
+            )
+        return PoolReleaseError(
+            f"{self.name}: this connection belongs to another pool; release it there"
+        )
+
+    # What redis-py's own methods and the curious see of it
+
+    @property
+    def _connections(self) -> list[Any]:  # type: ignore[override]  # redis-py keeps a list
+        slots = self.pool.slots()
+        return [made for slot in slots if slot.connection and (made := slot.connection())]
+
+    def _get_free_connections(self) -> set[Any]:
+        return {connection for connection in self.pool.queue if connection is not None}
+
+    def _get_in_use_connections(self) -> set[Any]:
+        return {made for made in self._connections if "slot" in made.__dict__}
+
+    def reset(self) -> None:
+        """Forget all connections, as a forked process has to; idle ones are closed."""
+        self.pool = self.queue_class(self.max_connections)
+        self._kept = not self._round
+        self.pid = (
+            os.getpid()
+        )  # the last step: other threads look at it to see whether this is done
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        """Close the idle connections, and those in use too unless told not to."""
+        self._checkpid()
+        for place in self.pool.take_all_idle():
+            self._close_idle(place)
+        self.pool.serve()
+        if inuse_connections:
+            for connection in self._get_in_use_connections():
+                connection.disconnect()
+
+    def _close_idle(self, place: Place) -> None:
+        place.connection.disconnect()
+        self.discards += 1
+        if native_metrics.is_enabled():
+            native_metrics.idle_closed(self)
+
+    def set_retry(self, retry: Retry) -> None:
+        # redis-py's own looks for attributes that only its non-blocking pool has.
+        self.connection_kwargs.update(retry=retry)
+        for connection in self._connections:
+            connection.retry = retry
+
+    def re_auth_callback(self, token: Any) -> None:
+        # As set_retry.
+        for connection in self._get_free_connections():
+            connection.mark_for_reconnect()
+        for connection in self._get_in_use_connections():
+            connection.set_re_auth_token(token)
+
+    def keep_house(self) -> bool:
+        """Close what is idle for too long, tell of what is held too long.
+
+        Called now and then by :mod:`.housekeeping`. Whether there is anything left to look after.
+        """
+        now = time.monotonic()
+        if self.max_idle_time:
+            while (place := self.pool.take_idle(now - self.max_idle_time)) is not None:
+                self._close_idle(place)
+                del place
+        if self.leak_warning:
+            for slot in self.pool.slots():
+                self._warn_of_leak(slot, now)
+        if not self.pool.open:
+            self._kept = False
+        return self._kept
+
+    def _warn_of_leak(self, slot: Slot, now: float) -> None:
+        taken_at = slot.taken_at
+        if taken_at is None or slot.warned or now - taken_at < self.leak_warning:
+            return
+        slot.warned = True
+        logger.warning(
+            "%s: a connection has been in use for %.1f seconds (%s.leak_warning); it was taken at\n"
+            "%s",
+            self.name,
+            now - taken_at,
+            self.name,
+            stack_of(slot.taken_by or ()),
+        )
+
+
+def server_address(connection_kwargs: Mapping[str, Any]) -> str:
+    """Where a pool's connections go, for messages."""
+    if "path" in connection_kwargs:
+        return str(connection_kwargs["path"])
+    if "host" not in connection_kwargs:
+        return "the server"
+    return f"{connection_kwargs['host']}:{connection_kwargs.get('port') or 6379}"
+
+
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _check_keywords(pool_class: type, keywords: Mapping[str, Any]) -> None:
+    connection_class = keywords.get("connection_class", redis.Connection)
+    if not isinstance(connection_class, type):
+        return  # any callable will do for redis-py, and nobody can tell what it takes
+    known: set[str] = {"cache", "cache_config"}
+    for cls in (*pool_class.__mro__, *connection_class.__mro__):
+        if "__init__" in vars(cls) and cls is not object:
+            parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
+            known.update(item.name for item in parameters if item.kind not in _VARIABLE)
+    unknown = sorted(set(keywords) - known)
+    if unknown:
+        raise TypeError(
+            f"unexpected keyword argument {unknown[0]!r}: neither {pool_class.__name__} nor "
+            f"{connection_class.__name__} has it"
+        )

@@ -1,0 +1,282 @@
+"""What our pools add to redis-py's connections: every reply is accounted for, and has one reader.
+
+redis-py closes a connection when reading a reply fails, but not when something interrupts the code
+between sending and reading: the next user of the connection would read that reply.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis.connection import AbstractConnection
+
+from .exceptions import ForkedConnectionError, PoolReleaseError
+
+if TYPE_CHECKING:
+    from .breaker import CircuitBreaker
+
+_RELEASED = 0  # no process has this number
+_NUMBERS = frozenset({int, float})
+_EXPLAINED = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.InvalidResponse)
+# What a connection is like once the server has replied to a command; see ``is_settled``.
+_WATCHING, _NOT_WATCHING, _ALTERED = range(3)
+_STATES = {
+    **dict.fromkeys(("WATCH", "MULTI"), _WATCHING),
+    **dict.fromkeys(("EXEC", "DISCARD", "UNWATCH"), _NOT_WATCHING),
+    **dict.fromkeys(
+        ("SELECT", "AUTH", "HELLO", "RESET", "MONITOR", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE",
+         "CLIENT REPLY", "CLIENT TRACKING", "CLIENT NO-TOUCH"),
+        _ALTERED,
+    ),
+}  # fmt: skip
+
+
+class PooledConnection(AbstractConnection):
+    """Mixed into the connection class of a pool; see :func:`pooled_class`.
+
+    Whoever takes a connection from the pool gets an object of his own. When it is released, what
+    it was made of moves into a fresh object, and the one that he still holds is dead: to release
+    it again, or to use it, is an error and no harm to the connection's next user. Objects for the
+    same connection are equal.
+    """
+
+    pid: int
+    client = ""
+    breaker: CircuitBreaker | None = None
+
+    # How many replies are still to be read, and what the next command to be sent is about.
+    _owed = 0
+    _packed = 0
+    _states: tuple[int, ...] = ()
+    _ready = False  # the handshake is complete: authenticated, in the right database
+    _watching = False
+    _altered = False
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether anybody may use it next: every reply is read, and it is as it was at first.
+
+        It isn't while it watches keys or is in a transaction, nor behind a SELECT or the like.
+        """
+        return self._ready and not (self._owed or self._watching or self._altered)
+
+    @property
+    def owes_replies(self) -> bool:
+        """Whether a reply to what was sent hasn't been read."""
+        return bool(self._owed)
+
+    # What is sent and read
+
+    def connect_check_health(
+        self, check_health: bool = True, retry_socket_connect: bool = True
+    ) -> None:
+        """Connect and log in, unless that is done; nothing that was interrupted counts as done."""
+        if self.is_connected:
+            if self._ready:
+                return
+            self.disconnect()
+        try:
+            super().connect_check_health(check_health, retry_socket_connect)
+        except BaseException as error:
+            self.disconnect()
+            self._explain(error, unsent=True)
+            raise
+        self._altered = False
+        self._ready = True
+
+    def pack_command(self, *args: Any) -> Any:
+        """Pack one command."""
+        self._packed = 1
+        state = _state(args[0])
+        self._states = () if state is None else (state,)
+        return super().pack_command(*_without_numbers(args))
+
+    def pack_commands(self, commands: Iterable[Sequence[Any]]) -> Any:
+        """Pack the commands of a pipeline."""
+        commands = [_without_numbers(args) for args in commands]
+        self._packed = len(commands)
+        states = [_state(args[0]) for args in commands]
+        self._states = tuple(state for state in states if state is not None)
+        return super().pack_commands(commands)
+
+    def send_command(self, *args: Any, **kwargs: Any) -> None:
+        """Pack one command and send it."""
+        packed = self.pack_command(*args)
+        self.send_packed_command(packed, check_health=kwargs.get("check_health", True))
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Send what was packed last.
+
+        :raises ForkedConnectionError: if it watches keys for the process that this one was forked
+            from; one that doesn't connects anew.
+        """
+        packed, states = self._packed, self._states  # a handshake packs commands of its own
+        if self.pid != os.getpid():
+            self._leave_to_parent()
+        if not self.is_connected:
+            self.connect_check_health(check_health=False)
+        if check_health:
+            self.check_health()
+        # Before the first byte is sent: if anything interrupts this, it counts as unread.
+        self._owed += packed
+        for state in states:
+            if state == _ALTERED:
+                self._altered = True
+            else:
+                self._watching = state == _WATCHING
+        try:
+            super().send_packed_command(command, check_health=False)
+        except BaseException as error:
+            self._explain(error)
+            raise
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        """Read a reply; see :meth:`redis.Connection.read_response`."""
+        if self.pid != os.getpid():
+            raise self._not_ours()
+        try:
+            response = super().read_response(*args, **kwargs)
+        except redis.ResponseError:
+            self._owed -= 1  # a reply as well
+            raise
+        except BaseException as error:
+            self._explain(error)
+            raise
+        self._owed -= 1
+        if self.breaker is not None:
+            self.breaker.succeeded()
+        return response
+
+    def disconnect(self, *args: Any, **kwargs: Any) -> None:
+        """Close the socket; what is unread is gone with it."""
+        if self.pid == _RELEASED:
+            return
+        super().disconnect(*args, **kwargs)
+        self._owed = 0
+        self._ready = self._watching = self._altered = False
+
+    # Who holds it
+
+    def belong_to(self, client: str, breaker: CircuitBreaker | None) -> None:
+        """Become a connection of a pool.
+
+        :param client: the client's name, for messages.
+        :param breaker: told of what succeeds and fails.
+        """
+        self.client = client
+        self.breaker = breaker
+        self._identity = object()
+
+    def moved(self) -> PooledConnection:
+        """Move it into a fresh object; this one is dead from now on."""
+        fresh: PooledConnection = object.__new__(type(self))
+        state = self.__dict__
+        fresh.__dict__ = state
+        self.__dict__ = {"pid": _RELEASED, "_identity": state["_identity"]}
+        return fresh
+
+    def _leave_to_parent(self) -> None:
+        if self.pid == _RELEASED or self._watching or self._altered:
+            raise self._not_ours()
+        self.disconnect()  # which closes this process's copy only, without a word to the server
+        self.pid = os.getpid()
+
+    def _not_ours(self) -> Exception:
+        if self.pid == _RELEASED:
+            return PoolReleaseError("this connection was used after it had been released")
+        return ForkedConnectionError(
+            f"{self.client}: this connection was taken by process {self.pid}, from which process "
+            f"{os.getpid()} was forked; take a new one (make the client, the pipeline or the "
+            "subscriber anew)"
+        )
+
+    def _explain(self, error: BaseException, unsent: bool = False) -> None:
+        """Say which client and server an error is about, and whether the command was sent."""
+        if not isinstance(error, _EXPLAINED):
+            return
+        if unsent:
+            error.unsent = True  # type: ignore[union-attr]
+        text = str(error.args[0]) if error.args else type(error).__name__
+        if text.startswith((f"{self.client}: ", f"{self.client}.")):
+            return  # passing through for a second time, or about a setting
+        if self.breaker is not None:
+            self.breaker.failed(error)
+        where = _address(self)
+        where = "" if where in text else f" ({where})"
+        hint = _tls_hint(self, error) if unsent else ""
+        error.args = (f"{self.client}: {text}{where}{hint}", *error.args[1:])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PooledConnection) and _identity(self) is _identity(other)
+
+    def __hash__(self) -> int:
+        return id(_identity(self))
+
+    def __repr__(self) -> str:
+        if self.pid == _RELEASED:
+            return f"<{type(self).__name__} (released)>"
+        shown: str = super().__repr__()
+        return shown
+
+    def __del__(self) -> None:
+        if self.__dict__.get("pid", _RELEASED) != _RELEASED:
+            super().__del__()
+
+
+def _identity(connection: PooledConnection) -> object:
+    return connection.__dict__.get("_identity", connection)
+
+
+def _state(command: Any) -> int | None:
+    if isinstance(command, bytes):
+        command = command.decode("ascii", "replace")
+    return _STATES.get(command.upper())
+
+
+def _without_numbers(args: Sequence[Any]) -> Sequence[Any]:
+    """The arguments with text in place of whole numbers.
+
+    hiredis 3.5 crashes when a signal interrupts it while it packs an int.
+    """
+    if _NUMBERS.isdisjoint(map(type, args)):
+        return args
+    return tuple([repr(arg) if type(arg) in _NUMBERS else arg for arg in args])
+
+
+def _address(connection: PooledConnection) -> str:
+    path = getattr(connection, "path", None)
+    if path is not None:
+        return str(path)
+    return f"{connection.host}:{getattr(connection, 'port', '')}"
+
+
+def _tls_hint(connection: PooledConnection, error: BaseException) -> str:
+    """What is likely wrong when one side speaks TLS and the other doesn't."""
+    if isinstance(connection, redis.SSLConnection):
+        if isinstance(error, redis.TimeoutError) or "WRONG_VERSION" in str(error):
+            return "; does the server speak TLS on this port? If it doesn't, write redis://"
+    elif isinstance(error, redis.exceptions.InvalidResponse) or "closed by server" in str(error):
+        return "; does the server expect TLS on this port? If it does, write rediss://"
+    return ""
+
+
+_pooled_classes: dict[type, type] = {}
+
+
+def pooled_class(connection_class: Any) -> Any:
+    """A subclass of a connection class of redis-py's that accounts for replies."""
+    if not isinstance(connection_class, type) or not issubclass(
+        connection_class, AbstractConnection
+    ):
+        return connection_class  # any callable will do for redis-py
+    if issubclass(connection_class, PooledConnection):
+        return connection_class
+    made = _pooled_classes.get(connection_class)
+    if made is None:
+        attributes = {"__module__": connection_class.__module__}
+        made = type(connection_class.__name__, (PooledConnection, connection_class), attributes)
+        _pooled_classes[connection_class] = made
+    return made

@@ -1,0 +1,84 @@
+"""Retries: which commands may be sent again after a failure, how often and for how long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import redis
+from opentelemetry.trace import Span
+from redis.backoff import AbstractBackoff, ExponentialWithJitterBackoff
+from redis.commands import READ_COMMANDS
+from redis.retry import Retry
+
+from . import spans
+from .exceptions import CircuitOpenError, is_retryable
+
+T = TypeVar("T")
+
+_BASE_SECONDS = 0.01
+_MOST_SECONDS = 1.0
+# Nothing was sent, but whoever waits has waited for as long as the settings say.
+_FINAL = (redis.exceptions.MaxConnectionsError, CircuitOpenError)
+
+
+def only_reads(command: Any) -> bool:
+    """Whether a command changes nothing: redis-py's table, taken from the servers' flags."""
+    return isinstance(command, str) and command.upper() in READ_COMMANDS
+
+
+class _Backoff(AbstractBackoff):
+    """redis-py's exponential backoff with jitter, which ends with the budget."""
+
+    def __init__(self, budget: float) -> None:
+        self._ends_at = time.monotonic() + budget
+        self._backoff: Any = ExponentialWithJitterBackoff(cap=_MOST_SECONDS, base=_BASE_SECONDS)
+
+    @property
+    def is_spent(self) -> bool:
+        return time.monotonic() >= self._ends_at
+
+    def reset(self) -> None:
+        self._backoff.reset()
+
+    def compute(self, failures: int) -> float:
+        seconds: float = self._backoff.compute(failures)
+        return max(0.0, min(seconds, self._ends_at - time.monotonic()))
+
+
+class RetryPolicy:
+    """What ``foo.retries`` and ``foo.retry_budget`` say, for one client.
+
+    A command is sent again if the server can't have executed it, because nothing of it was sent or
+    the server refused it, or if it only reads. Never a write that may have been executed, whether
+    idempotent or not: in between, somebody else may have written. Never after a wrong password.
+
+    :param retries: how often, at most.
+    :param budget: seconds, from the first attempt on, after which no further one begins.
+    """
+
+    def __init__(self, retries: int, budget: float) -> None:
+        self.retries = retries
+        self.budget = budget
+
+    def call(self, do: Callable[[], T], *, reads: bool, span: Span | None) -> T:
+        """Call ``do``, and again if that is safe; the last error goes on.
+
+        :param reads: whether it changes nothing.
+        :param span: told how often it was tried again.
+        """
+        backoff = _Backoff(self.budget)
+
+        def may_repeat(error: Exception) -> bool:
+            if isinstance(error, _FINAL) or backoff.is_spent:
+                return False
+            retryable = is_retryable(error)
+            return reads if retryable is None else retryable
+
+        def failed(error: Exception, failures: int) -> None:
+            if span is not None and failures <= self.retries:
+                spans.retried(span, failures)
+
+        retry = Retry(backoff, self.retries, (redis.ConnectionError, redis.TimeoutError))
+        return retry.call_with_retry(do, failed, may_repeat, with_failure_count=True)
