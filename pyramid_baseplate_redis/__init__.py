@@ -10,8 +10,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .blocking_pool import BlockingConnectionPool, PoolFigures
 from .connection import MonitoredRedisConnection
-from .exceptions import ConfigurationError
+from .exceptions import (
+    CircuitOpenError,
+    ConfigurationError,
+    ForkedConnectionError,
+    PoolReleaseError,
+    PoolTimeoutError,
+    is_retryable,
+)
 from .factory import RedisClient, RedisContextFactory, ServerContext, server_context
 from .grammar import Timespan
 from .pipeline import MonitoredRedisPipeline
@@ -22,17 +30,24 @@ if TYPE_CHECKING:
     from pyramid.config import Configurator
 
 __all__ = [
+    "BlockingConnectionPool",
+    "CircuitOpenError",
     "ConfigurationError",
+    "ForkedConnectionError",
     "MessageQueue",
     "MessageQueueError",
     "MonitoredRedisConnection",
     "MonitoredRedisPipeline",
+    "PoolFigures",
+    "PoolReleaseError",
+    "PoolTimeoutError",
     "RedisClient",
     "RedisContextFactory",
     "ServerContext",
     "TimedOutError",
     "Timespan",
     "includeme",
+    "is_retryable",
     "pool_from_config",
     "server_context",
 ]

@@ -115,6 +115,14 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             discards=self.discards,
         )
 
+    def __repr__(self) -> str:
+        """Without the address where the URL isn't to be shown."""
+        settings = self.client_settings
+        if settings is None:
+            shown: str = super().__repr__()
+            return shown
+        return f"<{type(self).__module__}.{type(self).__name__}({self.name}, url={settings.url!r})>"
+
     # Taking and giving back
 
     def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
@@ -136,17 +144,16 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         except Empty:
             raise self._timed_out() from None
         created = connection is None
-        if created:
-            connection = self._filled(slot)
-        self._take(slot, connection)
-        connection.probe = probe
-        del slot  # an exception's traceback would keep it
-        if metered:
-            native_metrics.taken(self)
         try:
+            if created:
+                connection = self._filled(slot)
+            self._take(slot, connection)
+            connection.probe = probe
+            if metered:
+                native_metrics.taken(self)
             self._make_ready(connection)
         except BaseException:
-            self._drop(connection)
+            self._drop(slot, connection)
             raise
         if metered:
             native_metrics.ready(self, started, created)
@@ -175,7 +182,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             del slot
             self.pool.put(place)
         else:
-            del slot
+            slot.vacate()
             self.discards += 1
             connection.disconnect()
             self.pool.serve()
@@ -253,14 +260,16 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             and (slot.closes_at is None or now < slot.closes_at)
         )
 
-    def _drop(self, connection: Any) -> None:
-        connection.__dict__.pop("slot", None)
-        connection.__dict__.pop("probe", None)
-        self.discards += 1
-        connection.disconnect()
+    def _drop(self, slot: Slot, connection: Any) -> None:
+        slot.vacate()
+        if connection is not None:
+            connection.__dict__.pop("slot", None)
+            connection.__dict__.pop("probe", None)
+            self.discards += 1
+            connection.disconnect()
+            if native_metrics.is_enabled():
+                native_metrics.released(self, kept=False)
         self.pool.serve()
-        if native_metrics.is_enabled():
-            native_metrics.released(self, kept=False)
 
     def _timed_out(self) -> PoolTimeoutError:
         return PoolTimeoutError(
@@ -324,13 +333,19 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             native_metrics.idle_closed(self)
 
     def set_retry(self, retry: Retry) -> None:
-        # redis-py's own looks for attributes that only its non-blocking pool has.
+        """Set redis-py's retries for all connections, those in use too.
+
+        redis-py's own looks for attributes that only its non-blocking pool has.
+        """
         self.connection_kwargs.update(retry=retry)
         for connection in self._connections:
             connection.retry = retry
 
     def re_auth_callback(self, token: Any) -> None:
-        # As set_retry.
+        """Log in anew with a token: idle connections when they are used next, others soon.
+
+        redis-py's own looks for attributes that only its non-blocking pool has.
+        """
         for connection in self._get_free_connections():
             connection.mark_for_reconnect()
         for connection in self._get_in_use_connections():

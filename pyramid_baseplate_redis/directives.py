@@ -18,6 +18,7 @@ from .files import read_url
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
 from .pools import BlockingConnectionPool
 from .queues import MessageQueue
+from .request_end import RequestEnd, await_body
 from .settings import PACKAGE_PREFIX, URL_KEYS, PackageSettings, discovered_clients
 from .tween import SERVER_SPAN_TWEEN, adopt_span, follow_response
 
@@ -44,6 +45,7 @@ def configure(config: Configurator) -> None:
     config.add_tween(SERVER_SPAN_TWEEN, under=INGRESS, over=(EXCVIEW, MAIN))
     config.add_subscriber(adopt_current_span, ContextFound)
     config.add_subscriber(follow_response, NewResponse)
+    config.add_subscriber(await_body, NewResponse)
     # Deferred, to see the settings that the application adds and the clients that it declares.
     config.action("discover redis clients", discover_clients, args=(config,), order=PHASE2_CONFIG)
 
@@ -79,7 +81,9 @@ def _declare_client(
 
     def redis_client(request: Request) -> Any:
         factory = request.registry.getUtility(IRedisContextFactory, name)
-        return factory.make_object_for_context(name, request.span)
+        made = factory.make_object_for_context(name, request.span)
+        RequestEnd.of(request).add(made)
+        return made
 
     redis_client.__doc__ = _description(name)
     config.action(

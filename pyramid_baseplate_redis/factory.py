@@ -11,10 +11,10 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from zope.interface import implementer
 
 from .connection import MonitoredRedisConnection
+from .files import client_settings
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
 from .pools import pool_from_settings
 from .server_spans import root_span
-from .settings import ClientSettings
 
 if TYPE_CHECKING:
     from zope.interface.interfaces import IComponents
@@ -40,7 +40,7 @@ class RedisClient:
 
         :raises ConfigurationError: if they are malformed.
         """
-        settings = ClientSettings.from_config(raw_config, f"{key_path}.")
+        settings = client_settings(raw_config, f"{key_path}.")
         pool = pool_from_settings(settings, **self.kwargs)
         return RedisContextFactory(pool, key_path, self.redis_client_name)
 
@@ -104,6 +104,12 @@ class ServerContext:
         setattr(self, name, made)
         return made
 
+    def give_back(self) -> None:
+        """Give back the connections that the clients' pipelines and the like still have."""
+        for made in tuple(vars(self).values()):
+            if isinstance(made, MonitoredRedisConnection):
+                made.give_back()
+
 
 @contextmanager
 def server_context(registry: IComponents, name: str) -> Iterator[ServerContext]:
@@ -117,4 +123,8 @@ def server_context(registry: IComponents, name: str) -> Iterator[ServerContext]:
     error when an exception leaves it; the exception goes on.
     """
     with root_span(name) as span:
-        yield ServerContext(registry, span)
+        context = ServerContext(registry, span)
+        try:
+            yield context
+        finally:
+            context.give_back()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from .blocking_pool import BlockingConnectionPool
 from .breaker import CircuitBreaker
 from .exceptions import ConfigurationError
-from .files import PasswordFile, check_files
+from .files import PasswordFile, check_files, client_settings, warn_if_unverified
 from .settings import ClientSettings
 
 __all__ = ["BlockingConnectionPool", "pool_from_config", "pool_from_settings"]
@@ -20,25 +21,27 @@ __all__ = ["BlockingConnectionPool", "pool_from_config", "pool_from_settings"]
 
 def pool_from_config(
     app_config: Mapping[str, Any], prefix: str = "redis.", **kwargs: Any
-) -> redis.BlockingConnectionPool:
+) -> BlockingConnectionPool:
     """Make a connection pool from the settings that start with ``prefix``.
 
     :param app_config: the application's settings.
     :param prefix: what the keys start with, dot included.
-    :param kwargs: passed to :class:`redis.BlockingConnectionPool` and through it to its
-        connections; they win over the settings. Times are seconds here, as in redis-py.
-    :returns: a pool that has not opened any socket.
+    :param kwargs: passed to the pool and through it to its connections; they win over the
+        settings. Times are seconds here, as in redis-py.
+    :returns: a :class:`redis.BlockingConnectionPool` that has not opened any socket.
     :raises ConfigurationError: if a setting is missing, malformed or names an unreadable file.
     :raises TypeError: if redis-py doesn't know a keyword argument.
 
     The name and the parameters are those of ``baseplate.clients.redis.pool_from_config``.
     """
-    return pool_from_settings(ClientSettings.from_config(app_config, prefix), **kwargs)
+    return pool_from_settings(client_settings(app_config, prefix), **kwargs)
 
 
 def pool_from_settings(settings: ClientSettings, **kwargs: Any) -> BlockingConnectionPool:
     """Make the pool of a client; like :func:`pool_from_config`, from settings already read."""
     check_files(settings)
+    _check_tls_version(settings, kwargs)
+    warn_if_unverified(settings, kwargs)
     keywords: dict[str, Any] = {
         "max_connections": settings.max_connections,
         "timeout": settings.pool_timeout.total_seconds(),
@@ -67,6 +70,14 @@ def pool_from_settings(settings: ClientSettings, **kwargs: Any) -> BlockingConne
     )
 
 
+def _check_tls_version(settings: ClientSettings, kwargs: Mapping[str, Any]) -> None:
+    version = kwargs.get("ssl_min_version")
+    if version is not None and version < ssl.TLSVersion.TLSv1_2:
+        raise ConfigurationError(
+            f"{settings.prefix}ssl_min_version: the keyword argument allows versions below TLSv1.2"
+        )
+
+
 def _credentials(settings: ClientSettings, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments first; redis-py takes either a provider or a user name and a password."""
     if kwargs.get("credential_provider") is not None:
@@ -86,7 +97,7 @@ def _address(settings: ClientSettings) -> dict[str, Any]:
         from .embedded import EmbeddedConnection, missing_extra
 
         if missing := missing_extra():
-            raise ConfigurationError(f"{settings.prefix}url: {missing}")
+            raise ConfigurationError(f"{settings.url_key}: {missing}")
         return {"connection_class": EmbeddedConnection, "directory": url.path or None}
     if url.scheme == "unix":
         return {"connection_class": redis.UnixDomainSocketConnection, "path": url.path}

@@ -41,6 +41,12 @@ class Slot:
         self.taken_by: Any = None
         self.warned = False
 
+    def vacate(self) -> None:
+        """Don't count any longer, even while an exception's traceback refers to this object."""
+        counted, self.counted = self.counted, None
+        if counted is not None:
+            self.home.forget(counted)
+
     @property
     def is_taken(self) -> bool:
         """Whether it still counts.
@@ -107,6 +113,10 @@ class FairLifoQueue:
     def slots(self) -> list[Slot]:
         """All slots that are taken."""
         return [slot for ref in tuple(self._taken) if (slot := ref()) is not None]
+
+    def forget(self, counted: weakref.ref[Slot]) -> None:
+        """A slot is vacated; without the reference there is no callback either."""
+        self._taken.pop(counted, None)
 
     def put(self, place: Place) -> None:
         """Hand a place to the first who waits, or keep it."""

@@ -1,11 +1,11 @@
-"""The tween that gives each request its server span, and the body that ends it when it was sent."""
+"""The tween that gives each request its server span, which ends when the response was sent."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
@@ -16,6 +16,7 @@ from pyramid.interfaces import ITweens
 from pyramid.settings import asbool
 
 from .interfaces import IRedisContextFactory
+from .sent_body import follow_body
 from .server_spans import (
     current_local_span,
     describe_response,
@@ -36,9 +37,6 @@ logger = logging.getLogger(__name__)
 
 SERVER_SPAN_TWEEN = "pyramid_baseplate_redis.tween.server_span_tween_factory"
 _SENDING = "_pyramid_baseplate_redis_sending"
-# Not WebOb's app_iter: to set that takes the Content-Length away, and a response object that
-# answers several requests at once would be sent without it.
-_WEBOB_BODY = "_app_iter"
 _OTEL_TWEENS = "opentelemetry.instrumentation.pyramid."
 _OTEL_ENABLED = "opentelemetry-pyramid.trace_enabled"
 
@@ -123,13 +121,8 @@ class _Sending:
         """Describe the response that is about to be sent, and follow its body."""
         status = getattr(response, "status_int", None)
         self._describe(request, status, getattr(request, "exception", None))
-        body = vars(response).get(_WEBOB_BODY)
-        file_wrapper = request.environ.get("wsgi.file_wrapper")
-        if body is None or (isinstance(file_wrapper, type) and isinstance(body, file_wrapper)):
-            return  # a server knows its own file wrapper, and sends the file without copying it
-        if isinstance(body, _SentBody):
-            body = body.body  # one response object that answers many requests
-        setattr(response, _WEBOB_BODY, _SentBody(body, self._span, self._context))
+        if follow_body(request, response, self._span, self._context) is None:
+            return
         self._ends_with_body = True
         if response.conditional_response:
             self._follow_condition(response)
@@ -172,74 +165,3 @@ def follow_response(event: NewResponse) -> None:
         except Exception:
             # A response that isn't WebOb's: the span then ends before it is sent.
             logger.exception("following a response failed")
-
-
-class _SentBody:
-    """A response's body; its end, or its closing, is the end of the request's span.
-
-    It keeps no position: each iteration is the body's own, since an application may answer
-    several requests with one response object, at the same time.
-    """
-
-    def __init__(self, body: Iterable[bytes], span: Span, context: Context) -> None:
-        self.body = body
-        self._span = span
-        self._context = context
-
-    def __iter__(self) -> _Chunks:
-        return _Chunks(self)
-
-    def next_chunk(self, chunks: Iterator[bytes]) -> bytes:
-        """The next of ``chunks``, made while the span is current."""
-        token = otel_context.attach(self._context)
-        try:
-            return next(chunks)
-        except StopIteration:
-            end_server_span(self._span)
-            raise
-        except BaseException as error:
-            end_server_span(self._span, error)
-            raise
-        finally:
-            otel_context.detach(token)
-
-    def close(self) -> None:
-        """Close the body and end the span; WSGI servers call it whatever happened."""
-        token = otel_context.attach(self._context)
-        error: BaseException | None = None
-        try:
-            close = getattr(self.body, "close", None)
-            if close is not None:
-                close()
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            otel_context.detach(token)
-            end_server_span(self._span, error)
-
-    def __getattr__(self, name: str) -> Any:
-        # WebOb asks the body of a file for app_iter_range.
-        if name == "body":  # not set yet, in a copy
-            raise AttributeError(name)
-        return getattr(self.body, name)
-
-    def __del__(self) -> None:
-        end_server_span(self._span)
-
-
-class _Chunks:
-    """One iteration over a :class:`_SentBody`; WebOb closes an iteration in place of the body."""
-
-    def __init__(self, body: _SentBody) -> None:
-        self._body = body
-        self._chunks = iter(body.body)
-
-    def __iter__(self) -> _Chunks:
-        return self
-
-    def __next__(self) -> bytes:
-        return self._body.next_chunk(self._chunks)
-
-    def close(self) -> None:
-        self._body.close()

@@ -12,17 +12,24 @@ import pytest
 import pyramid_baseplate_redis
 
 PUBLIC_NAMES = [
+    "BlockingConnectionPool",
+    "CircuitOpenError",
     "ConfigurationError",
+    "ForkedConnectionError",
     "MessageQueue",
     "MessageQueueError",
     "MonitoredRedisConnection",
     "MonitoredRedisPipeline",
+    "PoolFigures",
+    "PoolReleaseError",
+    "PoolTimeoutError",
     "RedisClient",
     "RedisContextFactory",
     "ServerContext",
     "TimedOutError",
     "Timespan",
     "includeme",
+    "is_retryable",
     "pool_from_config",
     "server_context",
 ]

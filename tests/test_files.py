@@ -388,6 +388,16 @@ def test_an_application_has_the_client_whose_url_is_elsewhere(
     assert [part for part in PARTS if part in str(found)] == []
 
 
+@KEYS
+def test_an_application_leaves_a_url_elsewhere_that_is_somebody_else_s_alone(
+    elsewhere: Elsewhere, key: str
+) -> None:
+    config = Configurator(settings=elsewhere(key, "postgresql://h", nonsense="x"))
+    config.include("pyramid_baseplate_redis")
+    config.commit()
+    assert config.registry.queryUtility(IRedisContextFactory, "foo") is None
+
+
 @pytest.mark.parametrize("clients", [{}, {"baseplate_redis.clients": "foo"}])
 def test_a_forgotten_variable_is_an_error_when_the_application_is_built(
     clients: dict[str, str],

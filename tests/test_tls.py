@@ -18,7 +18,7 @@ import redis
 import trustme
 from opentelemetry.trace import StatusCode
 
-from pyramid_baseplate_redis import ConfigurationError, TimedOutError
+from pyramid_baseplate_redis import ConfigurationError, TimedOutError, pool_from_config
 from pyramid_baseplate_redis.files import client_settings
 
 from .support import (
@@ -352,6 +352,11 @@ def test_a_plain_server_is_not_used_by_a_tls_client(
     with pytest.raises((redis.ConnectionError, redis.TimeoutError)):
         client.set("sent-in-plain", "value")
     assert not make_client(plain.url).exists("sent-in-plain")
+
+
+def test_a_keyword_argument_does_not_make_a_tls_client_a_plain_one() -> None:
+    with pytest.raises(TypeError, match="ssl_"):
+        pool_from_config({"foo.url": "rediss://h"}, "foo.", connection_class=redis.Connection)
 
 
 @pytest.fixture

@@ -12,17 +12,24 @@ from redis.lock import Lock
 from typing_extensions import assert_type
 
 from pyramid_baseplate_redis import (
+    BlockingConnectionPool,
+    CircuitOpenError,
     ConfigurationError,
+    ForkedConnectionError,
     MessageQueue,
     MessageQueueError,
     MonitoredRedisConnection,
     MonitoredRedisPipeline,
+    PoolFigures,
+    PoolReleaseError,
+    PoolTimeoutError,
     RedisClient,
     RedisContextFactory,
     ServerContext,
     TimedOutError,
     Timespan,
     includeme,
+    is_retryable,
     pool_from_config,
     server_context,
 )
@@ -112,8 +119,11 @@ def configuration(app_config: dict[str, str], span: Span) -> RedisContextFactory
     assert_type(Timespan("3 seconds"), timedelta)
     assert_type(Timespan(timedelta(seconds=3)), timedelta)
     pool = pool_from_config(app_config, prefix="foo.", max_connections=99, timeout=None)
-    assert_type(pool, redis.BlockingConnectionPool)
-    factory = RedisContextFactory(pool, "foo", redis_client_name="foo-pool")
+    assert_type(pool, BlockingConnectionPool)
+    as_redis_pys: redis.BlockingConnectionPool = pool
+    assert_type(pool.figures, PoolFigures)
+    assert_type(pool.figures.waiting, int)
+    factory = RedisContextFactory(as_redis_pys, "foo", redis_client_name="foo-pool")
     assert_type(factory.make_object_for_context("foo", span), MonitoredRedisConnection)
     assert_type(factory.make_object_for_context("foo", None), MonitoredRedisConnection)
     assert_type(MonitoredRedisConnection("foo", span, pool), MonitoredRedisConnection)
@@ -121,6 +131,18 @@ def configuration(app_config: dict[str, str], span: Span) -> RedisContextFactory
         return RedisClient("foo-pool", decode_responses=True).parse("foo", app_config)
     except ConfigurationError as error:
         raise SystemExit(str(error)) from None
+
+
+def failures(request: Request) -> bool:
+    try:
+        request.foo.incr("visits")
+    except (PoolTimeoutError, CircuitOpenError, ForkedConnectionError, PoolReleaseError) as error:
+        as_redis_pys: redis.RedisError = error
+        raise as_redis_pys from None
+    except redis.RedisError as error:
+        assert_type(is_retryable(error), bool | None)
+        return is_retryable(error) is True
+    return False
 
 
 def main(config: Any) -> None:
