@@ -168,7 +168,10 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         self._checkpid()
         state = connection.__dict__
         slot = state.get("slot")
-        if slot is None or slot.home is not self.pool or state.pop("slot", None) is None:
+        if slot is None or not self.pool.owns(slot) or state.pop("slot", None) is None:
+            if state.get("is_adopted"):
+                connection.disconnect()  # it was never counted in this process
+                return
             raise self._refusal(connection, slot)
         state.pop("probe", None)
         slot.taken_at = slot.taken_by = None
@@ -222,7 +225,8 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
     def _make_ready(self, connection: Any) -> None:
         """See to it that the server has the connection open, and that nothing is to be read."""
         slot = connection.slot
-        if slot.closes_at is not None and slot.closes_at < slot.taken_at:
+        outlived = slot.closes_at is not None and slot.closes_at < slot.taken_at
+        if outlived or connection.should_reconnect():
             self._replaced(connection)
         fresh = not connection.is_connected
         connection.connect()

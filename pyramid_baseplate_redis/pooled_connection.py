@@ -47,6 +47,8 @@ class PooledConnection(AbstractConnection):
     client = ""
     breaker: CircuitBreaker | None = None
 
+    is_adopted = False  # taken by a parent process, connected anew by this one
+
     # How many replies are still to be read, and what the next command to be sent is about.
     _owed = 0
     _packed = 0
@@ -78,6 +80,8 @@ class PooledConnection(AbstractConnection):
             if self._ready:
                 return
             self.disconnect()
+        if self.pid != os.getpid():
+            self._adopt()
         try:
             super().connect_check_health(check_health, retry_socket_connect)
         except BaseException as error:
@@ -182,7 +186,12 @@ class PooledConnection(AbstractConnection):
         if self.pid == _RELEASED or self._watching or self._altered:
             raise self._not_ours()
         self.disconnect()  # which closes this process's copy only, without a word to the server
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Be this process's from now on; the parent's socket is closed here."""
         self.pid = os.getpid()
+        self.is_adopted = True
 
     def _not_ours(self) -> Exception:
         if self.pid == _RELEASED:
@@ -208,6 +217,11 @@ class PooledConnection(AbstractConnection):
         where = "" if where in text else f" ({where})"
         hint = _tls_hint(self, error) if unsent else ""
         error.args = (f"{self.client}: {text}{where}{hint}", *error.args[1:])
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "pid" and not name.startswith("__") and self.pid == _RELEASED:
+            raise self._not_ours()
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PooledConnection) and _identity(self) is _identity(other)

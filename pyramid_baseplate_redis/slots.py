@@ -24,16 +24,17 @@ POLL_SECONDS = 0.2  # how often one who waits looks whether an interruption lost
 class Slot:
     """One of a pool's places for a connection, taken for as long as this object lives.
 
-    :param home: the pool's slots.
+    :param taken: where the pool counts those that are taken.
     """
 
     __slots__ = (
-        "__weakref__", "closes_at", "connection", "counted", "home", "taken_at", "taken_by",
+        "__weakref__", "_taken", "closes_at", "connection", "counted", "taken_at", "taken_by",
         "warned",
     )  # fmt: skip
 
-    def __init__(self, home: FairLifoQueue) -> None:
-        self.home = home
+    def __init__(self, taken: dict[weakref.ref[Slot], None]) -> None:
+        # Not the queue, which refers to the idle ones: they would outlive a pool that is dropped.
+        self._taken = taken
         self.counted: weakref.ref[Slot] | None = None
         self.connection: weakref.ref[Any] | None = None
         self.closes_at: float | None = None
@@ -45,7 +46,11 @@ class Slot:
         """Don't count any longer, even while an exception's traceback refers to this object."""
         counted, self.counted = self.counted, None
         if counted is not None:
-            self.home.forget(counted)
+            self._taken.pop(counted, None)  # without the reference there is no callback either
+
+    def is_of(self, taken: dict[weakref.ref[Slot], None]) -> bool:
+        """Whether it is counted there."""
+        return self._taken is taken
 
     @property
     def is_taken(self) -> bool:
@@ -114,9 +119,9 @@ class FairLifoQueue:
         """All slots that are taken."""
         return [slot for ref in tuple(self._taken) if (slot := ref()) is not None]
 
-    def forget(self, counted: weakref.ref[Slot]) -> None:
-        """A slot is vacated; without the reference there is no callback either."""
-        self._taken.pop(counted, None)
+    def owns(self, slot: Slot) -> bool:
+        """Whether a slot is one of these."""
+        return slot.is_of(self._taken)
 
     def put(self, place: Place) -> None:
         """Hand a place to the first who waits, or keep it."""
@@ -201,7 +206,7 @@ class FairLifoQueue:
             pass
         if len(self._taken) >= self.maxsize:
             return None
-        slot = Slot(self)
+        slot = Slot(self._taken)
         mine = weakref.ref(slot, self._taken.pop)
         self._taken[mine] = None
         slot.counted = mine

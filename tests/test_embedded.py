@@ -183,7 +183,7 @@ def test_a_directory_that_is_too_long_is_a_clear_error_each_time(
 ) -> None:
     directory = tmp_path / ("long" * 30)
     expected = (
-        f"ConnectionError: the embedded server can't start: {directory} is too long for a "
+        f"ConnectionError: foo: the embedded server can't start: {directory} is too long for a "
         "socket's path, which has at most 103 bytes"
     )
     url = f"embedded://{directory}"
@@ -194,7 +194,7 @@ def test_a_directory_that_is_too_long_is_a_clear_error_each_time(
 def test_a_file_in_the_directory_s_place_is_a_clear_error(owner: Owner, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     error = owner.run(embedded_client.error_of, f"embedded://{tmp_path}/data")
-    assert error.startswith("ConnectionError: the embedded server can't start: ")
+    assert error.startswith("ConnectionError: foo: the embedded server can't start: ")
     assert str(tmp_path / "data") in error
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -62,17 +63,6 @@ def losing(lost: int) -> Iterator[LosesReplies]:
         yield server
     finally:
         server.close()
-
-
-def server_that_starts_soon(seconds: float) -> tuple[str, threading.Timer, list[socket.socket]]:
-    port = free_port()
-    opened: list[socket.socket] = []
-
-    def start() -> None:
-        opened.append(socket.create_server(("127.0.0.1", port)))
-
-    timer = threading.Timer(seconds, start)
-    return f"redis://127.0.0.1:{port}", timer, opened
 
 
 READS: list[Callable[[Client], Any]] = [
@@ -199,7 +189,7 @@ def test_the_waits_between_attempts_grow_and_differ() -> None:
 
         with pytest.raises(redis.ConnectionError):
             RetryPolicy(5, 5).call(fails, reads=True, span=None)
-        return [later - earlier for earlier, later in zip(attempts, attempts[1:], strict=False)]
+        return [later - earlier for earlier, later in pairwise(attempts)]
 
     first, second = gaps(), gaps()
     assert max(first[3:]) > first[0]
@@ -257,21 +247,22 @@ def test_a_span_of_what_failed_tells_how_often_it_was_tried_again(
 
 
 def test_a_transaction_that_watches_is_not_tried_again(
-    make_client: MakeClient, valkey: Server
+    make_client: MakeClient, valkey: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = make_client(valkey, retries="5").pipeline()
     pipeline.watch("key")
-    pipeline.connection.disconnect()
+    pipeline.multi()
+    pipeline.get("key")
+    sent = []
+
+    def lost(*args: Any, **kwargs: Any) -> None:
+        sent.append(args)
+        raise redis.ConnectionError("lost")
+
+    monkeypatch.setattr(pipeline.connection, "send_packed_command", lost)
     with pytest.raises(redis.WatchError):
-        pipeline.multi()
-        pipeline.get("key")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pipeline.connection, "send_packed_command", _lost)
-            pipeline.execute()
-
-
-def _lost(*args: Any, **kwargs: Any) -> None:
-    raise redis.ConnectionError("lost")
+        pipeline.execute()
+    assert len(sent) == 1
 
 
 def test_a_retried_pipeline_sends_all_its_commands_again(

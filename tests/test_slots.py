@@ -7,6 +7,7 @@ import faulthandler
 import gc
 import threading
 import time
+import weakref
 from queue import Empty
 from typing import Any
 
@@ -248,7 +249,7 @@ class _GivesBackWhenCollected:
 
     def __init__(self, queue: FairLifoQueue, place: Place) -> None:
         self.queue, self.place = queue, place
-        self.itself = self  # only the garbage collector finds it
+        self.itself: Any = self  # only the garbage collector finds it
 
     def __del__(self) -> None:
         self.queue.put(self.place)
@@ -272,3 +273,18 @@ def test_what_the_garbage_collector_gives_back_on_the_way_is_no_deadlock(allocat
         gc.set_threshold(*thresholds)
     gc.collect()
     assert queue.qsize() == 1
+
+
+def test_what_a_dropped_queue_holds_is_dropped_at_once() -> None:
+    queue = FairLifoQueue(2)
+    connection = _GivesBackWhenCollected(queue, Place(queue.get().slot))
+    reference = weakref.ref(connection)
+    connection.itself = None
+    connection.queue = FairLifoQueue(1)
+    gc.disable()
+    try:
+        queue.put(Place(queue.get().slot, connection))
+        del connection, queue
+        assert reference() is None
+    finally:
+        gc.enable()
