@@ -24,7 +24,7 @@ from .housekeeping import start_housekeeping
 from .leases import calling_frames, stack_of
 from .pooled_connection import PooledConnection, pooled_class
 from .settings import ClientSettings
-from .slots import FairLifoQueue, Place, Slot
+from .slots import FairLifoQueue, Slot
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +89,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         self.breaker = breaker
         self.creations = 0
         self.discards = 0
+        self._has_retries = _has_retries(connection_kwargs)
         times = [seconds for seconds in (max_idle_time, leak_warning) if seconds]
         self._round = min(_MOST_SECONDS_OF_A_ROUND, min(times) / 5) if times else 0.0
         self._kept = not times  # whether a thread keeps house, or none has to
@@ -97,6 +98,11 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             raise TypeError("queue_class: this pool serves callers in order, with its own queue")
         _check_keywords(type(self), connection_kwargs)
         super().__init__(**connection_kwargs)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether redis-py's own metrics and retries are off."""
+        return not (self._has_retries or native_metrics.is_enabled())
 
     @property
     def figures(self) -> PoolFigures:
@@ -132,7 +138,8 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         :raises CircuitOpenError: at once, while the circuit breaker is open.
         :raises redis.ConnectionError: if the server can't be reached.
         """
-        self._checkpid()
+        if self.pid != os.getpid():
+            self._checkpid()
         probe = None if self.breaker is None else self.breaker.enter()
         if self._in_maintenance:
             with self._get_pool_lock():
@@ -147,11 +154,17 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         try:
             if created:
                 connection = self._filled(slot)
-            self._take(slot, connection)
-            connection.probe = probe
+            slot.taken_at = time.monotonic()
+            if self.leak_warning:
+                slot.taken_by = calling_frames()
+            connection.slot = slot
+            if probe is not None:
+                connection.probe = probe
             if metered:
                 native_metrics.taken(self)
-            self._make_ready(connection)
+            if not self._kept:
+                self._kept = start_housekeeping(self, self._round)
+            self._make_ready(connection, slot)
         except BaseException:
             self._drop(slot, connection)
             raise
@@ -165,25 +178,25 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         :raises PoolReleaseError: if it isn't this pool's to take back: it was released before, is
             another pool's, or was taken before a fork.
         """
-        self._checkpid()
+        if self.pid != os.getpid():
+            self._checkpid()
         state = connection.__dict__
         slot = state.get("slot")
-        if slot is None or not self.pool.owns(slot) or state.pop("slot", None) is None:
+        if slot is None or slot.home is not self.pool.home or state.pop("slot", None) is None:
             if state.get("is_adopted"):
                 connection.disconnect()  # it was never counted in this process
                 return
             raise self._refusal(connection, slot)
-        state.pop("probe", None)
-        slot.taken_at = slot.taken_by = None
+        if self.breaker is not None:
+            state.pop("probe", None)
+        slot.taken_at = None
         now = time.monotonic()
         kept = self._may_be_used_again(connection, slot, now)
         if kept:
             if isinstance(connection, PooledConnection) and not self.maint_notifications_enabled():
                 connection = connection.moved()
                 slot.connection = weakref.ref(connection)
-            place = Place(slot, connection, now)
-            del slot
-            self.pool.put(place)
+            self.pool.put((slot, connection, now))
         else:
             slot.vacate()
             self.discards += 1
@@ -213,30 +226,18 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             native_metrics.created(self)
         return connection
 
-    def _take(self, slot: Slot, connection: Any) -> None:
-        slot.taken_at = time.monotonic()
-        slot.warned = False
-        if self.leak_warning:
-            slot.taken_by = calling_frames()
-        connection.slot = slot
-        if not self._kept:
-            self._kept = start_housekeeping(self, self._round)
-
-    def _make_ready(self, connection: Any) -> None:
+    def _make_ready(self, connection: Any, slot: Slot) -> None:
         """See to it that the server has the connection open, and that nothing is to be read."""
-        slot = connection.slot
-        outlived = slot.closes_at is not None and slot.closes_at < slot.taken_at
-        if outlived or connection.should_reconnect():
-            self._replaced(connection)
-        fresh = not connection.is_connected
-        connection.connect()
-        if fresh:
+        if not connection.is_connected:
+            connection.connect()
             return
-        try:
-            ready = not connection.can_read() or self._expects_pushes()
-        except (redis.ConnectionError, redis.TimeoutError, OSError):
-            ready = False
-        if not ready:  # the server has closed it, or said something that nobody asked for
+        ready = time.monotonic() < slot.closes_at and not connection.should_reconnect()
+        if ready:
+            try:
+                ready = not connection.can_read() or self._expects_pushes()
+            except (redis.ConnectionError, redis.TimeoutError, OSError):
+                ready = False
+        if not ready:  # too old, or the server has closed it, or said what nobody asked for
             self._replaced(connection)
             connection.connect()
 
@@ -255,13 +256,13 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         return self.cache is not None or bool(self.maint_notifications_enabled())
 
     def _may_be_used_again(self, connection: Any, slot: Slot, now: float) -> bool:
-        pooled = connection.__dict__.get("pooled", connection)
+        pooled = connection if self.cache is None else connection.pooled
+        if isinstance(pooled, PooledConnection):
+            settled = pooled.is_settled
+        else:
+            settled = connection.is_connected  # a class of the user's: nobody counts its replies
         return (
-            (not isinstance(pooled, PooledConnection) or pooled.is_settled)
-            and connection.is_connected
-            and not connection.should_reconnect()
-            and slot.is_taken
-            and (slot.closes_at is None or now < slot.closes_at)
+            settled and now < slot.closes_at and not connection.should_reconnect() and slot.is_taken
         )
 
     def _drop(self, slot: Slot, connection: Any) -> None:
@@ -323,15 +324,15 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
     def disconnect(self, inuse_connections: bool = True) -> None:
         """Close the idle connections, and those in use too unless told not to."""
         self._checkpid()
-        for place in self.pool.take_all_idle():
-            self._close_idle(place)
+        for _, connection, _ in self.pool.take_all_idle():
+            self._close_idle(connection)
         self.pool.serve()
         if inuse_connections:
             for connection in self._get_in_use_connections():
                 connection.disconnect()
 
-    def _close_idle(self, place: Place) -> None:
-        place.connection.disconnect()
+    def _close_idle(self, connection: Any) -> None:
+        connection.disconnect()
         self.discards += 1
         if native_metrics.is_enabled():
             native_metrics.idle_closed(self)
@@ -342,6 +343,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         redis-py's own looks for attributes that only its non-blocking pool has.
         """
         self.connection_kwargs.update(retry=retry)
+        self._has_retries = _has_retries(self.connection_kwargs)
         for connection in self._connections:
             connection.retry = retry
 
@@ -363,7 +365,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         now = time.monotonic()
         if self.max_idle_time:
             while (place := self.pool.take_idle(now - self.max_idle_time)) is not None:
-                self._close_idle(place)
+                self._close_idle(place[1])
                 del place
         if self.leak_warning:
             for slot in self.pool.slots():
@@ -374,9 +376,9 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
 
     def _warn_of_leak(self, slot: Slot, now: float) -> None:
         taken_at = slot.taken_at
-        if taken_at is None or slot.warned or now - taken_at < self.leak_warning:
+        if taken_at is None or slot.warned_at == taken_at or now - taken_at < self.leak_warning:
             return
-        slot.warned = True
+        slot.warned_at = taken_at
         logger.warning(
             "%s: a connection has been in use for %.1f seconds (%s.leak_warning); it was taken at\n"
             "%s",
@@ -385,6 +387,11 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             self.name,
             stack_of(slot.taken_by or ()),
         )
+
+
+def _has_retries(connection_kwargs: Mapping[str, Any]) -> bool:
+    keys = ("retry", "retry_on_timeout", "retry_on_error")
+    return any(connection_kwargs.get(key) for key in keys)
 
 
 def server_address(connection_kwargs: Mapping[str, Any]) -> str:

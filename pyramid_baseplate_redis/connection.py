@@ -13,6 +13,7 @@ from redis.client import Monitor
 from redis.lock import Lock
 
 from . import spans
+from .blocking_pool import BlockingConnectionPool
 from .leases import HeldConnections
 from .pipeline import MonitoredRedisPipeline, copied_callbacks, monitored_module_pipeline
 from .pubsub import MonitoredPubSub
@@ -160,9 +161,20 @@ class MonitoredRedisConnection(redis.Redis):
     def _executed(self, span: Span | None, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if self.connection is not None:
             return self._executed_on_own_connection(span, args, options)
-        if self._retry is None:
+        if self._retry is not None:
+            return self._retried(span, args, options)
+        pool = self.connection_pool
+        if not isinstance(pool, BlockingConnectionPool) or not pool.is_plain:
             return _execute_command(self, *args, **options)
-        return self._retried(span, args, options)
+        # What redis-py does where its own metrics and retries are off, and without their cost.
+        connection = pool.get_connection()
+        try:
+            return self._send_command_parse_response(connection, args[0], *args, **options)
+        except (redis.ConnectionError, redis.TimeoutError):
+            connection.disconnect()
+            raise
+        finally:
+            pool.release(connection)
 
     def _executed_on_own_connection(
         self, span: Span | None, args: tuple[Any, ...], options: dict[str, Any]

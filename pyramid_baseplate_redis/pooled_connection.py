@@ -23,6 +23,7 @@ _NUMBERS = frozenset({int, float})
 _EXPLAINED = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.InvalidResponse)
 # What a connection is like once the server has replied to a command; see ``is_settled``.
 _WATCHING, _NOT_WATCHING, _ALTERED = range(3)
+_NO_STATES: tuple[int, ...] = ()
 _STATES = {
     **dict.fromkeys(("WATCH", "MULTI"), _WATCHING),
     **dict.fromkeys(("EXEC", "DISCARD", "UNWATCH"), _NOT_WATCHING),
@@ -52,7 +53,7 @@ class PooledConnection(AbstractConnection):
     # How many replies are still to be read, and what the next command to be sent is about.
     _owed = 0
     _packed = 0
-    _states: tuple[int, ...] = ()
+    _states = _NO_STATES
     _ready = False  # the handshake is complete: authenticated, in the right database
     _watching = False
     _altered = False
@@ -94,15 +95,18 @@ class PooledConnection(AbstractConnection):
     def pack_command(self, *args: Any) -> Any:
         """Pack one command."""
         self._packed = 1
-        state = _state(args[0])
-        self._states = () if state is None else (state,)
-        return super().pack_command(*_without_numbers(args))
+        command = args[0]
+        state = _STATES.get(command.upper() if isinstance(command, str) else _text(command))
+        self._states = _NO_STATES if state is None else (state,)
+        if not _NUMBERS.isdisjoint(map(type, args)):
+            args = tuple(_without_numbers(args))
+        return super().pack_command(*args)
 
     def pack_commands(self, commands: Iterable[Sequence[Any]]) -> Any:
         """Pack the commands of a pipeline."""
         commands = [_without_numbers(args) for args in commands]
         self._packed = len(commands)
-        states = [_state(args[0]) for args in commands]
+        states = [_STATES.get(_text(args[0])) for args in commands]
         self._states = tuple(state for state in states if state is not None)
         return super().pack_commands(commands)
 
@@ -122,7 +126,7 @@ class PooledConnection(AbstractConnection):
             self._leave_to_parent()
         if not self.is_connected:
             self.connect_check_health(check_health=False)
-        if check_health:
+        if check_health and self.health_check_interval:
             self.check_health()
         # Before the first byte is sent: if anything interrupts this, it counts as unread.
         self._owed += packed
@@ -132,7 +136,7 @@ class PooledConnection(AbstractConnection):
             else:
                 self._watching = state == _WATCHING
         try:
-            super().send_packed_command(command, check_health=False)
+            super().send_packed_command(command, False)
         except BaseException as error:
             self._explain(error)
             raise
@@ -244,10 +248,8 @@ def _identity(connection: PooledConnection) -> object:
     return connection.__dict__.get("_identity", connection)
 
 
-def _state(command: Any) -> int | None:
-    if isinstance(command, bytes):
-        command = command.decode("ascii", "replace")
-    return _STATES.get(command.upper())
+def _text(command: Any) -> str:
+    return (command if isinstance(command, str) else str(command, "ascii", "replace")).upper()
 
 
 def _without_numbers(args: Sequence[Any]) -> Sequence[Any]:
@@ -255,9 +257,7 @@ def _without_numbers(args: Sequence[Any]) -> Sequence[Any]:
 
     hiredis 3.5 crashes when a signal interrupts it while it packs an int.
     """
-    if _NUMBERS.isdisjoint(map(type, args)):
-        return args
-    return tuple([repr(arg) if type(arg) in _NUMBERS else arg for arg in args])
+    return [repr(arg) if type(arg) in _NUMBERS else arg for arg in args]
 
 
 def _address(connection: PooledConnection) -> str:

@@ -9,12 +9,13 @@ is taken for no longer than it lives. A thread that waits looks after the others
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 import weakref
 from collections import deque
 from queue import Empty
-from typing import Any, NamedTuple
+from typing import Any
 
 from .waiting import add_wait_time
 
@@ -24,33 +25,30 @@ POLL_SECONDS = 0.2  # how often one who waits looks whether an interruption lost
 class Slot:
     """One of a pool's places for a connection, taken for as long as this object lives.
 
-    :param taken: where the pool counts those that are taken.
+    :param home: where the pool counts the slots that are taken.
     """
 
     __slots__ = (
-        "__weakref__", "_taken", "closes_at", "connection", "counted", "taken_at", "taken_by",
-        "warned",
+        "__weakref__", "closes_at", "connection", "counted", "home", "taken_at", "taken_by",
+        "warned_at",
     )  # fmt: skip
 
-    def __init__(self, taken: dict[weakref.ref[Slot], None]) -> None:
+    def __init__(self, home: Home) -> None:
         # Not the queue, which refers to the idle ones: they would outlive a pool that is dropped.
-        self._taken = taken
+        self.home = home
         self.counted: weakref.ref[Slot] | None = None
         self.connection: weakref.ref[Any] | None = None
-        self.closes_at: float | None = None
+        # Times of time.monotonic().
+        self.closes_at = math.inf
         self.taken_at: float | None = None
+        self.warned_at: float | None = None
         self.taken_by: Any = None
-        self.warned = False
 
     def vacate(self) -> None:
         """Don't count any longer, even while an exception's traceback refers to this object."""
         counted, self.counted = self.counted, None
         if counted is not None:
-            self._taken.pop(counted, None)  # without the reference there is no callback either
-
-    def is_of(self, taken: dict[weakref.ref[Slot], None]) -> bool:
-        """Whether it is counted there."""
-        return self._taken is taken
+            self.home.pop(counted, None)  # without the reference there is no callback either
 
     @property
     def is_taken(self) -> bool:
@@ -62,12 +60,9 @@ class Slot:
         return self.counted is not None and self.counted() is self
 
 
-class Place(NamedTuple):
-    """A slot that nobody uses, with the connection that is in it, if there is one yet."""
-
-    slot: Slot
-    connection: Any = None
-    idle_since: float = 0.0
+Home = dict["weakref.ref[Slot]", None]
+# A slot that nobody uses, the connection in it, if there is one yet, and since when it is idle.
+Place = tuple[Slot, Any, float]
 
 
 class FairLifoQueue:
@@ -88,12 +83,12 @@ class FairLifoQueue:
         self._waiters: deque[_Waiter] = deque()
         # In the order in which they were taken. The dictionary's own method is the callback of the
         # weak references: it runs whole, wherever the last reference to a slot goes away.
-        self._taken: dict[weakref.ref[Slot], None] = {}
+        self.home: Home = {}
 
     @property
     def open(self) -> int:
         """How many slots are taken, by idle connections and by those in use."""
-        return min(len(self._taken), self.maxsize)
+        return min(len(self.home), self.maxsize)
 
     @property
     def idle(self) -> int:
@@ -108,7 +103,7 @@ class FairLifoQueue:
     @property
     def queue(self) -> list[Any]:
         """Like :attr:`queue.Queue.queue`: idle connections, ``None`` for slots never opened."""
-        idle = [place.connection for place in tuple(self._idle)]
+        idle = [connection for _, connection, _ in tuple(self._idle)]
         return [None] * (self.maxsize - self.open) + idle
 
     def qsize(self) -> int:
@@ -117,17 +112,14 @@ class FairLifoQueue:
 
     def slots(self) -> list[Slot]:
         """All slots that are taken."""
-        return [slot for ref in tuple(self._taken) if (slot := ref()) is not None]
-
-    def owns(self, slot: Slot) -> bool:
-        """Whether a slot is one of these."""
-        return slot.is_of(self._taken)
+        return [slot for ref in tuple(self.home) if (slot := ref()) is not None]
 
     def put(self, place: Place) -> None:
         """Hand a place to the first who waits, or keep it."""
-        if place.slot.is_taken:
+        if place[0].is_taken:
             self._idle.append(place)
-        self.serve()
+        if self._waiters:
+            self.serve()
 
     def serve(self) -> None:
         """Give what there is to those who wait; needed whenever a slot has become free."""
@@ -179,12 +171,12 @@ class FairLifoQueue:
     def take_idle(self, since: float) -> Place | None:
         """Take the connection that is idle for longest, if it is so since before ``since``."""
         try:
-            if self._idle[0].idle_since >= since:
+            if self._idle[0][2] >= since:
                 return None
             place = self._idle.popleft()
         except IndexError:
             return None
-        if place.idle_since >= since:  # somebody took the first one in between
+        if place[2] >= since:  # somebody took the first one in between
             self._idle.appendleft(place)
             self.serve()
             return None
@@ -204,18 +196,18 @@ class FairLifoQueue:
             return self._idle.pop()
         except IndexError:
             pass
-        if len(self._taken) >= self.maxsize:
+        if len(self.home) >= self.maxsize:
             return None
-        slot = Slot(self._taken)
-        mine = weakref.ref(slot, self._taken.pop)
-        self._taken[mine] = None
+        slot = Slot(self.home)
+        mine = weakref.ref(slot, self.home.pop)
+        self.home[mine] = None
         slot.counted = mine
-        if len(self._taken) > self.maxsize and mine not in [*self._taken][: self.maxsize]:
+        if len(self.home) > self.maxsize and mine not in [*self.home][: self.maxsize]:
             return None  # others were faster, and this slot is gone when this function returns
-        return Place(slot)
+        return slot, None, 0.0
 
     def _put_back(self, place: Place) -> None:
-        if place.connection is not None:
+        if place[1] is not None:
             self._idle.append(place)
 
     def _wait(self, waiter: _Waiter, deadline: float | None) -> None:

@@ -20,9 +20,9 @@ from pyramid_baseplate_redis.waiting import take_wait_time
 def used(queue: FairLifoQueue, *connections: str) -> list[Slot]:
     """Take slots for connections, which are idle now, in their order."""
     places = [queue.get(timeout=0) for _ in connections]
-    for place, connection in zip(places, connections, strict=True):
-        queue.put(Place(place.slot, connection, time.monotonic()))
-    return [place.slot for place in places]
+    for (slot, _, _), connection in zip(places, connections, strict=True):
+        queue.put((slot, connection, time.monotonic()))
+    return [slot for slot, _, _ in places]
 
 
 def started_waiter(queue: FairLifoQueue, taken: list[Any], name: str) -> threading.Thread:
@@ -44,7 +44,7 @@ def test_the_connection_that_was_put_last_is_taken_first() -> None:
     queue = FairLifoQueue(2)
     slots = used(queue, "first", "second")
 
-    assert [queue.get().connection, queue.get().connection] == ["second", "first"]
+    assert [queue.get()[1], queue.get()[1]] == ["second", "first"]
     del slots
 
 
@@ -61,14 +61,14 @@ def test_idle_connections_are_used_before_a_slot_that_was_never_opened() -> None
     queue = FairLifoQueue(2)
     used(queue, "idle")
 
-    assert queue.get().connection == "idle"
+    assert queue.get()[1] == "idle"
 
 
 def test_a_slot_is_free_again_when_nobody_refers_to_it_any_more() -> None:
     queue = FairLifoQueue(1)
     queue.get(timeout=0)  # dropped on the floor
 
-    assert queue.get(timeout=0).connection is None
+    assert queue.get(timeout=0)[1] is None
 
 
 def test_whoever_waits_too_long_gets_an_error_and_no_later_place() -> None:
@@ -77,9 +77,9 @@ def test_whoever_waits_too_long_gets_an_error_and_no_later_place() -> None:
 
     with pytest.raises(Empty):
         queue.get(timeout=0.01)
-    queue.put(Place(place.slot, "connection"))
+    queue.put((place[0], "connection", 0.0))
 
-    assert queue.get(timeout=0).connection == "connection"
+    assert queue.get(timeout=0)[1] == "connection"
 
 
 def test_those_who_wait_are_served_in_their_order() -> None:
@@ -132,14 +132,14 @@ def test_what_is_handed_to_an_interrupted_waiter_goes_to_the_next(
     place = queue.get()
 
     def given_and_interrupted(waiter: object, seconds: float) -> bool:
-        queue.put(Place(place.slot, "connection"))
+        queue.put((place[0], "connection", 0.0))
         raise _Interrupted
 
     monkeypatch.setattr("pyramid_baseplate_redis.slots._Waiter.wait", given_and_interrupted)
     with pytest.raises(_Interrupted):
         queue.get()
 
-    assert queue.get(timeout=0).connection == "connection"
+    assert queue.get(timeout=0)[1] == "connection"
 
 
 def test_an_interrupted_waiter_is_not_waited_for() -> None:
@@ -192,11 +192,11 @@ def test_many_threads_never_have_more_places_than_there_are() -> None:
         while time.monotonic() < finish:
             with contextlib.suppress(Empty):
                 place = queue.get(timeout=0.001)
-                having.append(place.slot)
+                having.append(place[0])
                 most = max(most, len(having))
-                having.remove(place.slot)
-                if place.connection is None:
-                    queue.put(Place(place.slot, "connection"))
+                having.remove(place[0])
+                if place[1] is None:
+                    queue.put((place[0], "connection", 0.0))
                 del place  # or lost
 
     threads = [threading.Thread(target=use) for _ in range(12)]
@@ -233,14 +233,14 @@ def test_it_looks_like_the_queue_of_a_pool_of_redis_py() -> None:
 
 def test_a_connection_that_is_idle_for_too_long_is_found_at_the_far_end() -> None:
     queue = FairLifoQueue(2)
-    slots = [queue.get().slot, queue.get().slot]
-    queue.put(Place(slots[0], "old", idle_since=1.0))
-    queue.put(Place(slots[1], "young", idle_since=2.0))
+    slots = [queue.get()[0], queue.get()[0]]
+    queue.put((slots[0], "old", 1.0))
+    queue.put((slots[1], "young", 2.0))
 
     found = queue.take_idle(since=1.5)
 
     assert found is not None
-    assert found.connection == "old"
+    assert found[1] == "old"
     assert queue.take_idle(since=1.5) is None
 
 
@@ -261,7 +261,7 @@ def test_what_the_garbage_collector_gives_back_on_the_way_is_no_deadlock(allocat
     thresholds = gc.get_threshold()
     gc.collect()
     gc.disable()
-    _GivesBackWhenCollected(queue, Place(queue.get().slot, "connection"))
+    _GivesBackWhenCollected(queue, (queue.get()[0], "connection", 0.0))
     gc.set_threshold(gc.get_count()[0] + allocations, 1000, 1000)
     faulthandler.dump_traceback_later(60, exit=True)  # nothing else ends a deadlock
     gc.enable()
@@ -277,13 +277,13 @@ def test_what_the_garbage_collector_gives_back_on_the_way_is_no_deadlock(allocat
 
 def test_what_a_dropped_queue_holds_is_dropped_at_once() -> None:
     queue = FairLifoQueue(2)
-    connection = _GivesBackWhenCollected(queue, Place(queue.get().slot))
+    connection = _GivesBackWhenCollected(queue, queue.get())
     reference = weakref.ref(connection)
     connection.itself = None
     connection.queue = FairLifoQueue(1)
     gc.disable()
     try:
-        queue.put(Place(queue.get().slot, connection))
+        queue.put((queue.get()[0], connection, 0.0))
         del connection, queue
         assert reference() is None
     finally:
