@@ -45,6 +45,8 @@ BARE_SPAN = "bare SDK span"
 AROUND = "bare SDK span around a GET"
 CONSTRUCTOR = "redis.Redis(connection_pool=pool)"
 BIND = "bind request.foo"
+STOCK_CHECKOUT = "redis-py's pool"
+OUR_CHECKOUT = "our pool"
 
 AGAINST_PLAIN: dict[str, float | None] = {
     PLAIN: None,
@@ -66,6 +68,11 @@ ADDED_IN_SPANS: dict[str, float | None] = {
     OTEL_RECORDED: None,
 }
 BINDING: dict[str, float | None] = {CONSTRUCTOR: None, BIND: 0.05}
+CHECKOUT: dict[str, float | None] = {STOCK_CHECKOUT: None, OUR_CHECKOUT: 1.0}
+
+
+def checkout(pool: redis.BlockingConnectionPool) -> None:
+    pool.release(pool.get_connection())
 
 
 def variants(url: str) -> list[Variant]:
@@ -111,6 +118,8 @@ def variants(url: str) -> list[Variant]:
         Variant(OTEL_RECORDED, get(instrumented), 20, traced, spans=1, current=server_span),
         Variant(BARE_SPAN, bare_span, 40, traced, spans=1, current=server_span),
         Variant(AROUND, span_around, 20, traced, spans=1, current=server_span),
+        Variant(STOCK_CHECKOUT, partial(checkout, stock), 40, none),
+        Variant(OUR_CHECKOUT, partial(checkout, ours), 40, none),
         Variant(CONSTRUCTOR, partial(redis.Redis, connection_pool=stock), 20, none),
         Variant(BIND, partial(factory.make_object_for_context, "foo", server_span), 200, none),
     ]
@@ -127,16 +136,18 @@ def main() -> int:
     unit = added(samples.cpu, AROUND, PLAIN, 1.0).median
     in_spans = rows(samples.cpu, ADDED_IN_SPANS, lambda name: added(samples.cpu, name, PLAIN, unit))
     binding = rows(samples.cpu, BINDING, lambda name: ratio(samples.cpu, name, CONSTRUCTOR))
+    checkouts = rows(samples.cpu, CHECKOUT, lambda name: ratio(samples.cpu, name, STOCK_CHECKOUT))
     show("A GET over TCP loopback, by the clock", "times plain", against_plain)
     show("What is added to it, in CPU time", "bare spans", in_spans)
     show("A request's client, in CPU time", "of constructor", binding)
+    show("Taking a connection and giving it back, in CPU time", "times redis-py's", checkouts)
     tight = statistics.median(samples.cpu[BARE_SPAN])
     in_tight = added(samples.cpu, RECORDED, PLAIN, tight).median
     console.print(
         f"A bare span around a GET, the unit above, took {unit:.1f} µs; in a tight loop "
         f"{tight:.1f} µs, of which a recorded GET adds {in_tight:.2f}."
     )
-    return verdict([*against_plain, *in_spans, *binding], chosen.check)
+    return verdict([*against_plain, *in_spans, *binding, *checkouts], chosen.check)
 
 
 if __name__ == "__main__":
