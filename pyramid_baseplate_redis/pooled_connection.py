@@ -7,17 +7,20 @@ between sending and reading: the next user of the connection would read that rep
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import redis
-from redis.connection import AbstractConnection
+from redis.connection import AbstractConnection, DefaultParser
 
+from .deadline_parser import DeadlineParser
 from .exceptions import ForkedConnectionError, PoolReleaseError
 
 if TYPE_CHECKING:
     from .breaker import CircuitBreaker
 
+_LEAST_SECONDS = 0.001
 _RELEASED = 0  # no process has this number
 _NUMBERS = frozenset({int, float})
 _EXPLAINED = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.InvalidResponse)
@@ -49,6 +52,9 @@ class PooledConnection(AbstractConnection):
     breaker: CircuitBreaker | None = None
 
     is_adopted = False  # taken by a parent process, connected anew by this one
+
+    _parser: Any
+    _connecting_since: float | None = None
 
     # How many replies are still to be read, and what the next command to be sent is about.
     _owed = 0
@@ -83,14 +89,40 @@ class PooledConnection(AbstractConnection):
             self.disconnect()
         if self.pid != os.getpid():
             self._adopt()
+        self._connecting_since = time.monotonic()
         try:
             super().connect_check_health(check_health, retry_socket_connect)
         except BaseException as error:
             self.disconnect()
             self._explain(error, unsent=True)
             raise
+        self._connecting_since = None
         self._altered = False
         self._ready = True
+
+    @property
+    def socket_connect_timeout(self) -> float | None:
+        """Seconds left for connecting, whatever the number of addresses that a host name has."""
+        seconds: float | None = super().socket_connect_timeout
+        if seconds is None or self._connecting_since is None:
+            return seconds
+        return max(_LEAST_SECONDS, self._connecting_since + seconds - time.monotonic())
+
+    @socket_connect_timeout.setter
+    def socket_connect_timeout(self, value: float | None) -> None:
+        self._socket_connect_timeout = value
+
+    def on_connect_check_health(self, check_health: bool = True) -> None:
+        """Log in; all of its replies together have the time of one."""
+        parser = self._parser
+        if self.socket_timeout:
+            parser.last_deadline = time.monotonic() + self.socket_timeout
+        super().on_connect_check_health(check_health)
+        parser.last_deadline = None
+
+    def set_parser(self, parser_class: Any) -> None:
+        """Use a parser; redis-py's own one gets deadlines."""
+        super().set_parser(DeadlineParser if parser_class is DefaultParser else parser_class)
 
     def pack_command(self, *args: Any) -> Any:
         """Pack one command."""
@@ -145,6 +177,7 @@ class PooledConnection(AbstractConnection):
         """Read a reply; see :meth:`redis.Connection.read_response`."""
         if self.pid != os.getpid():
             raise self._not_ours()
+        self._parser.deadline = None
         try:
             response = super().read_response(*args, **kwargs)
         except redis.ResponseError:

@@ -1,0 +1,40 @@
+"""A parser of replies that bounds the time for a whole reply, not for each piece of it.
+
+redis-py waits for ``socket_timeout`` again whenever a piece arrives: a server or a proxy that sends
+a byte now and then holds a request for as long as it likes.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import redis
+from redis.connection import DefaultParser
+from redis.utils import SENTINEL
+
+
+class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # it depends on hiredis
+    """redis-py's parser, with a deadline."""
+
+    # When everything has to be there, of time.monotonic(); ``None`` until the first piece of a
+    # reply is waited for, whoever starts to read a reply resets it.
+    deadline: float | None = None
+    # For several replies together, as those of a handshake.
+    last_deadline: float | None = None
+
+    def read_from_socket(self, timeout: Any = SENTINEL, raise_on_timeout: bool = True) -> Any:
+        """Wait for a piece of a reply.
+
+        :raises redis.TimeoutError: if it doesn't come in time.
+        """
+        if self.deadline is None and self.last_deadline is None:
+            seconds = self._socket_timeout if timeout is SENTINEL else timeout
+            if seconds:
+                self.deadline = time.monotonic() + seconds
+            return super().read_from_socket(timeout, raise_on_timeout)
+        deadlines = [end for end in (self.deadline, self.last_deadline) if end is not None]
+        left = min(deadlines) - time.monotonic()
+        if left <= 0:
+            raise redis.TimeoutError("Timeout reading from socket")
+        return super().read_from_socket(left, raise_on_timeout)
