@@ -16,6 +16,7 @@ def main(global_config: dict[str, str], **settings: Any) -> Any:
         config.include("pyramid_jinja2")
         config.include("pyramid_baseplate_redis")
         config.include(".tracing")
+        config.include(".metrics")
         config.include(".routes")
         # request.links, configured by links.*; what it stores is text. Without the argument this
         # line could be left out: the settings alone make a client.

@@ -13,6 +13,7 @@ from zope.interface import implementer
 from .connection import MonitoredRedisConnection
 from .files import client_settings
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
+from .metrics import observe_pool
 from .pools import pool_from_settings
 from .server_spans import root_span
 
@@ -42,6 +43,7 @@ class RedisClient:
         """
         settings = client_settings(raw_config, f"{key_path}.")
         pool = pool_from_settings(settings, **self.kwargs)
+        observe_pool(pool, self.redis_client_name or key_path)
         return RedisContextFactory(pool, key_path, self.redis_client_name)
 
 
