@@ -30,6 +30,8 @@ import pytest
 import redis
 from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import Span, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import NonRecordingSpan, SpanContext, StatusCode, TraceFlags
@@ -40,6 +42,7 @@ from webtest import TestApp, TestResponse
 
 from example_app import main
 from example_app.links import MOST_CHARACTERS, Click
+from example_app.metrics import pool_lines
 from example_app.tracing import SpanTreePrinter
 from example_app.worker import handle, work
 from pyramid_baseplate_redis import MessageQueue, pool_from_config
@@ -53,6 +56,7 @@ from .support import (
     running_server,
 )
 
+POOL = "db.client.connection.pool"
 APP = Path(__file__).parent.parent / "example_app"
 ADDRESS = "https://example.com/a/long/way"
 CLICK = b'{"code": "abc234", "at": "2026-11-23T10:20:30+00:00"}'
@@ -229,6 +233,45 @@ class TestPageOfALink:
         code = made_link(browser)
         browser.get(f"/links/{code}")
         assert "0 times" in browser.get(f"/links/{code}").html.select("dd")[1].text
+
+
+class TestWithoutRedis:
+    @pytest.fixture
+    def browser(self) -> TestApp:
+        return TestApp(main({}, **{"links.url": f"redis://127.0.0.1:{free_port()}"}))
+
+    def test_the_visitor_is_asked_to_try_again(self, browser: TestApp) -> None:
+        answer = browser.get("/abc234", status=503)
+        assert "Try again soon" in answer
+        assert answer.headers["Retry-After"] == "5"
+
+    def test_the_log_tells_what_failed(
+        self, browser: TestApp, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        browser.get("/abc234", status=503)
+        (message,) = [record.getMessage() for record in caplog.records]
+        assert message.startswith("GET /abc234: ConnectionError: links: Error 111 connecting to")
+
+    def test_what_needs_no_redis_works(self, browser: TestApp) -> None:
+        browser.get("/")
+
+
+class TestMetrics:
+    def test_a_pool_is_one_line(self) -> None:
+        reader = InMemoryMetricReader()
+        meter = MeterProvider([reader]).get_meter("test")
+        count = meter.create_up_down_counter("db.client.connection.count")
+        for state, number in (("idle", 2), ("used", 1)):
+            attributes = {f"{POOL}.name": "links", "db.client.connection.state": state}
+            count.add(number, attributes)
+        meter.create_counter("db.client.connection.timeouts").add(3, {f"{POOL}.name": "links"})
+        data = reader.get_metrics_data()
+        assert data is not None
+        assert pool_lines(data) == "pool links  idle 2  used 1  timeouts 3\n"
+
+    def test_unknown_place_for_metrics_is_an_error(self) -> None:
+        with pytest.raises(ConfigurationError, match="metrics: 'nowhere' is not one of"):
+            main({}, **{"links.url": "embedded://", "metrics": "nowhere"})
 
 
 class TestMostFollowed:
