@@ -317,9 +317,8 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         """Forget all connections, as a forked process has to; idle ones are closed."""
         self.pool = self.queue_class(self.max_connections)
         self._kept = not self._round
-        self.pid = (
-            os.getpid()
-        )  # the last step: other threads look at it to see whether this is done
+        # The last step: other threads look at it to see whether this is done.
+        self.pid = os.getpid()
 
     def disconnect(self, inuse_connections: bool = True) -> None:
         """Close the idle connections, and those in use too unless told not to."""

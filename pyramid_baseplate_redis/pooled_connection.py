@@ -96,7 +96,8 @@ class PooledConnection(AbstractConnection):
             self.disconnect()
             self._explain(error, unsent=True)
             raise
-        self._connecting_since = None
+        finally:
+            self._connecting_since = None
         self._altered = False
         self._ready = True
 
@@ -181,15 +182,18 @@ class PooledConnection(AbstractConnection):
         try:
             response = super().read_response(*args, **kwargs)
         except redis.ResponseError:
-            self._owed -= 1  # a reply as well
+            self._reply_is_read()  # an error is a reply as well
             raise
         except BaseException as error:
             self._explain(error)
             raise
+        self._reply_is_read()
+        return response
+
+    def _reply_is_read(self) -> None:
         self._owed -= 1
         if self.breaker is not None:
             self.breaker.succeeded()
-        return response
 
     def disconnect(self, *args: Any, **kwargs: Any) -> None:
         """Close the socket; what is unread is gone with it."""

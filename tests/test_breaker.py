@@ -175,6 +175,16 @@ def test_the_span_of_what_wasnt_asked_is_an_error(
     assert error_type == "pyramid_baseplate_redis.exceptions.CircuitOpenError"
 
 
+def test_an_error_in_a_reply_is_a_success(make_client: MakeClient, valkey: Server) -> None:
+    client = make_client(valkey, breaker_failures="2")
+    client.ping()
+    client.connection_pool.breaker.failed(DOWN)
+    with pytest.raises(redis.ResponseError):
+        client.execute_command("NONSENSE")
+    client.connection_pool.breaker.failed(DOWN)
+    assert not client.connection_pool.breaker.is_open
+
+
 def test_a_failure_counts_once(make_client: MakeClient) -> None:
     # It passes through several methods of the connection on its way.
     client = make_client(f"redis://127.0.0.1:{free_port()}", breaker_failures="2")
