@@ -35,12 +35,14 @@ class CircuitBreaker:
     No locks: see :mod:`.slots`. Threads that fail at the same moment may be counted as one.
 
     :param name: the client's, for messages.
+    :param server: the server's address, for messages.
     :param failures: so many connection failures in a row open it.
     :param reset: seconds that it stays open before one caller may try.
     """
 
-    def __init__(self, name: str, failures: int, reset: float) -> None:
+    def __init__(self, name: str, failures: int, reset: float, server: str = "") -> None:
         self.name = name
+        self.server = server
         self.failures = failures
         self.reset = reset
         self._failed = 0
@@ -70,8 +72,9 @@ class CircuitBreaker:
             if probes.setdefault(period, mine) is mine:
                 return probe
         raise CircuitOpenError(
-            f"{self.name}: the server failed {self.failures} times in a row; it is asked again "
-            f"every {self.reset:g} seconds ({self.name}.breaker_reset)"
+            f"{self.name}: {self.server or 'the server'} failed {self.failures} times in a row "
+            f"({self.name}.breaker_failures); it is asked again after {self.reset:g} seconds "
+            f"({self.name}.breaker_reset)"
         )
 
     def succeeded(self) -> None:

@@ -238,9 +238,9 @@ class PooledConnection(AbstractConnection):
         if self.pid == _RELEASED:
             return PoolReleaseError("this connection was used after it had been released")
         return ForkedConnectionError(
-            f"{self.client}: this connection was taken by process {self.pid}, from which process "
-            f"{os.getpid()} was forked; take a new one (make the client, the pipeline or the "
-            "subscriber anew)"
+            f"{self.client}: this connection to {_address(self)} was taken by process {self.pid}, "
+            f"from which process {os.getpid()} was forked; take a new one (make the client, the "
+            "pipeline or the subscriber anew)"
         )
 
     def _explain(self, error: BaseException, unsent: bool = False) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import redis
 from redis.maint_notifications import MaintNotificationsConfig
 
-from .blocking_pool import BlockingConnectionPool
+from .blocking_pool import BlockingConnectionPool, server_address
 from .breaker import CircuitBreaker
 from .exceptions import ConfigurationError
 from .files import PasswordFile, check_files, client_settings, warn_if_unverified
@@ -60,9 +60,13 @@ def pool_from_settings(settings: ClientSettings, **kwargs: Any) -> BlockingConne
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         **_address(settings),
     }
-    seconds = settings.breaker_reset.total_seconds()
     if settings.breaker_failures:
-        keywords["breaker"] = CircuitBreaker(settings.name, settings.breaker_failures, seconds)
+        keywords["breaker"] = CircuitBreaker(
+            settings.name,
+            settings.breaker_failures,
+            settings.breaker_reset.total_seconds(),
+            server_address(keywords | kwargs),
+        )
     if kwargs.get("retry") is not None:  # redis-py's own retries take the place of ours
         settings = dataclasses.replace(settings, retries=0)
     return BlockingConnectionPool(
