@@ -395,6 +395,8 @@ def _has_retries(connection_kwargs: Mapping[str, Any]) -> bool:
 
 def server_address(connection_kwargs: Mapping[str, Any]) -> str:
     """Where a pool's connections go, for messages."""
+    if "directory" in connection_kwargs:
+        return "the embedded server"
     if "path" in connection_kwargs:
         return str(connection_kwargs["path"])
     if "host" not in connection_kwargs:
