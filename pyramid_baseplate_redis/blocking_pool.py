@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import random
 import time
 import weakref
-from collections.abc import Mapping
 from dataclasses import dataclass
 from queue import Empty
 from typing import Any
@@ -19,6 +17,7 @@ from redis.retry import Retry
 
 from . import native_metrics
 from .breaker import CircuitBreaker
+from .connection_arguments import check_keywords, has_retries, server_address
 from .exceptions import PoolReleaseError, PoolTimeoutError
 from .housekeeping import start_housekeeping
 from .leases import calling_frames, stack_of
@@ -89,14 +88,14 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         self.breaker = breaker
         self.creations = 0
         self.discards = 0
-        self._has_retries = _has_retries(connection_kwargs)
+        self._has_retries = has_retries(connection_kwargs)
         times = [seconds for seconds in (max_idle_time, leak_warning) if seconds]
         self._round = min(_MOST_SECONDS_OF_A_ROUND, min(times) / 5) if times else 0.0
         self._kept = not times  # whether a thread keeps house, or none has to
         queue_class = connection_kwargs.setdefault("queue_class", FairLifoQueue)
         if not (isinstance(queue_class, type) and issubclass(queue_class, FairLifoQueue)):
             raise TypeError("queue_class: this pool serves callers in order, with its own queue")
-        _check_keywords(type(self), connection_kwargs)
+        check_keywords(type(self), connection_kwargs)
         super().__init__(**connection_kwargs)
 
     @property
@@ -342,7 +341,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         redis-py's own looks for attributes that only its non-blocking pool has.
         """
         self.connection_kwargs.update(retry=retry)
-        self._has_retries = _has_retries(self.connection_kwargs)
+        self._has_retries = has_retries(self.connection_kwargs)
         for connection in self._connections:
             connection.retry = retry
 
@@ -385,40 +384,4 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             now - taken_at,
             self.name,
             stack_of(slot.taken_by or ()),
-        )
-
-
-def _has_retries(connection_kwargs: Mapping[str, Any]) -> bool:
-    keys = ("retry", "retry_on_timeout", "retry_on_error")
-    return any(connection_kwargs.get(key) for key in keys)
-
-
-def server_address(connection_kwargs: Mapping[str, Any]) -> str:
-    """Where a pool's connections go, for messages."""
-    if "directory" in connection_kwargs:
-        return "the embedded server"
-    if "path" in connection_kwargs:
-        return str(connection_kwargs["path"])
-    if "host" not in connection_kwargs:
-        return "the server"
-    return f"{connection_kwargs['host']}:{connection_kwargs.get('port') or 6379}"
-
-
-_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-
-
-def _check_keywords(pool_class: type, keywords: Mapping[str, Any]) -> None:
-    connection_class = keywords.get("connection_class", redis.Connection)
-    if not isinstance(connection_class, type):
-        return  # any callable will do for redis-py, and nobody can tell what it takes
-    known: set[str] = {"cache", "cache_config"}
-    for cls in (*pool_class.__mro__, *connection_class.__mro__):
-        if "__init__" in vars(cls) and cls is not object:
-            parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
-            known.update(item.name for item in parameters if item.kind not in _VARIABLE)
-    unknown = sorted(set(keywords) - known)
-    if unknown:
-        raise TypeError(
-            f"unexpected keyword argument {unknown[0]!r}: neither {pool_class.__name__} nor "
-            f"{connection_class.__name__} has it"
         )

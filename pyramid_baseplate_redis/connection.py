@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import redis
 from opentelemetry.trace import INVALID_SPAN, Span
-from redis.client import Monitor
 from redis.lock import Lock
 
 from . import spans
 from .blocking_pool import BlockingConnectionPool
 from .leases import HeldConnections
+from .monitor import MonitoredMonitor
 from .pipeline import MonitoredRedisPipeline, copied_callbacks, monitored_module_pipeline
 from .pubsub import MonitoredPubSub
 from .queues import MessageQueue
@@ -32,27 +32,6 @@ T = TypeVar("T")
 # Not super().execute_command: where OpenTelemetry's instrumentation of redis-py is active that is
 # wrapped, and every command would have two spans.
 _execute_command = inspect.unwrap(redis.Redis.execute_command)
-
-
-class MonitoredMonitor(Monitor):
-    """redis-py's MONITOR, with a span for the command; what it shows has none."""
-
-    def __init__(self, client: MonitoredRedisConnection) -> None:
-        self._client = client
-        super().__init__(client.connection_pool)
-
-    def __enter__(self) -> Monitor:
-        return cast(Monitor, self._client.traced(("MONITOR",), super().__enter__))
-
-    def __exit__(self, *args: Any) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop, and give the connection back."""
-        connection, self.connection = self.connection, None
-        if connection is not None:
-            connection.disconnect()
-            self.connection_pool.release(connection)
 
 
 class MonitoredRedisConnection(redis.Redis):

@@ -16,10 +16,11 @@ from .exceptions import ConfigurationError
 from .factory import RedisClient
 from .files import read_url
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
+from .package_settings import PackageSettings, discovered_clients
 from .pools import BlockingConnectionPool
 from .queues import MessageQueue
 from .request_end import RequestEnd, await_body
-from .settings import PACKAGE_PREFIX, URL_KEYS, PackageSettings, discovered_clients
+from .settings import PACKAGE_PREFIX, URL_KEYS
 from .tween import SERVER_SPAN_TWEEN, adopt_span, follow_response
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from redis.connection import AbstractConnection, DefaultParser
 
 from .deadline_parser import DeadlineParser
 from .exceptions import ForkedConnectionError, PoolReleaseError
+from .explanations import address_of, explain
 
 if TYPE_CHECKING:
     from .breaker import CircuitBreaker
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 _LEAST_SECONDS = 0.001
 _RELEASED = 0  # no process has this number
 _NUMBERS = frozenset({int, float})
-_EXPLAINED = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.InvalidResponse)
 # What a connection is like once the server has replied to a command; see ``is_settled``.
 _WATCHING, _NOT_WATCHING, _ALTERED = range(3)
 _NO_STATES: tuple[int, ...] = ()
@@ -238,26 +238,15 @@ class PooledConnection(AbstractConnection):
         if self.pid == _RELEASED:
             return PoolReleaseError("this connection was used after it had been released")
         return ForkedConnectionError(
-            f"{self.client}: this connection to {_address(self)} was taken by process {self.pid}, "
-            f"from which process {os.getpid()} was forked; take a new one (make the client, the "
-            "pipeline or the subscriber anew)"
+            f"{self.client}: this connection to {address_of(self)} was taken by process "
+            f"{self.pid}, from which process {os.getpid()} was forked; take a new one (make the "
+            "client, the pipeline or the subscriber anew)"
         )
 
     def _explain(self, error: BaseException, unsent: bool = False) -> None:
         """Say which client and server an error is about, and whether the command was sent."""
-        if not isinstance(error, _EXPLAINED):
-            return
-        if unsent:
-            error.unsent = True  # type: ignore[union-attr]
-        text = str(error.args[0]) if error.args else type(error).__name__
-        if text.startswith((f"{self.client}: ", f"{self.client}.")):
-            return  # passing through for a second time, or about a setting
-        if self.breaker is not None:
+        if explain(error, self.client, self, unsent) and self.breaker is not None:
             self.breaker.failed(error)
-        where = _address(self)
-        where = "" if where in text else f" ({where})"
-        hint = _tls_hint(self, error) if unsent else ""
-        error.args = (f"{self.client}: {text}{where}{hint}", *error.args[1:])
 
     def __getattr__(self, name: str) -> Any:
         if name != "pid" and not name.startswith("__") and self.pid == _RELEASED:
@@ -295,23 +284,6 @@ def _without_numbers(args: Sequence[Any]) -> Sequence[Any]:
     hiredis 3.5 crashes when a signal interrupts it while it packs an int.
     """
     return [repr(arg) if type(arg) in _NUMBERS else arg for arg in args]
-
-
-def _address(connection: PooledConnection) -> str:
-    path = getattr(connection, "path", None)
-    if path is not None:
-        return str(path)
-    return f"{connection.host}:{getattr(connection, 'port', '')}"
-
-
-def _tls_hint(connection: PooledConnection, error: BaseException) -> str:
-    """What is likely wrong when one side speaks TLS and the other doesn't."""
-    if isinstance(connection, redis.SSLConnection):
-        if isinstance(error, redis.TimeoutError) or "WRONG_VERSION" in str(error):
-            return "; does the server speak TLS on this port? If it doesn't, write redis://"
-    elif isinstance(error, redis.exceptions.InvalidResponse) or "closed by server" in str(error):
-        return "; does the server expect TLS on this port? If it does, write rediss://"
-    return ""
 
 
 _pooled_classes: dict[type, type] = {}

@@ -10,8 +10,9 @@ from typing import Any
 import redis
 from redis.maint_notifications import MaintNotificationsConfig
 
-from .blocking_pool import BlockingConnectionPool, server_address
+from .blocking_pool import BlockingConnectionPool
 from .breaker import CircuitBreaker
+from .connection_arguments import server_address
 from .exceptions import ConfigurationError
 from .files import PasswordFile, check_files, client_settings, warn_if_unverified
 from .settings import ClientSettings

@@ -13,7 +13,7 @@ from typing import Any
 from . import grammar
 from .exceptions import ConfigurationError
 from .url_arguments import url_values
-from .urls import RedisURL, has_redis_scheme, parse_url, redacted
+from .urls import RedisURL, parse_url, redacted
 
 PACKAGE_PREFIX = "baseplate_redis."
 URL_KEYS = ("url", "url_env", "url_file")
@@ -23,7 +23,7 @@ URL_KEYS = ("url", "url_env", "url_file")
 ReadURL = Callable[[str, str], str]
 
 
-def _nothing_is_read(key: str, place: str) -> str:
+def nothing_is_read(key: str, place: str) -> str:
     raise ValueError("is not read here")
 
 
@@ -168,7 +168,7 @@ class ClientSettings:
         cls,
         app_config: Mapping[str, Any],
         prefix: str = "redis.",
-        read_url: ReadURL = _nothing_is_read,
+        read_url: ReadURL = nothing_is_read,
     ) -> ClientSettings:
         """Read the settings whose keys start with ``prefix``.
 
@@ -183,16 +183,16 @@ class ClientSettings:
         """
         if not prefix.endswith(".") or prefix == ".":
             raise ConfigurationError('the prefix of a client\'s settings ends with a dot: "foo."')
-        given = dict(_own_keys(app_config, prefix))
-        parsers = _PARSERS
+        given = dict(own_keys(app_config, prefix))
+        parsers = PARSERS
         for key in given:
             if key not in parsers and key != "url":
                 raise ConfigurationError(unknown_key(prefix, key, [*parsers, "url"]))
         where, raw_url = _raw_url(prefix, given, read_url)
-        url = _parse(prefix, where, parse_url, raw_url)
+        url = parsed(prefix, where, parse_url, raw_url)
         given.pop("url", None)
-        values = {key: _parse(prefix, key, parsers[key], raw) for key, raw in given.items()}
-        url, in_url = _parse(prefix, where, lambda url: url_values(url, parsers, prefix), url)
+        values = {key: parsed(prefix, key, parsers[key], raw) for key, raw in given.items()}
+        url, in_url = parsed(prefix, where, lambda url: url_values(url, parsers, prefix), url)
         settings = cls(prefix=prefix, parsed_url=url, in_url=frozenset(in_url), **(values | in_url))
         for key, value in in_url.items():
             if key in values and (key in ("password", "ssl_password") or values[key] != value):
@@ -208,9 +208,7 @@ def _fields() -> list[dataclasses.Field[Any]]:
     return [item for item in dataclasses.fields(ClientSettings) if "parse" in item.metadata]
 
 
-_PARSERS: dict[str, Callable[[Any], Any]] = {
-    item.name: item.metadata["parse"] for item in _fields()
-}
+PARSERS: dict[str, Callable[[Any], Any]] = {item.name: item.metadata["parse"] for item in _fields()}
 _HIDDEN = frozenset(item.name for item in _fields() if not item.repr)
 
 
@@ -235,7 +233,7 @@ def _raw_url(prefix: str, given: Mapping[str, Any], read_url: ReadURL) -> tuple[
     if key == "url":
         return key, given[key]
     try:
-        place = _PARSERS[key](given[key])
+        place = PARSERS[key](given[key])
         url = read_url(key, place)
     except ValueError as error:
         message = f"{prefix}{key}: {error} {_elsewhere(prefix)}"
@@ -246,13 +244,13 @@ def _raw_url(prefix: str, given: Mapping[str, Any], read_url: ReadURL) -> tuple[
     raise ConfigurationError(message)
 
 
-def _own_keys(app_config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+def own_keys(app_config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in app_config.items():
         if isinstance(key, str) and key.startswith(prefix) and "." not in key[len(prefix) :]:
             yield key[len(prefix) :], value
 
 
-def _parse(prefix: str, key: str, parse: Callable[[Any], Any], raw: Any) -> Any:
+def parsed(prefix: str, key: str, parse: Callable[[Any], Any], raw: Any) -> Any:
     try:
         return parse(raw)
     except ValueError as error:
@@ -304,62 +302,3 @@ def _check_together(settings: ClientSettings, values: Mapping[str, Any]) -> None
     for key in ("ssl_keyfile", "ssl_password"):
         if getattr(settings, key) is not None and settings.ssl_certfile is None:
             raise ConfigurationError(f"{prefix}{key}: needs {prefix}ssl_certfile as well")
-
-
-@dataclass(frozen=True)
-class PackageSettings:
-    """The ``baseplate_redis.*`` settings, which hold for the whole application."""
-
-    clients: list[str] | None = None
-    server_span: str = "auto"
-    trust_trace_headers: bool = False
-
-    @classmethod
-    def from_config(cls, app_config: Mapping[str, Any]) -> PackageSettings:
-        """Read them.
-
-        :raises ConfigurationError: if a key is unknown or a value is malformed.
-        """
-        parsers: dict[str, Callable[[Any], Any]] = {
-            "clients": grammar.words,
-            "server_span": grammar.choice("auto", "always", "never"),
-            "trust_trace_headers": grammar.boolean,
-        }
-        values = {}
-        for key, raw in _own_keys(app_config, PACKAGE_PREFIX):
-            if key not in parsers:
-                raise ConfigurationError(unknown_key(PACKAGE_PREFIX, key, list(parsers)))
-            values[key] = _parse(PACKAGE_PREFIX, key, parsers[key], raw)
-        return cls(**values)
-
-
-def discovered_clients(
-    app_config: Mapping[str, Any], read_url: ReadURL = _nothing_is_read
-) -> list[str]:
-    """The names of the clients that the settings declare, sorted.
-
-    Those in ``baseplate_redis.clients``, or else every ``<identifier>.url`` with a Redis scheme,
-    and every ``<identifier>.url_env`` and ``<identifier>.url_file`` that leads to such a URL or to
-    none at all: a client whose variable was forgotten shall be an error, not a client that is
-    missing.
-
-    :param read_url: as for :meth:`ClientSettings.from_config`.
-    """
-    named = PackageSettings.from_config(app_config).clients
-    if named is not None:
-        return sorted({name for name in named if name})
-    names = set()
-    for key, value in app_config.items():
-        name, _, url_key = key.rpartition(".") if isinstance(key, str) else ("",) * 3
-        if name.isidentifier() and url_key in URL_KEYS and _is_ours(url_key, value, read_url):
-            names.add(name)
-    return sorted(names)
-
-
-def _is_ours(url_key: str, value: Any, read_url: ReadURL) -> bool:
-    if url_key == "url":
-        return has_redis_scheme(value)
-    try:
-        return has_redis_scheme(read_url(url_key, _PARSERS[url_key](value)))
-    except ValueError:
-        return True

@@ -24,7 +24,8 @@ from pyramid_baseplate_redis.files import (
     warn_if_unverified,
 )
 from pyramid_baseplate_redis.interfaces import IRedisContextFactory
-from pyramid_baseplate_redis.settings import ClientSettings, discovered_clients
+from pyramid_baseplate_redis.package_settings import discovered_clients
+from pyramid_baseplate_redis.settings import ClientSettings
 
 from .support import Server
 

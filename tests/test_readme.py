@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from webtest import TestApp
 
-from pyramid_baseplate_redis.settings import ClientSettings, PackageSettings
+from pyramid_baseplate_redis.package_settings import PackageSettings
+from pyramid_baseplate_redis.settings import ClientSettings
 
 from .support import RecordedSpans
 

@@ -13,7 +13,8 @@ import plaster
 import pytest
 
 from pyramid_baseplate_redis import ConfigurationError
-from pyramid_baseplate_redis.settings import ClientSettings, PackageSettings, discovered_clients
+from pyramid_baseplate_redis.package_settings import PackageSettings, discovered_clients
+from pyramid_baseplate_redis.settings import ClientSettings
 
 ENCODE = (
     'a "/", "#", "?", "@", "[", "]", "%" or white space in a password is written '

@@ -1,0 +1,49 @@
+"""What is said of a connection's errors beyond redis-py's text: which client, which server, why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+
+_EXPLAINED = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.InvalidResponse)
+
+
+def explain(error: BaseException, client: str, connection: Any, unsent: bool) -> bool:
+    """Say in an error of a connection which client and which server it is about.
+
+    :param error: changed in place: it stays the very object that redis-py raised.
+    :param client: the client's name.
+    :param unsent: whether nothing of a command was sent; :func:`~.exceptions.is_retryable` asks.
+    :returns: whether it is one and hasn't been explained before.
+    """
+    if not isinstance(error, _EXPLAINED):
+        return False
+    if unsent:
+        error.unsent = True  # type: ignore[union-attr]
+    text = str(error.args[0]) if error.args else type(error).__name__
+    if text.startswith((f"{client}: ", f"{client}.")):
+        return False  # passing through for a second time, or about a setting
+    address = address_of(connection)
+    where = "" if address in text else f" ({address})"
+    hint = _tls_hint(connection, error) if unsent else ""
+    error.args = (f"{client}: {text}{where}{hint}", *error.args[1:])
+    return True
+
+
+def address_of(connection: Any) -> str:
+    """Where a connection goes."""
+    path = getattr(connection, "path", None)
+    if path is not None:
+        return str(path)
+    return f"{connection.host}:{getattr(connection, 'port', '')}"
+
+
+def _tls_hint(connection: Any, error: BaseException) -> str:
+    """What is likely wrong when one side speaks TLS and the other doesn't."""
+    if isinstance(connection, redis.SSLConnection):
+        if isinstance(error, redis.TimeoutError) or "WRONG_VERSION" in str(error):
+            return "; does the server speak TLS on this port? If it doesn't, write redis://"
+    elif isinstance(error, redis.exceptions.InvalidResponse) or "closed by server" in str(error):
+        return "; does the server expect TLS on this port? If it does, write rediss://"
+    return ""

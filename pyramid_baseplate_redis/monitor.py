@@ -1,0 +1,31 @@
+"""The monitored MONITOR: a span for the command, none for what it shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from redis.client import Monitor
+
+if TYPE_CHECKING:
+    from .connection import MonitoredRedisConnection
+
+
+class MonitoredMonitor(Monitor):
+    """redis-py's MONITOR, with a span for the command; what it shows has none."""
+
+    def __init__(self, client: MonitoredRedisConnection) -> None:
+        self._client = client
+        super().__init__(client.connection_pool)
+
+    def __enter__(self) -> Monitor:
+        return cast(Monitor, self._client.traced(("MONITOR",), super().__enter__))
+
+    def __exit__(self, *args: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop, and give the connection back."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.disconnect()
+            self.connection_pool.release(connection)

@@ -1,0 +1,80 @@
+"""The ``baseplate_redis.*`` settings, and which clients the settings declare. No I/O here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import grammar
+from .exceptions import ConfigurationError
+from .settings import (
+    PACKAGE_PREFIX,
+    PARSERS,
+    URL_KEYS,
+    ReadURL,
+    nothing_is_read,
+    own_keys,
+    parsed,
+    unknown_key,
+)
+from .urls import has_redis_scheme
+
+
+@dataclass(frozen=True)
+class PackageSettings:
+    """The ``baseplate_redis.*`` settings, which hold for the whole application."""
+
+    clients: list[str] | None = None
+    server_span: str = "auto"
+    trust_trace_headers: bool = False
+
+    @classmethod
+    def from_config(cls, app_config: Mapping[str, Any]) -> PackageSettings:
+        """Read them.
+
+        :raises ConfigurationError: if a key is unknown or a value is malformed.
+        """
+        parsers: dict[str, Callable[[Any], Any]] = {
+            "clients": grammar.words,
+            "server_span": grammar.choice("auto", "always", "never"),
+            "trust_trace_headers": grammar.boolean,
+        }
+        values = {}
+        for key, raw in own_keys(app_config, PACKAGE_PREFIX):
+            if key not in parsers:
+                raise ConfigurationError(unknown_key(PACKAGE_PREFIX, key, list(parsers)))
+            values[key] = parsed(PACKAGE_PREFIX, key, parsers[key], raw)
+        return cls(**values)
+
+
+def discovered_clients(
+    app_config: Mapping[str, Any], read_url: ReadURL = nothing_is_read
+) -> list[str]:
+    """The names of the clients that the settings declare, sorted.
+
+    Those in ``baseplate_redis.clients``, or else every ``<identifier>.url`` with a Redis scheme,
+    and every ``<identifier>.url_env`` and ``<identifier>.url_file`` that leads to such a URL or to
+    none at all: a client whose variable was forgotten shall be an error, not a client that is
+    missing.
+
+    :param read_url: as for :meth:`ClientSettings.from_config`.
+    """
+    named = PackageSettings.from_config(app_config).clients
+    if named is not None:
+        return sorted({name for name in named if name})
+    names = set()
+    for key, value in app_config.items():
+        name, _, url_key = key.rpartition(".") if isinstance(key, str) else ("",) * 3
+        if name.isidentifier() and url_key in URL_KEYS and _is_ours(url_key, value, read_url):
+            names.add(name)
+    return sorted(names)
+
+
+def _is_ours(url_key: str, value: Any, read_url: ReadURL) -> bool:
+    if url_key == "url":
+        return has_redis_scheme(value)
+    try:
+        return has_redis_scheme(read_url(url_key, PARSERS[url_key](value)))
+    except ValueError:
+        return True
