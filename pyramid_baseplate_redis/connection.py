@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -322,6 +323,14 @@ class MonitoredRedisConnection(redis.Redis):
             single_connection_client=True,
         )
         return self._hold(made)
+
+    def close(self) -> None:
+        """Give back the connection that :meth:`client` keeps."""
+        connection: Any = self.connection
+        if connection is not None and connection.pid != os.getpid():
+            self.connection = None
+            connection.disconnect()  # this process's copy; it is the parent's to give back
+        super().close()
 
     def message_queue(self, name: str) -> MessageQueue:
         """The message queue kept in the list ``name``."""

@@ -176,7 +176,7 @@ class PooledConnection(AbstractConnection):
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """Read a reply; see :meth:`redis.Connection.read_response`."""
-        if self.pid != os.getpid():
+        if self.pid != os.getpid():  # check_owner(), without the cost of a call
             raise self._not_ours()
         self._parser.deadline = None
         try:
@@ -222,6 +222,14 @@ class PooledConnection(AbstractConnection):
         fresh.__dict__ = state
         self.__dict__ = {"pid": _RELEASED, "_identity": state["_identity"]}
         return fresh
+
+    def check_owner(self) -> None:
+        """Make sure that it was taken by this process.
+
+        :raises ForkedConnectionError: if it was taken before a fork.
+        """
+        if self.pid != os.getpid():
+            raise self._not_ours()
 
     def _leave_to_parent(self) -> None:
         if self.pid == _RELEASED or self._watching or self._altered:

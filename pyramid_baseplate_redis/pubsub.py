@@ -11,6 +11,7 @@ from opentelemetry.trace import Span
 from redis.client import PubSub
 
 from . import spans
+from .pooled_connection import PooledConnection
 from .waiting import take_wait_time
 
 
@@ -45,6 +46,15 @@ class MonitoredPubSub(PubSub):
             raise
         spans.end(span, take_wait_time())
         return result
+
+    def parse_response(self, block: bool = True, timeout: float = 0) -> Any:
+        """Wait for a message; see :meth:`redis.client.PubSub.parse_response`.
+
+        :raises ForkedConnectionError: if a parent process has subscribed.
+        """
+        if isinstance(self.connection, PooledConnection):
+            self.connection.check_owner()
+        return super().parse_response(block, timeout)
 
     def handle_message(self, response: Any, ignore_subscribe_messages: bool = False) -> Any:
         """Turn a reply into a message, or hand it to its handler, inside a span."""

@@ -1,0 +1,1 @@
+"""Faults: what breaks between us and the server, on real servers."""
