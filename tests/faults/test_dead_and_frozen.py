@@ -42,6 +42,7 @@ FAILURES = (
     redis.TimeoutError,
     redis.WatchError,
     redis.exceptions.LockNotOwnedError,  # the server has forgotten it
+    redis.exceptions.NoScriptError,  # and a script that redis-py had loaded just before
 )
 
 

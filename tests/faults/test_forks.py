@@ -252,8 +252,8 @@ def test_a_child_that_ends_as_usual_closes_nothing_of_its_parents(tmp_path: Path
         check_all_slots_are_back(client, server)
 
 
-@everywhere
 def test_forks_while_all_connections_are_busy_disturb_nobody(tmp_path: Path) -> None:
+    # Under threads alone: a fork copies no other thread, but all greenlets, which would go on.
     questions = [*QUESTIONS.values()]
 
     def ask_all(client: Client) -> None:

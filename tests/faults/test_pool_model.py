@@ -209,12 +209,12 @@ class PoolMachine(RuleBasedStateMachine):
             connection.identity = ask(connection.real, "CLIENT", "ID")
             self.seen.add(connection.identity)
 
-    @precondition(lambda self: any(can_be_told(connection) for connection in self.held))
+    @precondition(lambda self: any(is_quiet(connection) for connection in self.held))
     @rule(number=held_ones, command=st.sampled_from(["ECHO", "WATCH", "UNWATCH", "SELECT"]))
     def tell(self, number: int, command: str) -> None:
         """Leave a reply unread, or the connection in another state."""
-        able = [connection for connection in self.held if can_be_told(connection)]
-        connection = able[number % len(able)]
+        quiet = [connection for connection in self.held if is_quiet(connection)]
+        connection = quiet[number % len(quiet)]
         if command == "ECHO":
             connection.real.send_command("ECHO", "never read")
             connection.unread = True
@@ -227,11 +227,11 @@ class PoolMachine(RuleBasedStateMachine):
 
     # What happens to it
 
-    @precondition(lambda self: any(is_alive(made) for made in self.idle + self.held))
+    @precondition(lambda self: any(is_quiet(made) for made in self.idle + self.held))
     @rule(number=st.integers(0, SIZE - 1))
     def kill(self, number: int) -> None:
-        alive = [made for made in self.idle + self.held if is_alive(made)]
-        connection = alive[number % len(alive)]
+        quiet = [made for made in self.idle + self.held if is_quiet(made)]
+        connection = quiet[number % len(quiet)]
         assert self.admin.client_kill_filter(_id=str(connection.identity)) == 1
         connection.killed = True
 
@@ -308,7 +308,8 @@ def is_alive(connection: Modelled) -> bool:
     return connection.identity is not None and not connection.killed
 
 
-def can_be_told(connection: Modelled) -> bool:
+def is_quiet(connection: Modelled) -> bool:
+    """Whether nothing is on its way: then a kill or another command comes behind it."""
     return is_alive(connection) and not connection.unread
 
 
