@@ -1,0 +1,49 @@
+"""A minute each of the hunt for wrong replies, on threads and on greenlets; see hunt.py."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+
+
+def hunt(*arguments: str, seconds: float) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.faults.hunt", "--seconds", str(seconds), *arguments]
+    return subprocess.run(
+        command, cwd=PROJECT, timeout=seconds + 120, capture_output=True, text=True, check=False
+    )
+
+
+def how_many(what: str, output: str) -> int:
+    found = re.search(rf"│ {what} +│ (\d+)", output)
+    assert found, output
+    return int(found[1])
+
+
+@pytest.fixture(autouse=True)
+def no_deadlock() -> None:
+    """In place of the folder's: the hunt has its own, and takes longer."""
+
+
+@pytest.mark.parametrize("greenlets", [False, True], ids=["50 threads", "500 greenlets"])
+def test_no_reply_is_wrong_no_slot_is_lost_and_nobody_is_stuck(greenlets: bool) -> None:
+    ended = hunt(*["--gevent"][:greenlets], seconds=60)
+    assert ended.returncode == 0, ended.stdout[-12000:] + ended.stderr[-8000:]
+    assert ended.stdout.endswith("found nothing\n")
+    # It was a hunt.
+    assert how_many("workers", ended.stdout) == (500 if greenlets else 50)
+    for what in ("replies checked", "interrupts", "children", "replies lost", "restart"):
+        assert how_many(what, ended.stdout) > 5
+
+
+def test_the_hunt_finds_what_it_is_for_in_redis_pys_own_pool() -> None:
+    # Without what gets its workers stuck, which takes a while to tell.
+    quiet = [f"--without={fault}" for fault in ("interrupts", "signals", "forks")]
+    ended = hunt("--stock", *quiet, seconds=4)
+    assert ended.returncode == 1, ended.stdout[-3000:] + ended.stderr[-3000:]
+    assert how_many("wrong replies", ended.stdout) > 0
