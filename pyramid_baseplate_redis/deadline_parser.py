@@ -38,3 +38,11 @@ class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # it dep
         if left <= 0:
             raise redis.TimeoutError("Timeout reading from socket")
         return super().read_from_socket(left, raise_on_timeout)
+
+    def handle_pubsub_push_response(self, response: Any) -> Any:
+        """As redis-py's, but without asking for a logger at each message.
+
+        That takes a lock which all of logging shares, and an interruption on the way leaves it
+        locked: every thread that logs, forks or gets a message would wait for ever.
+        """
+        return response

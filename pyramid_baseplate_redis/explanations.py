@@ -44,6 +44,11 @@ def _tls_hint(connection: Any, error: BaseException) -> str:
     if isinstance(connection, redis.SSLConnection):
         if isinstance(error, redis.TimeoutError) or "WRONG_VERSION" in str(error):
             return "; does the server speak TLS on this port? If it doesn't, write redis://"
-    elif isinstance(error, redis.exceptions.InvalidResponse) or "closed by server" in str(error):
+    elif isinstance(error, redis.exceptions.InvalidResponse) or _hung_up(error):
         return "; does the server expect TLS on this port? If it does, write rediss://"
     return ""
+
+
+def _hung_up(error: BaseException) -> bool:
+    """Whether the server ended the connection while the client logged in."""
+    return any(text in str(error) for text in ("closed by server", "reset by peer"))

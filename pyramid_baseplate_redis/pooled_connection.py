@@ -94,7 +94,7 @@ class PooledConnection(AbstractConnection):
             super().connect_check_health(check_health, retry_socket_connect)
         except BaseException as error:
             self.disconnect()
-            self._explain(error, unsent=True)
+            self._explain(error)
             raise
         finally:
             self._connecting_since = None
@@ -251,8 +251,9 @@ class PooledConnection(AbstractConnection):
             "client, the pipeline or the subscriber anew)"
         )
 
-    def _explain(self, error: BaseException, unsent: bool = False) -> None:
+    def _explain(self, error: BaseException) -> None:
         """Say which client and server an error is about, and whether the command was sent."""
+        unsent = self._connecting_since is not None
         if explain(error, self.client, self, unsent) and self.breaker is not None:
             self.breaker.failed(error)
 

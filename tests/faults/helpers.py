@@ -20,10 +20,12 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+import trustme
 
 from pyramid_baseplate_redis import (
     BlockingConnectionPool,
@@ -31,7 +33,7 @@ from pyramid_baseplate_redis import (
     pool_from_config,
 )
 
-from ..support import Server, wait_until
+from ..support import Server, free_port, open_sockets_to, running_server, wait_until
 
 SLACK = 0.6  # seconds by which a busy machine may be late
 Client = MonitoredRedisConnection
@@ -317,6 +319,25 @@ def in_threads(*calls: Callable[[], Any]) -> list[Any]:
 
 
 # Servers and processes
+
+
+@contextmanager
+def tls_server(directory: Path) -> Iterator[tuple[Server, str, str]]:
+    """Debian's server, its TLS port's URL, and the file with whom to trust."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    files = {name: str(directory / name) for name in ("ca", "certificate", "key")}
+    authority.cert_pem.write_to_path(files["ca"])
+    issued.cert_chain_pems[0].write_to_path(files["certificate"])
+    issued.private_key_pem.write_to_path(files["key"])
+    port = free_port()
+    with running_server(
+        "redis", directory, "--tls-port", str(port), "--tls-auth-clients", "no",
+        "--tls-cert-file", files["certificate"], "--tls-key-file", files["key"],
+        "--tls-ca-cert-file", files["ca"],
+    ) as server:  # fmt: skip
+        wait_until(lambda: open_sockets_to(port))
+        yield server, f"rediss://127.0.0.1:{port}", files["ca"]
 
 
 @contextmanager

@@ -585,8 +585,12 @@ class Threads:
         return [_stack(frames[thread.ident or 0]) for thread in stuck]
 
     @staticmethod
-    def in_child(call: Callable[[], None]) -> None:
-        call()
+    def fork(child: Callable[[], None]) -> int:
+        """Fork; the child does nothing but ``child()``, which ends it."""
+        pid = os.fork()
+        if pid == 0:
+            child()
+        return pid
 
 
 class Greenlets:
@@ -640,21 +644,28 @@ class Greenlets:
         return [_stack(greenlet.gr_frame) for greenlet in stuck]
 
     @staticmethod
-    def in_child(call: Callable[[], None]) -> None:
-        """In a thread with an event loop of its own: the other greenlets were forked as well."""
+    def fork(child: Callable[[], None]) -> int:
+        """Fork a thread of its own.
+
+        Behind a fork of this one, the child would have a copy of each greenlet. As soon as anything
+        waits, and OpenTelemetry does while it is forked, they go on, and read what their parents
+        were to read: a forked event loop is nobody's to save.
+        """
         from gevent import monkey
 
-        done = []
+        fork, sleep = monkey.get_original("os", "fork"), monkey.get_original("time", "sleep")
+        forked: list[int] = []
 
         def run() -> None:
-            try:
-                call()
-            finally:
-                done.append(True)
+            pid = fork()
+            if pid == 0:
+                child()
+            forked.append(pid)
 
         monkey.get_original("_thread", "start_new_thread")(run, ())
-        while not done:
-            monkey.get_original("time", "sleep")(0.001)
+        while not forked:
+            sleep(0.0002)
+        return forked[0]
 
 
 class Hunt:
@@ -680,15 +691,6 @@ class Hunt:
         self.targets: list[Any] = []
         self.workers: list[Worker] = []
         self._next_fork = 0.0
-        self._fork = self._original_fork()
-
-    def _original_fork(self) -> Callable[[], int]:
-        if isinstance(self.crew, Threads):
-            return os.fork
-        from gevent import monkey
-
-        original: Callable[[], int] = monkey.get_original("os", "fork")
-        return original
 
     def main(self) -> int:
         """Hunt; 0 if nothing was found."""
@@ -757,9 +759,7 @@ class Hunt:
         target = worker.random.choice(self.targets)
         pipeline, wanted = worker.held_by_parent(target)
         read, write = os.pipe()
-        pid = self._fork()
-        if pid == 0:
-            self._be_child(worker, target, pipeline, write)
+        pid = self.crew.fork(lambda: self._be_child(worker, target, pipeline, write))
         os.close(write)
         try:
             # What the child did with it is none of the parent's business.
@@ -773,7 +773,7 @@ class Hunt:
             signal.setitimer(signal.ITIMER_REAL, 0)
             self.wrong, self.unexpected, self.unraisable = [], [], []
             self.faults = frozenset()
-            self.crew.in_child(lambda: self._child(worker, target, pipeline))
+            self._child(worker, target, pipeline)
             found = "\n".join(self.wrong + self.unexpected + self.unraisable)
             os.write(write, found.encode()[:4000] or b"well")
         finally:

@@ -64,6 +64,8 @@ class Proxy:
         for client in tuple(self._clients):
             with suppress(OSError):
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_WHEN_CLOSED)
+                # Wakes the thread that reads from it, and with that keeps it open; says nothing.
+                client.shutdown(socket.SHUT_RD)
             _close(client, shut_down=False)
 
     def refuse(self, refused: bool) -> None:

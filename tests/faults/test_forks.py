@@ -16,11 +16,10 @@ from typing import Any
 
 import pytest
 import redis
-import trustme
 
 from pyramid_baseplate_redis import ForkedConnectionError, PoolReleaseError
 
-from ..support import free_port, needs_debian_redis, open_sockets_to, running_server, wait_until
+from ..support import needs_debian_redis, running_server, wait_until
 from .everywhere import everywhere
 from .helpers import (
     QUESTIONS,
@@ -31,6 +30,7 @@ from .helpers import (
     check_all_slots_are_back,
     client_of,
     in_child,
+    tls_server,
     unique,
 )
 
@@ -309,24 +309,10 @@ def test_a_fork_while_a_queue_waits_leaves_its_message_to_the_parent(tmp_path: P
 
 @needs_debian_redis
 def test_a_child_says_nothing_on_its_parents_tls_connection(tmp_path: Path) -> None:
-    authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1")
-    files = {name: str(tmp_path / name) for name in ("ca", "certificate", "key")}
-    authority.cert_pem.write_to_path(files["ca"])
-    issued.cert_chain_pems[0].write_to_path(files["certificate"])
-    issued.private_key_pem.write_to_path(files["key"])
-    port = free_port()
     with (
-        running_server(
-            "redis", tmp_path, "--tls-port", str(port), "--tls-auth-clients", "no",
-            "--tls-cert-file", files["certificate"], "--tls-key-file", files["key"],
-            "--tls-ca-cert-file", files["ca"],
-        ) as server,
-        client_of(
-            f"rediss://127.0.0.1:{port}", ssl_ca_certs=files["ca"], max_connections="3"
-        ) as client,
-    ):  # fmt: skip
-        wait_until(lambda: open_sockets_to(port))
+        tls_server(tmp_path) as (server, url, trusted),
+        client_of(url, ssl_ca_certs=trusted, max_connections="3") as client,
+    ):
         taken = [client.connection_pool.get_connection() for _ in range(2)]
         numbers = [identity(connection) for connection in taken]
 
