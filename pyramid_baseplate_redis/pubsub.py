@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from typing import Any
 
 import redis
@@ -14,11 +16,41 @@ from . import spans
 from .pooled_connection import PooledConnection
 from .waiting import take_wait_time
 
+_LOOKS_EVERY = 0.01  # seconds
+
+
+class _Flag:
+    """A :class:`threading.Event` without a lock.
+
+    An interruption within an Event's ``set()`` may leave its lock locked; then ``clear()``, and so
+    the end of the subscriber, waits for ever. redis-py waits for it only where nothing is
+    subscribed yet, and mostly for no time at all.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def set(self) -> None:
+        self._is_set = True
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        ends_at = math.inf if timeout is None else time.monotonic() + timeout
+        while not self._is_set and (left := ends_at - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOKS_EVERY))
+        return self._is_set
+
 
 class MonitoredPubSub(PubSub):
     """redis-py's :class:`~redis.client.PubSub`, monitored; made by ``request.foo.pubsub()``."""
 
     connection: Any = None
+    subscribed_event: Any
     outlives_request = False
 
     def __init__(
@@ -84,6 +116,8 @@ class MonitoredPubSub(PubSub):
             connection.deregister_connect_callback(self.on_connect)
             if connection.pid == os.getpid():  # or else it is the parent's to give back
                 self.connection_pool.release(connection)
+        if not isinstance(self.subscribed_event, _Flag):  # called by redis-py's constructor
+            self.subscribed_event = _Flag()
         super().reset()
 
     def run_in_thread(self, *args: Any, **kwargs: Any) -> Any:

@@ -419,3 +419,34 @@ def test_a_subscriber_subscribes_again_when_the_server_is_back(
         client.publish("otherwise", "then")
         assert next_message(subscriber)["data"] == b"then"
     assert len(spans.named("foo.SUBSCRIBE")) == len(spans.named("foo.PSUBSCRIBE")) == 1
+
+
+def test_a_subscriber_that_isnt_subscribed_yet_waits_until_it_is(
+    valkey: Server, make_client: MakeClient
+) -> None:
+    client = make_client(valkey)
+    with client.pubsub(ignore_subscribe_messages=False) as subscriber:
+        timer = threading.Timer(0.1, subscriber.subscribe, ("news",))
+        timer.start()
+        message = subscriber.get_message(timeout=5)
+        timer.join()
+        assert message is not None
+        assert message["type"] == "subscribe"
+
+
+def test_a_subscriber_that_is_never_subscribed_waits_for_its_timeout_only(
+    valkey: Server, make_client: MakeClient
+) -> None:
+    with make_client(valkey).pubsub() as subscriber:
+        started = time.monotonic()
+        assert subscriber.get_message(timeout=0.1) is None
+        assert 0.09 < time.monotonic() - started < 1
+
+
+def test_a_subscriber_can_be_closed_whatever_was_interrupted(
+    valkey: Server, make_client: MakeClient
+) -> None:
+    # threading.Event's lock stays locked when a signal comes at the wrong moment.
+    subscriber = make_client(valkey).pubsub()
+    assert not isinstance(subscriber.subscribed_event, threading.Event)
+    subscriber.close()

@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import HTTPError, URLError
+from urllib.error import URLError
 from urllib.request import urlopen
 
 import psutil
@@ -48,7 +49,7 @@ class Served:
         try:
             with urlopen(f"{self.url}/echo/{text}", timeout=20) as response:
                 replies = json.load(response)["replies"]
-        except (HTTPError, URLError, ConnectionError, TimeoutError):
+        except (HTTPException, URLError, ConnectionError, TimeoutError):
             return False
         check(replies, [text, text])
         return True
