@@ -245,11 +245,14 @@ class MonitoredRedisConnection(redis.Redis):
         :param name: names the pipeline's span.
         :param value_from_callable: return what ``func`` returns, not the commands' results.
         :param watch_delay: seconds to wait before each further attempt.
+        :raises redis.ConnectionError: if the reply to the transaction was lost, so that nobody
+            knows whether it was executed. redis-py executes it again.
         """
 
         def named(pipeline: redis.client.Pipeline) -> Any:
             monitored = cast(MonitoredRedisPipeline, pipeline)
             monitored.trace_name = self._pipeline_name(name)
+            monitored.is_repeated = True
             return func(monitored)
 
         return super().transaction(

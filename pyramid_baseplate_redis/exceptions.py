@@ -73,6 +73,8 @@ def is_retryable(error: BaseException) -> bool | None:
         repeated; ``False`` if it would fail again, or isn't an error of Redis. The README has the
         table.
     """
+    if isinstance(error, redis.WatchError) and lost_reply(error) is not None:
+        return None
     for error_class, retryable in _RETRYABLE:
         if isinstance(error, error_class):
             unknown = retryable is None
@@ -80,3 +82,15 @@ def is_retryable(error: BaseException) -> bool | None:
     if isinstance(error, redis.ResponseError) and error.args:
         return str(error.args[0]).startswith(_RETRYABLE_CODES)
     return False
+
+
+def lost_reply(error: redis.WatchError) -> redis.RedisError | None:
+    """The error of the connection that redis-py turned into a WatchError, or ``None``.
+
+    It does that to any while keys are watched, also to one behind EXEC, which the server may have
+    executed.
+    """
+    cause = error.__context__
+    if not isinstance(cause, (redis.ConnectionError, redis.TimeoutError)):
+        return None
+    return None if getattr(cause, "unsent", False) else cause

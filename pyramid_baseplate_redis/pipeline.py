@@ -12,6 +12,7 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from redis.client import CaseInsensitiveDict, Pipeline
 
 from . import spans
+from .exceptions import lost_reply
 from .retries import RetryPolicy, only_reads
 from .waiting import take_wait_time
 
@@ -36,6 +37,7 @@ class MonitoredPipelineMixin(Pipeline):
     server_span: Span
     _tracer: spans.CommandTracer
     _retry: RetryPolicy | None = None
+    is_repeated = False  # whoever executes it does so again at a WatchError
     _first_error: tuple[Exception, str | None] | None = None
 
     def __enter__(self: P) -> P:
@@ -72,6 +74,16 @@ class MonitoredPipelineMixin(Pipeline):
         return results
 
     def _executed(self, raise_on_error: bool, span: Span | None) -> list[Any]:
+        try:
+            return self._tried(raise_on_error, span)
+        except redis.WatchError as error:
+            lost = lost_reply(error)
+            if lost is None or not self.is_repeated:
+                raise
+        # redis-py takes a lost reply to EXEC for a key that has changed, and would do it all again.
+        raise lost
+
+    def _tried(self, raise_on_error: bool, span: Span | None) -> list[Any]:
         self._check_replies()
         if self._retry is None or self.watching:
             return cast("list[Any]", _execute(self, raise_on_error))

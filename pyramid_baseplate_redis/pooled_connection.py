@@ -159,8 +159,10 @@ class PooledConnection(AbstractConnection):
             self._leave_to_parent()
         if not self.is_connected:
             self.connect_check_health(check_health=False)
+            self.check_owner()  # under gevent, who waits may be forked, and go on in the child
         if check_health and self.health_check_interval:
             self.check_health()
+            self.check_owner()
         # Before the first byte is sent: if anything interrupts this, it counts as unread.
         self._owed += packed
         for state in states:

@@ -480,20 +480,24 @@ class Worker:
     # What a forked process does
 
     def held_by_parent(self, target: Any) -> Any:
-        """A pipeline that watches, or just a connection: taken now, used behind the fork."""
-        pipeline = target.client().pipeline()
+        """What is taken now, and used on both sides of a fork: a pipeline that watches, a client.
+
+        The third is what the pipeline will answer.
+        """
         token = self.token()
+        pipeline = target.client().pipeline()
         pipeline.watch(token)
         pipeline.multi()
         pipeline.echo(token)
-        return pipeline, [token.encode()]
+        return pipeline, target.client().client(), [token.encode()]
 
-    def child(self, target: Any, pipeline: Any) -> None:
+    def child(self, target: Any, pipeline: Any, single: Any) -> None:
         """Use what is inherited; what the parent holds has to be refused."""
         client = target.client()
         for op in (self.echo, self.set_and_get, self.pipeline, self.own_connection):
-            with contextlib.suppress(EXPECTED):
-                op(client)
+            for asked in (client, single):
+                with contextlib.suppress(EXPECTED):
+                    op(asked)
         inherited = pipeline.connection
         if self.hunt.targets[0].refuses:
             try:
@@ -757,31 +761,35 @@ class Hunt:
             return
         self._next_fork = now + 0.5
         target = worker.random.choice(self.targets)
-        pipeline, wanted = worker.held_by_parent(target)
+        pipeline, single, wanted = worker.held_by_parent(target)
         read, write = os.pipe()
-        pid = self.crew.fork(lambda: self._be_child(worker, target, pipeline, write))
+        pid = self.crew.fork(lambda: self._be_child(worker, target, pipeline, single, write))
         os.close(write)
         try:
             # What the child did with it is none of the parent's business.
             with contextlib.suppress(EXPECTED):
                 worker.check(pipeline.execute(), wanted)
+            with contextlib.suppress(EXPECTED), single:
+                worker.echo(single)
         finally:
             self._bury(pid, read)
 
-    def _be_child(self, worker: Worker, target: Any, pipeline: Any, write: int) -> None:
+    def _be_child(
+        self, worker: Worker, target: Any, pipeline: Any, single: Any, write: int
+    ) -> None:
         try:
             signal.setitimer(signal.ITIMER_REAL, 0)
             self.wrong, self.unexpected, self.unraisable = [], [], []
             self.faults = frozenset()
-            self._child(worker, target, pipeline)
+            self._child(worker, target, pipeline, single)
             found = "\n".join(self.wrong + self.unexpected + self.unraisable)
             os.write(write, found.encode()[:4000] or b"well")
         finally:
             os._exit(0)
 
-    def _child(self, worker: Worker, target: Any, pipeline: Any) -> None:
+    def _child(self, worker: Worker, target: Any, pipeline: Any, single: Any) -> None:
         try:
-            worker.child(target, pipeline)
+            worker.child(target, pipeline, single)
         except EXPECTED:
             pass
         except BaseException as error:

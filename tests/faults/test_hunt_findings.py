@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 import pytest
 
+from pyramid_baseplate_redis.exceptions import ForkedConnectionError
+
 from ..support import Server
-from .helpers import client_of
+from .helpers import client_of, pool_of
 
 
 def test_a_message_is_read_without_the_lock_that_all_loggers_share(
@@ -24,3 +27,26 @@ def test_a_message_is_read_without_the_lock_that_all_loggers_share(
         assert subscriber.get_message(timeout=5) == {
             "type": "subscribe", "pattern": None, "channel": b"news", "data": 1,
         }  # fmt: skip
+
+
+@pytest.mark.parametrize("waits", ["connect_check_health", "check_health"])
+def test_a_copy_of_a_greenlet_that_waited_while_it_was_forked_sends_nothing(
+    valkey: Server, monkeypatch: pytest.MonkeyPatch, waits: str
+) -> None:
+    # It has the parent's socket: the parent would take the reply for that to its own command.
+    pool = pool_of(valkey, health_check_interval="1 s")
+    connection = pool.get_connection()
+    wait, child = getattr(connection, waits), os.getpid() + 1
+
+    def forked_while_it_waits(*args: Any, **kwargs: Any) -> None:
+        wait(*args, **kwargs)
+        monkeypatch.setattr(os, "getpid", lambda: child)
+
+    if waits == "connect_check_health":
+        connection.disconnect()
+    monkeypatch.setattr(connection, waits, forked_while_it_waits)
+    with pytest.raises(ForkedConnectionError):
+        connection.send_command("SET", "key", "value")
+    assert not connection.owes_replies
+    monkeypatch.undo()
+    pool.disconnect()

@@ -7,7 +7,9 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -74,6 +76,30 @@ def test_no_write_is_executed_twice_when_replies_are_lost(tmp_path: Path, retrie
         assert len(pushed) == len(set(pushed))  # none of them twice
         proxy.lose_replies(False)
         check_all_slots_are_back(client, server)
+
+
+def count(key: str, pipeline: Any) -> None:
+    pipeline.multi()
+    pipeline.incr(key)
+
+
+def test_a_transaction_function_is_never_executed_twice_when_replies_are_lost(
+    tmp_path: Path,
+) -> None:
+    with (
+        running_server("valkey", tmp_path) as server,
+        Proxy(server.port) as proxy,
+        client_of(url_of(proxy), retries="3") as client,
+    ):
+        proxy.lose_replies(0.1)
+        for number in range(150):
+            with suppress(*FAILURES):
+                client.transaction(partial(count, f"count:{number}"), f"count:{number}")
+        proxy.lose_replies(False)
+        with redis.Redis(port=server.port) as admin:
+            counts = {int(admin.get(f"count:{number}") or 0) for number in range(150)}
+        assert proxy.lost > 10
+        assert counts == {0, 1}
 
 
 def test_what_only_reads_is_answered_all_the_same_with_retries(tmp_path: Path) -> None:
