@@ -92,14 +92,15 @@ def test_a_transaction_function_is_never_executed_twice_when_replies_are_lost(
         client_of(url_of(proxy), retries="3") as client,
     ):
         proxy.lose_replies(0.1)
-        for number in range(150):
+        number = 0
+        while proxy.lost < 20:
+            number += 1
             with suppress(*FAILURES):
                 client.transaction(partial(count, f"count:{number}"), f"count:{number}")
         proxy.lose_replies(False)
         with redis.Redis(port=server.port) as admin:
-            counts = {int(admin.get(f"count:{number}") or 0) for number in range(150)}
-        assert proxy.lost > 10
-        assert counts == {0, 1}
+            counts = {int(admin.get(f"count:{each}") or 0) for each in range(1, number + 1)}
+        assert max(counts) == 1
 
 
 def test_what_only_reads_is_answered_all_the_same_with_retries(tmp_path: Path) -> None:
@@ -110,9 +111,8 @@ def test_what_only_reads_is_answered_all_the_same_with_retries(tmp_path: Path) -
     ):
         client.set("key", "value")
         proxy.lose_replies(0.15)
-        for _ in range(30):
+        while proxy.lost < 10:
             assert client.get("key") == b"value"
-        assert proxy.lost > 3
 
 
 @everywhere

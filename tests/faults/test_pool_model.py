@@ -223,7 +223,8 @@ class PoolMachine(RuleBasedStateMachine):
             ask(connection.real, command, *["key"][: command == "WATCH"])
             connection.watching = command == "WATCH"
 
-    # What happens to it
+    # What happens to it. Only where there is something to happen to: of all rules that may be
+    # applied, each is as likely as another.
 
     @precondition(lambda self: any(is_quiet(made) for made in self.idle + self.held))
     @rule(number=st.integers(0, SIZE - 1))
@@ -233,10 +234,12 @@ class PoolMachine(RuleBasedStateMachine):
         assert self.admin.client_kill_filter(_id=str(connection.identity)) == 1
         connection.killed = True
 
+    @precondition(lambda self: self.idle or self.held)
     @rule(seconds=st.sampled_from([1.0, MAX_IDLE / 2, MAX_IDLE + 1, ENDS_AFTER + 1]))
     def time_passes(self, seconds: float) -> None:
         self.clock.now += seconds
 
+    @precondition(lambda self: self.idle)
     @rule()
     def keep_house(self) -> None:
         self.pool.keep_house()
@@ -245,6 +248,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.idle = self.idle[len(spare) :]  # the longest idle ones
         self.discards += len(spare)
 
+    @precondition(lambda self: self.idle and self.held)
     @rule(those_in_use=st.booleans())
     def disconnect(self, those_in_use: bool) -> None:
         self.pool.disconnect(inuse_connections=those_in_use)
@@ -254,6 +258,7 @@ class PoolMachine(RuleBasedStateMachine):
             for connection in self.held:
                 connection.lose()
 
+    @precondition(lambda self: self.idle and self.held)
     @rule()
     def fork(self) -> None:
         assert in_child(self.be_a_child) == (0, 1, len(self.held))
