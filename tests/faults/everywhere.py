@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -52,7 +53,11 @@ def _run_in_process(how: str, test: Callable[..., None], keywords: dict[str, Any
     arguments = json.dumps({**keywords, "tmp_path": str(keywords["tmp_path"])})
     command = [sys.executable, "-m", "tests.faults.runner"]
     command += [how, test.__module__, test.__name__, arguments]
+    # Without the coverage of this process, which slows the package alone and is all Python code,
+    # where one may be interrupted too.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
     ended = subprocess.run(
-        command, cwd=PROJECT, timeout=SECONDS, capture_output=True, text=True, check=False
-    )
+        command, cwd=PROJECT, timeout=SECONDS, capture_output=True, text=True, check=False,
+        env=environment,
+    )  # fmt: skip
     assert ended.returncode == 0, f"ended with {ended.returncode}:\n{ended.stderr[-8000:]}"
