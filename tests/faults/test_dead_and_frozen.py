@@ -279,7 +279,7 @@ def test_a_server_that_is_restarted_five_times_gives_no_wrong_answer(
     with (
         # It writes what it is told before it answers: nothing that it said is forgotten.
         running_server("valkey", tmp_path, "--appendonly", "yes") as server,
-        client_of(server, max_connections="10", retries=retries, socket_timeout="2 s") as client,
+        client_of(server, max_connections="30", retries=retries, socket_timeout="2 s") as client,
     ):
         # Whatever isn't a connection error, or a wrong reply, ends this.
         asked = iter(range(10**9))
@@ -361,7 +361,7 @@ def test_connections_that_are_closed_under_load_give_no_wrong_answer(tmp_path: P
     questions = [*QUESTIONS.values()]
     with (
         running_server("valkey", tmp_path) as server,
-        client_of(server, max_connections="8") as client,
+        client_of(server, max_connections="20") as client,
         redis.Redis(port=server.port) as admin,
     ):
         asked = iter(range(10**9))

@@ -262,7 +262,7 @@ def test_forks_while_all_connections_are_busy_disturb_nobody(tmp_path: Path) -> 
 
     with (
         running_server("valkey", tmp_path) as server,
-        client_of(server, max_connections="4") as client,
+        client_of(server, max_connections="24") as client,
     ):
         asked = iter(range(10**9))
         work = lambda: questions[next(asked) % len(questions)](client)  # noqa: E731

@@ -166,6 +166,7 @@ def test_numbers_as_arguments_survive_signals(tmp_path: Path, number: float) -> 
 def test_exceptions_thrown_into_threads_cost_nobody_a_reply_or_a_slot(tmp_path: Path) -> None:
     sys.setswitchinterval(0.0005)  # more places to be interrupted at
     sys.unraisablehook = lambda what: None
+    # A subscriber takes a second connection to publish: there have to be enough for all.
     throw = ctypes.pythonapi.PyThreadState_SetAsyncExc
     questions = [*QUESTIONS.values()]
     wrong: list[BaseException] = []
@@ -173,7 +174,7 @@ def test_exceptions_thrown_into_threads_cost_nobody_a_reply_or_a_slot(tmp_path: 
 
     with (
         running_server("valkey", tmp_path) as server,
-        client_of(server, max_connections="4") as client,
+        client_of(server, max_connections="24") as client,
     ):
 
         def work(number: int) -> None:
@@ -218,7 +219,7 @@ def test_greenlets_that_are_ended_cost_nobody_a_reply_or_a_slot(tmp_path: Path, 
 
     with (
         running_server("valkey", tmp_path) as server,
-        client_of(server, max_connections="4") as client,
+        client_of(server, max_connections="80") as client,
     ):
 
         def work(number: int) -> None:

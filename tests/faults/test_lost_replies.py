@@ -121,7 +121,7 @@ def test_a_network_that_cuts_and_resets_gives_no_wrong_reply(tmp_path: Path) -> 
     with (
         running_server("valkey", tmp_path) as server,
         Proxy(server.port) as proxy,
-        client_of(url_of(proxy), max_connections="6", socket_timeout="500 ms") as client,
+        client_of(url_of(proxy), max_connections="15", socket_timeout="500 ms") as client,
     ):
         asked = iter(range(10**9))
         chance = random.Random(7)
