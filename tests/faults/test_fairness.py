@@ -1,4 +1,7 @@
-"""More callers than connections: each gets its turn, soon, and no fewer are served."""
+"""More callers than connections: each gets its turn, and soon.
+
+What the turns cost is in benchmarks/fairness.py: it depends on what else the machine does.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import redis
 
 from ..support import running_server
 from .everywhere import runs_under
-from .helpers import client_of, pool_of
+from .helpers import client_of
 
 CALLERS = 50
 CONNECTIONS = 4
@@ -68,21 +71,3 @@ def test_nobody_is_served_less_than_half_as_often_as_others_or_waits_for_long(
         serve(client, SECONDS, served)
         assert min(served.each) >= statistics.mean(served.each) / 2, sorted(served.each)
         assert served.longest < LONGEST_WAIT, f"{served.longest:.3f} seconds"
-
-
-@runs_under("process")  # where no coverage is measured, which slows one of them only
-def test_as_many_are_served_as_by_redis_pys_pool(tmp_path: Path) -> None:
-    # In short slices, by turns: whatever slows the machine down slows both.
-    with running_server("valkey", tmp_path) as server:
-        ours = pool_of(server, max_connections=str(CONNECTIONS))
-        stock = redis.BlockingConnectionPool(
-            max_connections=CONNECTIONS, timeout=30, **ours.connection_kwargs
-        )
-        rates: dict[redis.ConnectionPool, list[float]] = {ours: [], stock: []}
-        for _ in range(8):
-            for pool, measured in rates.items():
-                measured.append(serve(redis.Redis(connection_pool=pool), 0.4, Served()))
-        ratios = [mine / its for mine, its in zip(rates[ours], rates[stock], strict=True)]
-        ours.disconnect()
-        stock.disconnect()
-        assert statistics.median(ratios) >= 0.95, [f"{ratio:.2f}" for ratio in ratios]
