@@ -188,14 +188,14 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             raise self._refusal(connection, slot)
         if self.breaker is not None:
             state.pop("probe", None)
-        slot.taken_at = None
+        taken_at, slot.taken_at = slot.taken_at, None
         now = time.monotonic()
         kept = self._may_be_used_again(connection, slot, now)
         if kept:
             if isinstance(connection, PooledConnection) and not self.maint_notifications_enabled():
                 connection = connection.moved()
                 slot.connection = weakref.ref(connection)
-            self.pool.put((slot, connection, now))
+            self.pool.put((slot, connection, now), taken_at or now)
         else:
             slot.vacate()
             self.discards += 1

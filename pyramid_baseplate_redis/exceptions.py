@@ -84,13 +84,13 @@ def is_retryable(error: BaseException) -> bool | None:
     return False
 
 
-def lost_reply(error: redis.WatchError) -> redis.RedisError | None:
+def lost_reply(error: redis.WatchError) -> Exception | None:
     """The error of the connection that redis-py turned into a WatchError, or ``None``.
 
     It does that to any while keys are watched, also to one behind EXEC, which the server may have
-    executed.
+    executed. And to the TimeoutError of a signal's handler, which it takes for the socket's.
     """
     cause = error.__context__
-    if not isinstance(cause, (redis.ConnectionError, redis.TimeoutError)):
+    if not isinstance(cause, (redis.ConnectionError, redis.TimeoutError, TimeoutError)):
         return None
     return None if getattr(cause, "unsent", False) else cause

@@ -8,7 +8,6 @@ is taken for no longer than it lives. A thread that waits looks after the others
 
 from __future__ import annotations
 
-import contextlib
 import math
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import Any
 from .waiting import add_wait_time
 
 POLL_SECONDS = 0.2  # how often one who waits looks whether an interruption lost something
+TURN_SECONDS = 0.005  # for how long one may go on with the same connection while others wait
 
 
 class Slot:
@@ -30,7 +30,7 @@ class Slot:
 
     __slots__ = (
         "__weakref__", "closes_at", "connection", "counted", "home", "taken_at", "taken_by",
-        "warned_at",
+        "turn_ends", "turn_of", "warned_at",
     )  # fmt: skip
 
     def __init__(self, home: Home) -> None:
@@ -41,8 +41,10 @@ class Slot:
         # Times of time.monotonic().
         self.closes_at = math.inf
         self.taken_at: float | None = None
+        self.turn_ends = -math.inf
         self.warned_at: float | None = None
         self.taken_by: Any = None
+        self.turn_of: int | None = None  # the thread or greenlet
 
     def vacate(self) -> None:
         """Don't count any longer, even while an exception's traceback refers to this object."""
@@ -69,8 +71,12 @@ class FairLifoQueue:
     """What the pool keeps its connections in, in place of redis-py's ``queue_class``.
 
     Idle connections are used last in, first out, so that spare ones age. Callers that have to wait
-    are served in their order: a returned connection is handed to the first of them. With redis-py's
-    own :class:`queue.LifoQueue` whoever happens to run takes it, and some wait until they time out.
+    are served in their order: a returned connection is for the first of them. With redis-py's own
+    :class:`queue.LifoQueue` whoever happens to run takes it, and some wait until they time out.
+
+    A turn lasts for 5 ms, not for one command: so long who returned a connection may have it back
+    if he comes before the next one has woken up. A switch of threads for each command would cost a
+    quarter of the throughput. Like Go's ``sync.Mutex``, whose waiters are passed by for 1 ms.
 
     :param maxsize: how many slots there are.
     """
@@ -114,11 +120,24 @@ class FairLifoQueue:
         """All slots that are taken."""
         return [slot for ref in tuple(self.home) if (slot := ref()) is not None]
 
-    def put(self, place: Place) -> None:
-        """Hand a place to the first who waits, or keep it."""
-        if place[0].is_taken:
+    def put(self, place: Place, taken_at: float = -math.inf) -> None:
+        """Hand a place to the first who waits, if the caller's turn is over, or keep it.
+
+        :param taken_at: when the caller took it, by :func:`time.monotonic`. His turn began then.
+        """
+        slot = place[0]
+        if not self._waiters:
+            if slot.is_taken:
+                self._idle.append(place)
+            if self._waiters:
+                self.serve()
+            return
+        goes_on = self._goes_on(slot, taken_at)
+        if slot.is_taken:
             self._idle.append(place)
-        if self._waiters:
+        if goes_on:
+            self._wake()
+        else:
             self.serve()
 
     def serve(self) -> None:
@@ -140,10 +159,9 @@ class FairLifoQueue:
         :param timeout: seconds to wait; ``None`` waits for ever.
         :raises queue.Empty: if there was none in that time.
         """
-        if not self._waiters:
-            place = self._take()
-            if place is not None:
-                return place
+        place = self._take_mine() if self._waiters else self._take()
+        if place is not None:
+            return place
         waiter = _Waiter()
         started = time.monotonic()
         self.waits += 1
@@ -156,10 +174,13 @@ class FairLifoQueue:
             self._leave(waiter)
             for place in waiter.given:
                 self.put(place)
+            self.serve()  # it may have been woken up for one
             raise
         finally:
             add_wait_time(time.monotonic() - started)
         self._leave(waiter)
+        if self._idle:
+            self._wake()
         if not waiter.given:
             self.timeouts += 1
             raise Empty
@@ -206,6 +227,37 @@ class FairLifoQueue:
             return None  # others were faster, and this slot is gone when this function returns
         return slot, None, 0.0
 
+    def _goes_on(self, slot: Slot, taken_at: float) -> bool:
+        """Whether it is still the caller's turn to use a connection that he returns."""
+        me = threading.get_ident()
+        if slot.turn_of != me:
+            slot.turn_of, slot.turn_ends = me, taken_at + TURN_SECONDS
+        if time.monotonic() < slot.turn_ends:
+            return True
+        slot.turn_of = None
+        return False
+
+    def _take_mine(self) -> Place | None:
+        """Take what the caller has just returned, if nobody has it yet."""
+        me = threading.get_ident()
+        try:
+            if self._idle[-1][0].turn_of != me:
+                return None
+            place = self._idle.pop()
+        except IndexError:
+            return None
+        if place[0].turn_of == me:
+            return place
+        self._idle.append(place)  # another's, who has come in between; get() serves next
+        return None
+
+    def _wake(self) -> None:
+        """Let the first who waits take what is there when he runs."""
+        try:  # noqa: SIM105  # contextlib's takes longer, and this is done for each command
+            self._waiters[0].wake()
+        except IndexError:
+            pass
+
     def _put_back(self, place: Place) -> None:
         if place[1] is not None:
             self._idle.append(place)
@@ -219,7 +271,9 @@ class FairLifoQueue:
                 if seconds <= 0:
                     return
             if waiter.wait(seconds):
-                return
+                if not waiter.given and (place := self._take()) is not None:
+                    waiter.given.append(place)
+                continue
             # An interruption may have lost a slot, or this waiter after it was chosen.
             absent = 0 if self._waits(waiter) else absent + 1
             if absent > 1 and not waiter.given:
@@ -250,11 +304,15 @@ class _Waiter:
         self._signal.acquire()
 
     def wait(self, seconds: float) -> bool:
-        """Whether something was given within that time."""
+        """Whether something was given within that time, or is there to be taken."""
         return self._signal.acquire(timeout=seconds)
 
     def give(self, place: Place) -> None:
         self.given.append(place)
-        # Released before: it was given something twice, after somebody was interrupted.
-        with contextlib.suppress(RuntimeError):
+        self.wake()
+
+    def wake(self) -> None:
+        try:  # noqa: SIM105  # as above
             self._signal.release()
+        except RuntimeError:
+            pass  # it was woken before and hasn't run since

@@ -436,6 +436,25 @@ def test_which_errors_are_retryable(error: Exception, retryable: bool | None) ->
     assert is_retryable(error) is retryable
 
 
+@pytest.mark.parametrize("cause", [redis.ConnectionError(), redis.TimeoutError(), TimeoutError()])
+def test_nobody_knows_whether_a_transaction_was_executed_whose_reply_was_lost(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch, cause: Exception
+) -> None:
+    # A TimeoutError may be a signal's handler's; redis-py takes it for the socket's.
+    pipeline = MonitoredRedisConnection("foo", None, make_pool()).pipeline()
+    pipeline.watch("key")
+    pipeline.multi()
+    pipeline.set("key", "value")
+
+    def lost(*args: Any, **kwargs: Any) -> None:
+        raise cause
+
+    monkeypatch.setattr(pipeline.connection, "read_response", lost)
+    with pytest.raises(redis.WatchError) as caught:
+        pipeline.execute()
+    assert is_retryable(caught.value) is None
+
+
 def test_an_error_before_anything_was_sent_is_retryable(make_pool: MakePool) -> None:
     with pytest.raises(redis.ConnectionError) as caught:
         make_pool("redis://127.0.0.1:1").get_connection()

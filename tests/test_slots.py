@@ -5,16 +5,22 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import gc
+import sys
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 from queue import Empty
 from typing import Any
 
 import pytest
 
-from pyramid_baseplate_redis.slots import FairLifoQueue, Place, Slot
+from pyramid_baseplate_redis.slots import TURN_SECONDS, FairLifoQueue, Place, Slot, _Waiter
 from pyramid_baseplate_redis.waiting import take_wait_time
+
+
+class _Interrupted(BaseException):
+    pass
 
 
 def used(queue: FairLifoQueue, *connections: str) -> list[Slot]:
@@ -109,6 +115,111 @@ def test_a_returned_connection_is_handed_over_so_that_nobody_takes_it_on_the_way
     assert [name for name, _ in taken] == ["first"]
 
 
+@pytest.fixture
+def nobody_polls(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Who waits is woken up or waits on, and threads are switched only where they wait."""
+    monkeypatch.setattr("pyramid_baseplate_redis.slots.POLL_SECONDS", 60)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(10)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def test_who_returns_a_connection_within_his_turn_may_have_it_back(nobody_polls: None) -> None:
+    queue = FairLifoQueue(1)
+    place = queue.get()
+    taken: list[Any] = []
+    thread = started_waiter(queue, taken, "waiter")
+
+    queue.put((place[0], "connection", 0.0), taken_at=time.monotonic())
+    again = queue.get(timeout=0)
+
+    assert again[1] == "connection"
+    queue.put(again)
+    thread.join(5)
+    assert [name for name, _ in taken] == ["waiter"]
+
+
+def test_nobody_else_may_have_it_before_those_who_wait(
+    monkeypatch: pytest.MonkeyPatch, nobody_polls: None
+) -> None:
+    queue = FairLifoQueue(1)
+    place = queue.get()
+    taken: list[Any] = []
+    waiter = started_waiter(queue, taken, "waiter")
+
+    def come_late() -> None:
+        try:
+            queue.get(timeout=0)
+        except Empty:
+            taken.append(("nothing", None))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Waiter, "wake", lambda waiter: None)  # it is slow to wake up
+        queue.put((place[0], "connection", 0.0), taken_at=time.monotonic())
+    late = threading.Thread(target=come_late)
+    late.start()
+    late.join(5)
+    waiter.join(5)
+
+    assert sorted(name for name, _ in taken) == ["nothing", "waiter"]
+
+
+def test_a_turn_ends(nobody_polls: None) -> None:
+    queue = FairLifoQueue(1)
+    place = queue.get()
+    taken: list[Any] = []
+    thread = started_waiter(queue, taken, "waiter")
+
+    began = time.monotonic()
+    with contextlib.suppress(Empty):
+        while time.monotonic() < began + 5:
+            queue.put((place[0], "connection", 0.0), taken_at=time.monotonic())
+            place = queue.get(timeout=0)
+
+    assert TURN_SECONDS <= time.monotonic() - began < 5
+    thread.join(5)
+    assert [name for name, _ in taken] == ["waiter"]
+
+
+def test_who_waits_is_woken_up_for_what_nobody_takes_back(nobody_polls: None) -> None:
+    queue = FairLifoQueue(2)
+    places = [queue.get(), queue.get()]
+    taken: list[Any] = []
+    threads = [started_waiter(queue, taken, name) for name in ("first", "second")]
+
+    for slot, _, _ in places:
+        queue.put((slot, "connection", 0.0), taken_at=time.monotonic())
+
+    for thread in threads:
+        thread.join(5)
+    assert [name for name, _ in taken] == ["first", "second"]
+
+
+def test_what_an_interrupted_waiter_was_woken_up_for_is_the_next_ones(
+    monkeypatch: pytest.MonkeyPatch, nobody_polls: None
+) -> None:
+    queue = FairLifoQueue(1)
+    place = queue.get()
+    taken: list[Any] = []
+    threads: list[threading.Thread] = []
+    wait, main = _Waiter.wait, threading.get_ident()
+
+    def woken_and_interrupted(waiter: _Waiter, seconds: float) -> bool:
+        if threading.get_ident() != main:
+            return wait(waiter, seconds)
+        threads.append(started_waiter(queue, taken, "next"))
+        queue.put((place[0], "connection", 0.0), taken_at=time.monotonic())
+        raise _Interrupted
+
+    monkeypatch.setattr(_Waiter, "wait", woken_and_interrupted)
+    with pytest.raises(_Interrupted):
+        queue.get()
+
+    threads[0].join(5)
+    assert [name for name, _ in taken] == ["next"]
+
+
 def test_a_slot_that_was_lost_is_found_by_one_who_waits() -> None:
     queue = FairLifoQueue(1)
     place: Place | None = queue.get()
@@ -119,10 +230,6 @@ def test_a_slot_that_was_lost_is_found_by_one_who_waits() -> None:
 
     thread.join(5)
     assert [name for name, _ in taken] == ["waiter"]
-
-
-class _Interrupted(BaseException):
-    pass
 
 
 def test_what_is_handed_to_an_interrupted_waiter_goes_to_the_next(

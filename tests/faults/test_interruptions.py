@@ -34,6 +34,7 @@ from .helpers import (
     figures_are_at_rest,
     unique,
 )
+from .proxy import Proxy
 
 SECONDS = 1.0  # of one question
 # redis-py tells a transaction that was interrupted behind WATCH from a key that has changed by
@@ -143,6 +144,37 @@ def test_a_signal_whose_handler_uses_the_pool_is_no_deadlock(tmp_path: Path) -> 
             signal.signal(signal.SIGALRM, signal.SIG_IGN)
         assert asked > 50
         check_all_slots_are_back(client, server)
+
+
+@runs_under("process")
+def test_a_transaction_cut_short_by_the_apps_time_limit_is_not_executed_twice(
+    tmp_path: Path,
+) -> None:
+    attempts = 0
+
+    def time_limit(*args: Any) -> None:
+        raise TimeoutError("the app's time limit")
+
+    with (
+        running_server("valkey", tmp_path) as server,
+        Proxy(server.port) as proxy,
+        client_of(f"redis://127.0.0.1:{proxy.port}/0") as client,
+    ):
+
+        def count(pipeline: Any) -> None:
+            nonlocal attempts
+            attempts += 1
+            pipeline.multi()
+            pipeline.incr("count")
+            if attempts == 1:
+                proxy.delay(0.3)
+                signal.setitimer(signal.ITIMER_REAL, 0.1)  # while EXEC's reply is waited for
+
+        signal.signal(signal.SIGALRM, time_limit)
+        with pytest.raises((TimeoutError, redis.TimeoutError)):  # redis-py says its own
+            client.transaction(count, "count")
+        with redis.Redis(port=server.port) as admin:
+            assert (attempts, admin.get("count")) == (1, b"1")
 
 
 @runs_under("process")
