@@ -25,12 +25,15 @@ PUBLIC_NAMES = [
     "PoolTimeoutError",
     "RedisClient",
     "RedisContextFactory",
+    "SentinelBlockingConnectionPool",
+    "SentinelRedisClient",
     "ServerContext",
     "TimedOutError",
     "Timespan",
     "includeme",
     "is_retryable",
     "pool_from_config",
+    "sentinel_pool_from_config",
     "server_context",
 ]
 PUBLIC_CLASSES = [
