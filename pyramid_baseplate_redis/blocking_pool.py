@@ -329,6 +329,16 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             for connection in self._get_in_use_connections():
                 connection.disconnect()
 
+    def disconnect_free_connections(self, moving_address_src: str | None = None) -> None:
+        """Close the idle connections; called by redis-py, of a Cluster's nodes too.
+
+        redis-py's own closes them where they are, while somebody may be taking one.
+        """
+        if moving_address_src is not None:
+            super().disconnect_free_connections(moving_address_src)
+            return
+        self.disconnect(inuse_connections=False)
+
     def _close_idle(self, connection: Any) -> None:
         connection.disconnect()
         self.discards += 1

@@ -6,36 +6,33 @@ import inspect
 import os
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import redis
 from opentelemetry.trace import INVALID_SPAN, Span
-from redis.lock import Lock
 
 from . import spans
 from .blocking_pool import BlockingConnectionPool
 from .leases import HeldConnections
 from .monitor import MonitoredMonitor
+from .monitored_client import MonitoredClient
 from .notes import take_notes
 from .pipeline import MonitoredRedisPipeline, copied_callbacks, monitored_module_pipeline
 from .pubsub import MonitoredPubSub
-from .queues import MessageQueue
 from .retries import RetryPolicy, only_reads
-from .scripts import loads_script, monitored_lock_class
+from .scripts import loads_script
 
 if TYPE_CHECKING:
     from redis.commands.json import JSON
     from redis.commands.search import Search
     from redis.commands.timeseries import TimeSeries
 
-T = TypeVar("T")
-
 # Not super().execute_command: where OpenTelemetry's instrumentation of redis-py is active that is
 # wrapped, and every command would have two spans.
 _execute_command = inspect.unwrap(redis.Redis.execute_command)
 
 
-class MonitoredRedisConnection(redis.Redis):
+class MonitoredRedisConnection(MonitoredClient, redis.Redis):
     """A Redis client whose commands show up as spans of a request.
 
     It acts as :class:`redis.Redis` in everything: results and exceptions are redis-py's, the very
@@ -70,11 +67,7 @@ class MonitoredRedisConnection(redis.Redis):
             self.connection_pool, context_name, redis_client_name
         )
         self._own_callbacks = True
-        settings = getattr(self.connection_pool, "client_settings", None)
-        self._retry: RetryPolicy | None = None
-        if settings is not None and settings.retries:
-            budget = settings.retry_budget.total_seconds()
-            self._retry = RetryPolicy(settings.retries, budget)
+        self._retry = RetryPolicy.of(getattr(self.connection_pool, "client_settings", None))
         # Of a client that keeps one connection. redis-py's own lock would stay locked if a signal
         # came right behind its acquire(); behind a ``with`` it doesn't.
         self.connection_lock = threading.RLock()
@@ -96,27 +89,6 @@ class MonitoredRedisConnection(redis.Redis):
         attributes["auto_close_connection_pool"] = False
         attributes["_held"] = None
         return twin
-
-    def give_back(self) -> None:
-        """Give back the connections that pipelines, subscribers and the like still have.
-
-        For the end of a request: whatever it left open is closed, with a warning that says where
-        it was made.
-        """
-        if self._held is not None:
-            self._held.give_back(self.context_name)
-
-    def _hold(self, made: T) -> T:
-        held = self._held
-        if held is None:
-            held = self._held = HeldConnections()
-        held.add(made)
-        return made
-
-    @property
-    def tracer(self) -> spans.CommandTracer:
-        """What starts and ends this client's spans."""
-        return self._tracer
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Execute a command and return its parsed response, in a span.
@@ -174,19 +146,6 @@ class MonitoredRedisConnection(redis.Redis):
             lambda: _execute_command(self, *args, **options), reads=only_reads(args[0]), span=span
         )
 
-    def traced(self, args: tuple[Any, ...], call: Callable[[], Any]) -> Any:
-        """Run ``call`` in the span of the command ``args``."""
-        span = self._tracer.start_command(self.server_span, args)
-        try:
-            result = call()
-        except BaseException as error:
-            if span is not None:
-                spans.fail(span, error)
-            raise
-        if span is not None:
-            spans.end(span)
-        return result
-
     def set_response_callback(self, command: str, callback: Callable[..., Any]) -> None:
         """Set a response callback for this client alone."""
         if not self._own_callbacks:
@@ -224,10 +183,6 @@ class MonitoredRedisConnection(redis.Redis):
         )
         return self._hold(made)
 
-    def _pipeline_name(self, name: str | None) -> str:
-        suffix = f"_{name}" if name else ""
-        return f"{self.context_name}.pipeline{suffix}"
-
     def transaction(
         self,
         func: Callable[[MonitoredRedisPipeline], Any],
@@ -262,36 +217,6 @@ class MonitoredRedisConnection(redis.Redis):
             value_from_callable=value_from_callable,
             watch_delay=watch_delay,
         )
-
-    def lock(
-        self,
-        name: str,
-        timeout: float | None = None,
-        sleep: float = 0.1,
-        blocking: bool = True,
-        blocking_timeout: float | None = None,
-        lock_class: Any = None,
-        thread_local: bool = True,
-        raise_on_release_error: bool = True,
-    ) -> Lock:
-        """A lock shared by all clients of the server; see :meth:`redis.Redis.lock`.
-
-        :param timeout: seconds after which the lock is released by itself. Without one, a holder
-            that dies leaves it locked for ever: give one unless something else releases it.
-
-        The other parameters are redis-py's; times are seconds.
-        """
-        made = super().lock(
-            name,
-            timeout=timeout,
-            sleep=sleep,
-            blocking=blocking,
-            blocking_timeout=blocking_timeout,
-            lock_class=monitored_lock_class(lock_class or Lock),
-            thread_local=thread_local,
-            raise_on_release_error=raise_on_release_error,
-        )
-        return cast(Lock, made)
 
     def pubsub(self, **kwargs: Any) -> MonitoredPubSub:
         """A subscriber: SUBSCRIBE and the like have spans, waiting for messages has none.
@@ -334,10 +259,6 @@ class MonitoredRedisConnection(redis.Redis):
             self.connection = None
             connection.disconnect()  # this process's copy; it is the parent's to give back
         super().close()
-
-    def message_queue(self, name: str) -> MessageQueue:
-        """The message queue kept in the list ``name``."""
-        return MessageQueue(name, self)
 
     def json(self, *args: Any, **kwargs: Any) -> JSON:
         """The commands of RedisJSON, and their pipelines, monitored."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import redis
 from pyramid.exceptions import ConfigurationError as PyramidConfigurationError
+from redis.exceptions import RedisClusterException
 
 
 class ConfigurationError(PyramidConfigurationError):
@@ -55,7 +56,9 @@ _RETRYABLE: list[tuple[type[BaseException], bool | None]] = [
     (redis.BusyLoadingError, True),
     (redis.WatchError, True),
     (redis.exceptions.TryAgainError, True),
-    (redis.exceptions.ClusterDownError, True),  # MASTERDOWN too
+    (redis.exceptions.ClusterError, True),  # CLUSTERDOWN, MASTERDOWN, redirected too often
+    (redis.exceptions.AskError, True),  # MOVED too
+    (redis.exceptions.SlotNotCoveredError, True),
     (redis.ReadOnlyError, True),
     (redis.OutOfMemoryError, True),
     (redis.ConnectionError, None),
@@ -75,6 +78,8 @@ def is_retryable(error: BaseException) -> bool | None:
     """
     if isinstance(error, redis.WatchError) and lost_reply(error) is not None:
         return None
+    if isinstance(error, RedisClusterException) and "cannot be connected" in str(error):
+        return None  # no node could be asked who serves what; some node may have executed it
     for error_class, retryable in _RETRYABLE:
         if isinstance(error, error_class):
             unknown = retryable is None

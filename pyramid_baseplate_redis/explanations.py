@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import redis
+from redis.exceptions import RedisClusterException
 
 _EXPLAINED = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.InvalidResponse)
 
@@ -35,6 +36,25 @@ def explain_unfound(error: redis.ConnectionError, client: str, where: str) -> No
     """Say in an error of Sentinel's which client it is about, and where it has asked."""
     error.unsent = True  # type: ignore[attr-defined]
     error.args = (f"{client}: {error or type(error).__name__} ({where})", *error.args[1:])
+
+
+_HASH_TAGS = (
+    '; in a Cluster, keys that are used together need a common hash tag: "{user:1}:name" and '
+    '"{user:1}:mail"'
+)
+
+
+def explain_cross_slot(error: BaseException) -> None:
+    """Say what to do in an error about keys that aren't in one slot of a Cluster."""
+    text = str(error)
+    if isinstance(error, redis.exceptions.ClusterCrossSlotError):
+        crosses = True
+    else:
+        crosses = isinstance(error, RedisClusterException) and any(
+            part in text for part in ("same key slot", "same slot", "different slots")
+        )
+    if crosses and not text.endswith(_HASH_TAGS):
+        error.args = (f"{text}{_HASH_TAGS}", *error.args[1:])
 
 
 def address_of(connection: Any) -> str:

@@ -19,6 +19,7 @@ from redis.connection import AbstractConnection, DefaultParser
 from .deadline_parser import DeadlineParser
 from .exceptions import ForkedConnectionError, PoolReleaseError
 from .explanations import address_of, explain
+from .notes import note_redirection
 
 if TYPE_CHECKING:
     from .breaker import CircuitBreaker
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _LEAST_SECONDS = 0.001
 _RELEASED = 0  # no process has this number
 _NUMBERS = frozenset({int, float})
+_REDIRECTIONS = (redis.exceptions.AskError, redis.exceptions.TryAgainError)  # MOVED is an ASK
 # What a connection is like once the server has replied to a command; see ``is_settled``.
 _WATCHING, _NOT_WATCHING, _ALTERED = range(3)
 _NO_STATES: tuple[int, ...] = ()
@@ -53,6 +55,7 @@ class PooledConnection(AbstractConnection):
     client = ""
     breaker: CircuitBreaker | None = None
 
+    is_node = False  # of a Cluster
     is_adopted = False  # taken by a parent process, connected anew by this one
 
     _parser: Any
@@ -190,8 +193,10 @@ class PooledConnection(AbstractConnection):
         self._parser.deadline = None
         try:
             response = super().read_response(*args, **kwargs)
-        except redis.ResponseError:
+        except redis.ResponseError as error:
             self._reply_is_read()  # an error is a reply as well
+            if self.is_node and isinstance(error, _REDIRECTIONS):
+                note_redirection()
             raise
         except BaseException as error:
             self._explain(error)

@@ -126,13 +126,7 @@ def pool_keywords(
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         **_address(settings),
     }
-    if settings.breaker_failures:
-        keywords["breaker"] = CircuitBreaker(
-            settings.name,
-            settings.breaker_failures,
-            settings.breaker_reset.total_seconds(),
-            _server_of(settings, {**keywords, **kwargs}),
-        )
+    keywords["breaker"] = make_breaker(settings, _server_of(settings, {**keywords, **kwargs}))
     if kwargs.get("retry") is not None:  # redis-py's own retries take the place of ours
         settings = dataclasses.replace(settings, retries=0)
     keywords |= {**kwargs, **_credentials(settings, kwargs), "client_settings": settings}
@@ -169,6 +163,17 @@ def _sentinel_manager(settings: ClientSettings) -> SentinelManager:
         for host, port in url.hosts
     ]
     return SentinelManager(clients, settings.min_other_sentinels)
+
+
+def make_breaker(settings: ClientSettings, server: str) -> CircuitBreaker | None:
+    """The circuit breaker of a pool.
+
+    :param server: for its messages.
+    """
+    if not settings.breaker_failures:
+        return None
+    reset = settings.breaker_reset.total_seconds()
+    return CircuitBreaker(settings.name, settings.breaker_failures, reset, server)
 
 
 def _server_of(settings: ClientSettings, keywords: Mapping[str, Any]) -> str:

@@ -7,10 +7,10 @@ import os
 import time
 from typing import Any
 
-import redis
 from opentelemetry import trace
 from opentelemetry.trace import Span
 from redis.client import PubSub
+from redis.cluster import ClusterPubSub
 
 from . import spans
 from .notes import take_notes
@@ -46,24 +46,19 @@ class _Flag:
         return self._is_set
 
 
-class MonitoredPubSub(PubSub):
-    """redis-py's :class:`~redis.client.PubSub`, monitored; made by ``request.foo.pubsub()``."""
+class MonitoredPubSubMixin(PubSub):
+    """What is monitored about a subscriber, for both of redis-py's classes."""
 
     connection: Any = None
     subscribed_event: Any
     outlives_request = False
 
     def __init__(
-        self,
-        connection_pool: redis.ConnectionPool,
-        *,
-        tracer: spans.CommandTracer,
-        server_span: Span,
-        **kwargs: Any,
+        self, *args: Any, tracer: spans.CommandTracer, server_span: Span, **kwargs: Any
     ) -> None:
         self._tracer = tracer
         self._server_span = server_span
-        super().__init__(connection_pool, **kwargs)
+        super().__init__(*args, **kwargs)
 
     def execute_command(self, *args: Any) -> Any:
         """Send a command such as SUBSCRIBE, in a span."""
@@ -134,6 +129,14 @@ class MonitoredPubSub(PubSub):
             "smessage": self.shard_channels,
         }.get(_as_text(response[0]), {})
         return bool(handlers.get(response[1]))
+
+
+class MonitoredPubSub(MonitoredPubSubMixin):
+    """redis-py's :class:`~redis.client.PubSub`, monitored; made by ``request.foo.pubsub()``."""
+
+
+class MonitoredClusterPubSub(MonitoredPubSubMixin, ClusterPubSub):
+    """redis-py's :class:`~redis.cluster.ClusterPubSub`, monitored."""
 
 
 def _as_text(value: Any) -> str:

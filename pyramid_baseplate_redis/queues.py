@@ -6,11 +6,13 @@ import inspect
 import logging
 import math
 import time
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import redis
 from opentelemetry.trace import INVALID_SPAN, Span
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.client import NEVER_DECODE
+from redis.cluster import RedisCluster
 
 from . import spans
 from .notes import take_notes
@@ -21,6 +23,7 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 10
 _GRACE_SECONDS = 5  # for the end of a poll, where there is no socket_timeout
 _execute_command = inspect.unwrap(redis.Redis.execute_command)
+_execute_in_cluster = inspect.unwrap(RedisCluster.execute_command)
 
 
 class MessageQueueError(Exception):
@@ -34,34 +37,47 @@ class TimedOutError(MessageQueueError):
         super().__init__("Timed out waiting for the message queue.")
 
 
+@runtime_checkable
+class _MakesClients(Protocol):
+    def make_client(self) -> RedisCluster: ...
+
+
 class MessageQueue:
     """A queue of messages in a Redis list, delivered at most once.
 
     A worker that dies between taking a message and handling it loses that message.
 
     :param name: the key of the list.
-    :param client: a connection pool or a client. A monitored client's spans are used, a pool or
-        a plain client is monitored too while a span is current.
+    :param client: a connection pool or a client, of a Cluster too. A monitored client's spans are
+        used, a pool or a plain client is monitored too while a span is current.
 
     ``put`` and a ``get`` that returns a message are one span each; waiting makes none. The names
     are those of ``baseplate.clients.redis.MessageQueue``.
     """
 
-    def __init__(self, name: str, client: redis.ConnectionPool | redis.Redis) -> None:
+    def __init__(
+        self,
+        name: str,
+        client: redis.ConnectionPool | redis.Redis | RedisCluster | _MakesClients,
+    ) -> None:
         self.queue = name
         if isinstance(client, redis.ConnectionPool):
             client = redis.Redis(connection_pool=client)
-        if not isinstance(client, redis.Redis):
+        elif isinstance(client, _MakesClients):  # a Cluster's pool
+            client = client.make_client()
+        if not isinstance(client, (redis.Redis, RedisCluster)):
             # Its type alone: it may be a URL, with a password.
             given = type(client).__name__
             raise TypeError(f"client: {given} is neither a redis.ConnectionPool nor a redis.Redis")
-        self.client = client
+        self.client: Any = client
+        self._in_cluster = isinstance(client, RedisCluster)
         tracer = getattr(client, "tracer", None)
         self._monitored = isinstance(tracer, spans.CommandTracer)
         if not isinstance(tracer, spans.CommandTracer):
-            settings = getattr(client.connection_pool, "client_settings", None)
+            pool = getattr(client, "connection_pool", None)
+            settings = getattr(pool, "client_settings", None)
             context_name = settings.name if settings else "redis"
-            tracer = spans.CommandTracer.for_pool(client.connection_pool, context_name)
+            tracer = spans.CommandTracer.for_pool(pool, context_name)
             tracer = tracer.children_only()
         self._tracer = tracer
 
@@ -123,7 +139,8 @@ class MessageQueue:
         span = self._tracer.start_command(self._server_span, args)
         take_notes()
         try:
-            result = _execute_command(self.client, *args)
+            execute = _execute_in_cluster if self._in_cluster else _execute_command
+            result = execute(self.client, *args)
         except BaseException as error:
             if span is not None:
                 spans.fail(span, error, take_notes())
@@ -144,10 +161,11 @@ class MessageQueue:
 
     def _wait(self, seconds: int | None, started: int) -> bytes | None:
         deadline = None if seconds is None else time.monotonic() + seconds
+        longest = self._longest_poll()
         backoff = ExponentialWithJitterBackoff(base=0.1, cap=2)
         failures = 0
         while True:
-            poll: float = POLL_SECONDS
+            poll: float = longest
             if deadline is not None:
                 # Never 0, which is "for ever" to BLPOP; servers round below a millisecond.
                 poll = max(0.001, min(poll, deadline - time.monotonic()))
@@ -175,12 +193,27 @@ class MessageQueue:
             if deadline is not None and time.monotonic() >= deadline:
                 return None
 
+    def _longest_poll(self) -> float:
+        """Seconds; in a Cluster the reply has to come within ``socket_timeout``."""
+        if not self._in_cluster:
+            return POLL_SECONDS
+        timeout = self.client.get_connection_kwargs().get("socket_timeout")
+        return POLL_SECONDS if timeout is None else min(POLL_SECONDS, timeout / 2)
+
     def _pop(self, *args: Any, longer: float = 0.0) -> Any:
         """Send a command on a connection of its own and read its reply as bytes.
+
+        In a Cluster redis-py finds the node, also where the queue has moved to another one.
 
         :param longer: seconds that the reply may take beyond ``socket_timeout``. redis-py's own
             blpop() gives up after ``socket_timeout``, and the message it was sent is lost.
         """
+        if self._in_cluster:
+            execute = getattr(self.client, "execute_unmonitored", None)
+            options: dict[str, Any] = {NEVER_DECODE: []}
+            if execute is not None:
+                return execute(*args, **options)
+            return _execute_in_cluster(self.client, *args, **options)
         own = self.client.connection  # of a client() that keeps one connection for itself
         if own is not None:
             with getattr(self.client, "connection_lock", self.client.single_connection_lock):

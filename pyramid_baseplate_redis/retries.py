@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 from opentelemetry.trace import Span
 from redis.backoff import AbstractBackoff, ExponentialWithJitterBackoff
 from redis.commands import READ_COMMANDS
+from redis.exceptions import ClusterDownError, SlotNotCoveredError
 from redis.retry import Retry
 
 from . import spans
 from .exceptions import CircuitOpenError, is_retryable
 
+if TYPE_CHECKING:
+    from .settings import ClientSettings
+
 T = TypeVar("T")
 
 _BASE_SECONDS = 0.01
 _MOST_SECONDS = 1.0
+_RETRIED = (redis.ConnectionError, redis.TimeoutError)
+# What a Cluster says of a command while a replica takes over.
+_RETRIED_IN_CLUSTER = (*_RETRIED, ClusterDownError, SlotNotCoveredError)
 # Nothing was sent, but whoever waits has waited for as long as the settings say.
 _FINAL = (redis.exceptions.MaxConnectionsError, CircuitOpenError)
 
@@ -62,11 +69,21 @@ class RetryPolicy:
         self.retries = retries
         self.budget = budget
 
-    def call(self, do: Callable[[], T], *, reads: bool, span: Span | None) -> T:
+    @classmethod
+    def of(cls, settings: ClientSettings | None) -> RetryPolicy | None:
+        """The policy of a client; ``None`` where nothing is to be tried again."""
+        if settings is None or not settings.retries:
+            return None
+        return cls(settings.retries, settings.retry_budget.total_seconds())
+
+    def call(
+        self, do: Callable[[], T], *, reads: bool, span: Span | None, in_cluster: bool = False
+    ) -> T:
         """Call ``do``, and again if that is safe; the last error goes on.
 
         :param reads: whether it changes nothing.
         :param span: told how often it was tried again.
+        :param in_cluster: whether it is a single command to a Cluster.
         """
         backoff = _Backoff(self.budget)
 
@@ -80,5 +97,5 @@ class RetryPolicy:
             if span is not None and failures <= self.retries:
                 spans.retried(span, failures)
 
-        retry = Retry(backoff, self.retries, (redis.ConnectionError, redis.TimeoutError))
+        retry = Retry(backoff, self.retries, _RETRIED_IN_CLUSTER if in_cluster else _RETRIED)
         return retry.call_with_retry(do, failed, may_repeat, with_failure_count=True)

@@ -110,15 +110,13 @@ class CommandTracer:
         self._commands: dict[object, tuple[str, str, dict[str, Any]]] = {}
 
     @classmethod
-    def for_pool(
-        cls, pool: redis.ConnectionPool, context_name: str, redis_client_name: str = ""
-    ) -> CommandTracer:
+    def for_pool(cls, pool: Any, context_name: str, redis_client_name: str = "") -> CommandTracer:
         """The tracer of a client on a pool, as the settings say from which the pool was built."""
         settings = getattr(pool, "client_settings", None)
         return cls(
             context_name,
             pool_name=redis_client_name or context_name,
-            connection_kwargs=pool.connection_kwargs,
+            connection_kwargs=getattr(pool, "connection_kwargs", {}),
             trace=settings.trace if settings else "all",
             query_text=settings.trace_query_text if settings else "off",
             exclude=settings.trace_exclude if settings else frozenset(),

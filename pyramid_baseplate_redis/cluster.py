@@ -1,0 +1,244 @@
+"""The monitored connection to a Cluster: redis-py's RedisCluster, with a span for each command."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from typing import Any, cast
+
+import redis
+from opentelemetry.trace import INVALID_SPAN, Span
+from redis.cluster import RedisCluster
+
+from . import spans
+from .cluster_pipeline import MonitoredRedisClusterPipeline
+from .cluster_pool import ClusterConnectionPool
+from .explanations import explain_cross_slot
+from .leases import HeldConnections
+from .monitored_client import MonitoredClient
+from .notes import take_notes
+from .pipeline import copied_callbacks
+from .pubsub import MonitoredClusterPubSub
+from .retries import RetryPolicy, only_reads
+from .scripts import loads_script
+
+# Unwrapped for the reason given in connection.py.
+_execute_command = inspect.unwrap(RedisCluster.execute_command)
+
+
+class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
+    """A client of a Redis Cluster whose commands show up as spans of a request.
+
+    It acts as :class:`redis.cluster.RedisCluster`, but for one thing: what a node may have executed
+    isn't sent again after a failure of the connection, unless ``foo.retries`` allows it. A command
+    has one span, however often the nodes redirect it.
+
+    :param context_name: the client's name; spans are named ``<context_name>.<COMMAND>``.
+    :param server_span: the span that a command belongs to when no span is current; ``None`` for
+        none.
+    :param connection_pool: what the clients of a process share.
+    :param redis_client_name: ``db.client.connection.pool.name`` on the spans; by default the
+        context's name.
+
+    The names are those of ``baseplate.clients.redis_cluster``. To make one costs little and opens
+    nothing: the Cluster is asked for its layout with the process's first command.
+    """
+
+    connection_pool: ClusterConnectionPool
+    # What redis-py would repeat, writes too. The pool's RedisCluster has the same.
+    ERRORS_ALLOW_RETRY: Any = ()
+
+    def __init__(
+        self,
+        context_name: str,
+        server_span: Span | None,
+        connection_pool: ClusterConnectionPool,
+        redis_client_name: str = "",
+    ) -> None:
+        # Not super().__init__(), which asks the Cluster; see __getattr__.
+        self.context_name = context_name
+        self.server_span = server_span if server_span is not None else INVALID_SPAN
+        self.connection_pool = connection_pool
+        self.redis_client_name = redis_client_name
+        self._tracer = spans.CommandTracer.for_pool(
+            connection_pool, context_name, redis_client_name
+        )
+        self._retry = RetryPolicy.of(connection_pool.client_settings)
+        self._held: HeldConnections | None = None
+        self._own_callbacks = False
+        self._adopted_by = 0  # the process whose RedisCluster it is bound to
+
+    def __getattr__(self, name: str) -> Any:
+        # Only for what isn't there yet: a RedisCluster's attributes, before the first command.
+        if name.startswith("__") or self.__dict__.get("_adopted_by", -1) == os.getpid():
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self._adopt()
+        return getattr(self, name)
+
+    def _adopt(self) -> None:
+        """Be bound to the RedisCluster of this process, which is made if there is none."""
+        own = {key: self.__dict__[key] for key in _OWN}
+        self.__dict__.update(vars(self.connection_pool.cluster()))
+        self.__dict__.update(own, _adopted_by=os.getpid())
+
+    def bound_to(self, server_span: Span) -> MonitoredRedisClusterConnection:
+        """A client that shares everything with this one, but belongs to ``server_span``."""
+        twin = object.__new__(type(self))
+        attributes = twin.__dict__
+        shared = self.connection_pool.shared()
+        attributes.update(shared)
+        attributes.update(self.__dict__)
+        attributes["server_span"] = server_span
+        attributes["_held"] = None
+        return twin
+
+    @property
+    def reinitialize_counter(self) -> int:
+        """How many redirections were followed since the whole layout was asked for; redis-py's."""
+        return self.connection_pool.reinitialize_counter
+
+    @reinitialize_counter.setter
+    def reinitialize_counter(self, value: int) -> None:
+        self.connection_pool.reinitialize_counter = value
+
+    def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        """Execute a command and return its parsed response, in a span.
+
+        :raises redis.RedisError: as :meth:`redis.cluster.RedisCluster.execute_command`.
+        """
+        span = self._tracer.start_command(self.server_span, args)
+        if span is None:
+            try:
+                return self._executed(None, args, kwargs)
+            except Exception as error:
+                explain_cross_slot(error)
+                raise
+        take_notes()
+        try:
+            result = self._executed(span, args, kwargs)
+        except BaseException as error:
+            explain_cross_slot(error)
+            if isinstance(error, redis.exceptions.NoScriptError) and loads_script():
+                spans.end_noscript(span, take_notes())
+            else:
+                spans.fail(span, error, take_notes())
+            raise
+        spans.end(span, take_notes())
+        return result
+
+    def _executed(self, span: Span | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._retry is None:
+            return self.execute_unmonitored(*args, **kwargs)
+        return self._retry.call(
+            lambda: self.execute_unmonitored(*args, **kwargs),
+            reads=only_reads(args[0]),
+            span=span,
+            in_cluster=True,
+        )
+
+    def execute_unmonitored(self, *args: Any, **kwargs: Any) -> Any:
+        """Execute a command without a span, and once."""
+        if self._adopted_by != os.getpid():
+            self._adopt()
+        return _execute_command(self, *args, **kwargs)
+
+    def set_response_callback(self, command: str, callback: Callable[..., Any]) -> None:
+        """Set a response callback for this client alone."""
+        if not self._own_callbacks:
+            self.cluster_response_callbacks = copied_callbacks(self.cluster_response_callbacks)
+            self._own_callbacks = True
+        super().set_response_callback(command, callback)
+
+    def pipeline(  # type: ignore[override]
+        self,
+        name: str | bool | None = None,
+        transaction: Any = None,
+        shard_hint: str | None = None,
+    ) -> MonitoredRedisClusterPipeline:
+        """Create a pipeline: commands are queued until ``execute()``, which is one span.
+
+        :param name: names the span, ``<context_name>.pipeline_<name>``.
+        :param transaction: whether the commands are executed atomically (MULTI ... EXEC), which
+            needs all keys in one slot. Unlike a server's pipeline it isn't by default: redis-py's
+            default for a Cluster.
+        :param shard_hint: refused by redis-py.
+
+        A bool in first place is redis-py's own positional ``transaction``.
+        """
+        if isinstance(name, bool):
+            name, transaction, shard_hint = None, name, transaction or shard_hint
+        if shard_hint:
+            raise redis.exceptions.RedisClusterException("shard_hint is deprecated in cluster mode")
+        return self._hold(
+            MonitoredRedisClusterPipeline(
+                self._pipeline_name(name),
+                self.server_span,
+                self,
+                transaction=bool(transaction),
+                retry=self._retry,
+            )
+        )
+
+    def transaction(
+        self,
+        func: Callable[[MonitoredRedisClusterPipeline], Any],
+        *watches: Any,
+        name: str | None = None,
+        shard_hint: str | None = None,
+        value_from_callable: bool = False,
+        watch_delay: float | None = None,
+    ) -> Any:
+        """Run ``func`` with a pipeline until none of the watched keys changed meanwhile.
+
+        All keys have to be in one slot. The parameters are those of
+        :meth:`.MonitoredRedisConnection.transaction`.
+        """
+
+        def named(pipeline: Any) -> Any:
+            pipeline.trace_name = self._pipeline_name(name)
+            return func(pipeline)
+
+        return super().transaction(
+            named,
+            *watches,
+            shard_hint=shard_hint,
+            value_from_callable=value_from_callable,
+            watch_delay=watch_delay,
+        )
+
+    def pubsub(
+        self, node: Any = None, host: str | None = None, port: int | None = None, **kwargs: Any
+    ) -> MonitoredClusterPubSub:
+        """A subscriber: SUBSCRIBE and the like have spans, waiting for messages has none.
+
+        See :meth:`redis.cluster.RedisCluster.pubsub`. It keeps a connection to one node until it
+        is closed.
+        """
+        made = MonitoredClusterPubSub(
+            self,
+            node=node,
+            host=host,
+            port=port,
+            tracer=self._tracer,
+            server_span=self.server_span,
+            **kwargs,
+        )
+        return self._hold(made)
+
+    def monitor(self, target_node: Any = None) -> Any:
+        """Watch all commands that one node gets; see :meth:`redis.cluster.RedisCluster.monitor`.
+
+        It has no span.
+        """
+        return self._hold(cast("Any", super().monitor(target_node)))
+
+    def close(self) -> None:
+        """Nothing: what it uses is shared, and closed by the pool."""
+
+    def __del__(self) -> None:
+        """Nothing, unlike redis-py's, which would close all connections."""
+
+
+_OWN = ("context_name", "server_span", "connection_pool", "redis_client_name", "_tracer", "_retry",
+        "_held", "_own_callbacks")  # fmt: skip

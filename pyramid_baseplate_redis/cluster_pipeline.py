@@ -1,0 +1,257 @@
+"""The monitored pipeline of a Cluster: one span for what execute() sends, to whichever nodes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import redis
+from opentelemetry.trace import Span
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterPipeline, PipelineStrategy, RedisCluster, TransactionStrategy
+from redis.retry import Retry
+
+from . import spans
+from .explanations import explain_cross_slot
+from .notes import take_notes
+from .retries import RetryPolicy, only_reads
+
+if TYPE_CHECKING:
+    from .cluster import MonitoredRedisClusterConnection
+
+T = TypeVar("T")
+
+# Unwrapped for the reason given in connection.py.
+_execute = inspect.unwrap(ClusterPipeline.execute)
+_execute_command = inspect.unwrap(RedisCluster.execute_command)
+_REDIRECTIONS = (redis.exceptions.AskError, redis.exceptions.TryAgainError)  # MOVED is an ASK
+_MOST_REDIRECTIONS = 5
+# What redis-py sends again; it looks at its own class only.
+_SENT_AGAIN = ClusterPipeline.ERRORS_ALLOW_RETRY
+
+
+class _Redirections(Retry):
+    """redis-py's retries, for redirections alone: what failed otherwise may have been executed."""
+
+    def __init__(self) -> None:
+        super().__init__(NoBackoff(), _MOST_REDIRECTIONS)
+
+    def call_with_retry(
+        self,
+        do: Callable[[], T],
+        fail: Callable[..., Any],
+        is_retryable: Callable[[Exception], bool] | None = None,
+        with_failure_count: bool = False,
+    ) -> T:
+        """See :meth:`redis.retry.Retry.call_with_retry`."""
+
+        def failed(error: Exception, failures: int) -> None:
+            fail(error, failures) if with_failure_count else fail(error)
+            if not isinstance(error, _REDIRECTIONS):
+                raise error
+
+        return super().call_with_retry(do, failed, is_retryable, with_failure_count=True)
+
+
+class MonitoredRedisClusterPipeline(ClusterPipeline):
+    """A pipeline whose execution is one span; made by ``request.foo.pipeline(name)``.
+
+    As :class:`redis.cluster.ClusterPipeline`, but what a node may have executed isn't sent again
+    after a failure of its connection: redis-py does that, so that an INCR counts twice.
+
+    :param trace_name: the span's name.
+    :param server_span: the span that it belongs to when no span is current.
+    :param client: the client that it is made for.
+    :param transaction: whether the commands are executed atomically, on one node.
+    """
+
+    # Looked at by redis-py when a command of it is sent alone.
+    ERRORS_ALLOW_RETRY: Any = ()
+
+    def __init__(
+        self,
+        trace_name: str,
+        server_span: Span,
+        client: MonitoredRedisClusterConnection,
+        *,
+        transaction: bool = False,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        self.trace_name = trace_name
+        self.server_span = server_span
+        self._client = client
+        self._tracer = client.tracer
+        self._retry = retry
+        self._first_error: tuple[Exception, str | None] | None = None
+        self.in_transaction = transaction
+        super().__init__(
+            nodes_manager=client.nodes_manager,
+            commands_parser=client.commands_parser,
+            startup_nodes=client.startup_nodes,
+            result_callbacks=client.result_callbacks,
+            cluster_response_callbacks=client.cluster_response_callbacks,
+            read_from_replicas=client.read_from_replicas,
+            load_balancing_strategy=client.load_balancing_strategy,
+            reinitialize_steps=client.reinitialize_steps,
+            retry=_Redirections() if transaction else Retry(NoBackoff(), 0),
+            lock=client._lock,
+            transaction=transaction,
+            event_dispatcher=client._event_dispatcher,
+        )
+        self.encoder = client.encoder  # redis-py makes one, without decode_responses
+        self.parent_execute_command = self._send_again
+        self._execution_strategy = _Transaction(self) if transaction else _Pipeline(self)
+        self._failures: Iterator[Exception] | None = None
+
+    def __enter__(self) -> MonitoredRedisClusterPipeline:
+        return self
+
+    @property
+    def reinitialize_counter(self) -> int:
+        """See :attr:`.MonitoredRedisClusterConnection.reinitialize_counter`."""
+        return self._client.reinitialize_counter
+
+    @reinitialize_counter.setter
+    def reinitialize_counter(self, value: int) -> None:
+        if value:  # redis-py's constructor sets it to 0
+            self._client.reinitialize_counter = value
+
+    @property
+    def connection(self) -> Any:
+        """The connection that a transaction keeps while it watches keys."""
+        return getattr(self._execution_strategy, "_transaction_connection", None)
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """Send all queued commands and return their results, in one span.
+
+        :param raise_on_error: raise the first command's error; otherwise errors stand among the
+            results. The span tells of them in both cases.
+        :raises redis.WatchError: if a watched key has changed; not a failure to the span.
+        """
+        queue = self._execution_strategy.command_queue
+        if not queue and self.connection is None:
+            return cast("list[Any]", _execute(self, raise_on_error))
+        span = self._tracer.start_batch(
+            self.server_span,
+            self.trace_name,
+            self.in_transaction,
+            [(command.args, command.options) for command in queue],
+        )
+        take_notes()
+        try:
+            results = self._executed(raise_on_error, span)
+        except BaseException as error:
+            explain_cross_slot(error)
+            if span is not None:
+                spans.fail(span, error, take_notes(), self._take_code(error))
+            raise
+        if span is None:
+            return results
+        if not raise_on_error:
+            for result in results:
+                if isinstance(result, Exception):
+                    spans.fail(span, result, take_notes(), self._take_code(result))
+                    return results
+        spans.end(span, take_notes())
+        return results
+
+    def _executed(self, raise_on_error: bool, span: Span | None) -> list[Any]:
+        self.check_replies()
+        queue = self._execution_strategy.command_queue
+        # Some may have been executed where others failed: only what reads is sent again.
+        if self._retry is None or not all(only_reads(command.args[0]) for command in queue):
+            self._failures = None
+            return cast("list[Any]", _execute(self, raise_on_error))
+
+        def execute() -> list[Any]:
+            # redis-py forgets them at the end of each attempt.
+            strategy: Any = self._execution_strategy  # its base class has no setter
+            strategy.command_queue = queue
+            self._failures = None
+            return cast("list[Any]", _execute(self, raise_on_error))
+
+        return self._retry.call(execute, reads=self.connection is None, span=span)
+
+    def _send_again(self, *args: Any, **options: Any) -> Any:
+        """Called by redis-py for each command that failed, or that a node sent elsewhere.
+
+        The former fails as before: the node may have executed it.
+        """
+        if self._failures is None:  # the first of them, in redis-py's order
+            results = [command.result for command in self._execution_strategy.command_queue]
+            failures = [each for each in results if isinstance(each, _SENT_AGAIN)]
+            self._failures = iter(failures)
+        failed = next(self._failures)
+        if not isinstance(failed, _REDIRECTIONS):
+            raise failed
+        return _execute_command(self, *args, **options)
+
+    def check_replies(self) -> None:
+        """Refuse to go on where an interruption left a reply unread: it would be taken for ours.
+
+        :raises redis.WatchError: since keys are watched no longer.
+        """
+        connection = self.connection
+        if connection is not None and getattr(connection, "owes_replies", False):
+            self.reset()
+            raise redis.WatchError("A command was interrupted while watching one or more keys")
+
+    def traced(self, args: tuple[Any, ...], call: Callable[[], Any]) -> Any:
+        """Run ``call`` in the span of a command that is sent at once."""
+        span = self._tracer.start_command(self.server_span, args)
+        take_notes()
+        try:
+            result = call()
+        except BaseException as error:
+            if span is not None:
+                spans.fail(span, error, take_notes())
+            raise
+        if span is not None:
+            spans.end(span, take_notes())
+        return result
+
+    def reset(self) -> None:  # type: ignore[override]  # redis-py's has no return value either
+        """Forget what is queued and watched, and give the connection back."""
+        connection = self.connection
+        if connection is not None and getattr(connection, "owes_replies", False):
+            connection.disconnect()  # redis-py would read those replies as UNWATCH's
+        super().reset()
+
+    def close(self) -> None:
+        """Give the connection back; see :meth:`reset`."""
+        self.reset()
+
+    def note_error(self, error: Exception) -> None:
+        """Called before redis-py puts the command in front of the server's error code."""
+        if self._first_error is None:
+            self._first_error = (error, spans.status_code(error))
+
+    def _take_code(self, error: BaseException) -> str | None:
+        first, self._first_error = self._first_error, None
+        return first[1] if first is not None and first[0] is error else None
+
+
+class _Pipeline(PipelineStrategy):
+    """redis-py's, which tells the pipeline of errors."""
+
+    _pipe: MonitoredRedisClusterPipeline
+
+    def annotate_exception(self, exception: Any, number: int, command: Any) -> None:
+        self._pipe.note_error(exception)
+        super().annotate_exception(exception, number, command)
+
+
+class _Transaction(TransactionStrategy):
+    """redis-py's, with a span for each command that is sent at once: WATCH, and what is read."""
+
+    _pipe: MonitoredRedisClusterPipeline
+
+    def annotate_exception(self, exception: Any, number: int, command: Any) -> None:
+        self._pipe.note_error(exception)
+        super().annotate_exception(exception, number, command)
+
+    def _immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        self._pipe.check_replies()
+        execute = super()._immediate_execute_command
+        return self._pipe.traced(args, lambda: execute(*args, **options))

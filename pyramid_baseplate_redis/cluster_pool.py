@@ -1,0 +1,198 @@
+"""What the clients of a Cluster share: redis-py's RedisCluster, with a pool of ours for each node.
+
+redis-py asks a Cluster for its layout, and for its commands, when a RedisCluster is made. So there
+is one for each process, made when it is first used; all clients of a process are bound to it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from redis.cluster import ClusterNode, LoadBalancingStrategy, RedisCluster
+from redis.maint_notifications import MaintNotificationsConfig
+
+from .blocking_pool import BlockingConnectionPool, PoolFigures
+from .exceptions import ConfigurationError
+from .files import client_settings
+from .notes import note_server
+from .pools import make_breaker, pool_keywords
+from .settings import ClientSettings
+from .slots import Slot
+from .urls import CLUSTER_EXAMPLE
+
+if TYPE_CHECKING:
+    from .cluster import MonitoredRedisClusterConnection
+
+# RedisCluster's own keyword arguments; the others are those of the nodes' pools.
+_OF_THE_CLUSTER = ("address_remap", "dynamic_startup_nodes", "policy_resolver",
+                   "redis_connect_func", "reinitialize_steps")  # fmt: skip
+
+
+def cluster_pool_from_config(
+    app_config: Mapping[str, Any], prefix: str = "rediscluster.", **kwargs: Any
+) -> ClusterConnectionPool:
+    """Make what the clients of a Cluster share, from the settings that start with ``prefix``.
+
+    :param app_config: the application's settings.
+    :param prefix: what the keys start with, dot included.
+    :param kwargs: passed to :class:`ClusterConnectionPool`; they win over the settings.
+    :raises ConfigurationError: if a setting is missing, malformed or names an unreadable file, or
+        the URL isn't a ``redis+cluster://`` one.
+    :raises TypeError: if redis-py doesn't know a keyword argument.
+
+    The name and the parameters are those of ``baseplate.clients.redis_cluster``.
+    """
+    return ClusterConnectionPool(client_settings(app_config, prefix), **kwargs)
+
+
+class ClusterConnectionPool:
+    """The connections to the nodes of a Cluster, and what is known of the nodes.
+
+    Nothing is opened before it is used. A forked process makes its own.
+
+    :param client_settings: those of the client.
+    :param kwargs: for the nodes' pools, see :class:`~.blocking_pool.BlockingConnectionPool`, or
+        RedisCluster's own ``address_remap``, ``dynamic_startup_nodes``, ``reinitialize_steps``,
+        ``policy_resolver`` and ``redis_connect_func``. Times are seconds.
+    """
+
+    def __init__(self, client_settings: ClientSettings, **kwargs: Any) -> None:
+        if not client_settings.parsed_url.is_cluster:
+            raise ConfigurationError(
+                f"{client_settings.url_place}: leads to no Cluster; write it like {CLUSTER_EXAMPLE}"
+            )
+        if kwargs.get("retry") is not None:
+            raise TypeError(
+                f"retry: redis-py's would repeat what a node may have executed; use "
+                f"{client_settings.prefix}retries"
+            )
+        self._of_the_cluster = {key: kwargs.pop(key) for key in _OF_THE_CLUSTER if key in kwargs}
+        self._keywords, self.client_settings = pool_keywords(client_settings, kwargs)
+        self.name = client_settings.name
+        self.connection_kwargs = {"db": 0}  # what holds for every node
+        # Redirections that were followed by all clients together: redis-py counts them to decide
+        # when to ask for the whole layout.
+        self.reinitialize_counter = 0
+        self._pid = 0
+        self._made: _Cluster | None = None
+        self._locks: dict[int, threading.RLock] = {}
+        self._parents: list[_Cluster] = []
+        self._make_node_pool("localhost", 0)  # finds what is wrong with the keyword arguments
+
+    @property
+    def max_connections(self) -> int:
+        """The most connections to each node."""
+        most: int = self._keywords["max_connections"]
+        return most
+
+    @property
+    def pools(self) -> list[BlockingConnectionPool]:
+        """The pools of the nodes that this process knows."""
+        made = self._made if self._pid == os.getpid() else None
+        nodes = made.get_nodes() if made is not None else []
+        return [node.redis_connection.connection_pool for node in nodes if node.redis_connection]
+
+    @property
+    def figures(self) -> PoolFigures:
+        """What the nodes' pools are doing, taken together."""
+        each = [pool.figures for pool in self.pools]
+        names = PoolFigures.__dataclass_fields__
+        return PoolFigures(**{name: sum(getattr(one, name) for one in each) for name in names})
+
+    def __repr__(self) -> str:
+        """Without the address where the URL isn't to be shown."""
+        url = self.client_settings.url
+        return f"<{type(self).__module__}.{type(self).__name__}({self.name}, url={url!r})>"
+
+    def cluster(self) -> RedisCluster:
+        """redis-py's RedisCluster of this process, made if there is none.
+
+        :raises redis.exceptions.RedisClusterException: if no node could be asked.
+        """
+        pid = os.getpid()
+        if self._made is not None and self._pid == pid:
+            return self._made
+        # One for each process: a parent's may be held for ever by a thread that isn't here.
+        with self._locks.setdefault(pid, threading.RLock()):
+            if self._made is not None:
+                if self._pid == pid:
+                    return self._made
+                # Its end would wait for its locks, too.
+                self._parents.append(self._made)
+            made = _Cluster(self)
+            self._made, self._pid = made, pid
+        return made
+
+    def shared(self) -> dict[str, Any]:
+        """The attributes of this process's RedisCluster, if it has been made."""
+        made = self._made
+        return vars(made) if made is not None and self._pid == os.getpid() else {}
+
+    def make_client(self) -> MonitoredRedisClusterConnection:
+        """A client whose commands have spans while a span is current."""
+        from .cluster import MonitoredRedisClusterConnection
+
+        client = MonitoredRedisClusterConnection(self.name, None, self)
+        client._tracer = client.tracer.children_only()
+        return client
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        """Close the idle connections to all nodes, and those in use too unless told not to."""
+        for pool in self.pools:
+            pool.disconnect(inuse_connections)
+
+    def cluster_keywords(self) -> dict[str, Any]:
+        """What RedisCluster is made with."""
+        settings = self.client_settings
+        (host, port), *others = settings.parsed_url.hosts
+        balancing = LoadBalancingStrategy(settings.load_balancing)
+        return {
+            # The one way to have nodes with pools of another class. What else it says is ours.
+            "url": f"redis://[{host}]:{port}" if ":" in host else f"redis://{host}:{port}",
+            "startup_nodes": [ClusterNode(*other) for other in others],
+            "connection_pool_class": self._node_pool,
+            "load_balancing_strategy": balancing if settings.read_from_replicas else None,
+            "require_full_coverage": settings.require_full_coverage,
+            "decode_responses": self._keywords["decode_responses"],
+            "protocol": self._keywords["protocol"],
+            "socket_timeout": self._keywords["socket_timeout"],
+            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+            **self._of_the_cluster,
+        }
+
+    def _node_pool(self, **keywords: Any) -> BlockingConnectionPool:
+        """Called by redis-py for each node."""
+        connect: dict[str, Any] = {}
+        if self.client_settings.read_from_replicas or "redis_connect_func" in self._of_the_cluster:
+            connect["redis_connect_func"] = keywords["redis_connect_func"]
+        return self._make_node_pool(keywords["host"], keywords["port"], **connect)
+
+    def _make_node_pool(self, host: str, port: int, **keywords: Any) -> BlockingConnectionPool:
+        breaker = make_breaker(self.client_settings, f"{host}:{port}")
+        own = {**keywords, "host": host, "port": port, "breaker": breaker}
+        return _NodePool(**{**self._keywords, **own})
+
+
+class _NodePool(BlockingConnectionPool):
+    """The pool of one node."""
+
+    def make_connection(self) -> Any:
+        made = super().make_connection()
+        made.is_node = True
+        return made
+
+    def _make_ready(self, connection: Any, slot: Slot) -> None:
+        note_server(connection.host, connection.port)
+        super()._make_ready(connection, slot)
+
+
+class _Cluster(RedisCluster):
+    """redis-py's, which repeats nothing that a node may have executed."""
+
+    ERRORS_ALLOW_RETRY: Any = ()
+
+    def __init__(self, pool: ClusterConnectionPool) -> None:
+        super().__init__(**pool.cluster_keywords())

@@ -1,0 +1,100 @@
+"""What the monitored clients of a server and of a Cluster have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from opentelemetry.trace import Span
+from redis.lock import Lock
+
+from . import spans
+from .leases import HeldConnections
+from .queues import MessageQueue
+from .scripts import monitored_lock_class
+
+T = TypeVar("T")
+
+
+class MonitoredClient:
+    """Mixed into redis-py's client classes."""
+
+    context_name: str
+    server_span: Span
+    redis_client_name: str
+    _tracer: spans.CommandTracer
+    _held: HeldConnections | None
+
+    def give_back(self) -> None:
+        """Give back the connections that pipelines, subscribers and the like still have.
+
+        For the end of a request: whatever it left open is closed, with a warning that says where
+        it was made.
+        """
+        if self._held is not None:
+            self._held.give_back(self.context_name)
+
+    def _hold(self, made: T) -> T:
+        held = self._held
+        if held is None:
+            held = self._held = HeldConnections()
+        held.add(made)
+        return made
+
+    @property
+    def tracer(self) -> spans.CommandTracer:
+        """What starts and ends this client's spans."""
+        return self._tracer
+
+    def traced(self, args: tuple[Any, ...], call: Callable[[], Any]) -> Any:
+        """Run ``call`` in the span of the command ``args``."""
+        span = self._tracer.start_command(self.server_span, args)
+        try:
+            result = call()
+        except BaseException as error:
+            if span is not None:
+                spans.fail(span, error)
+            raise
+        if span is not None:
+            spans.end(span)
+        return result
+
+    def _pipeline_name(self, name: str | None) -> str:
+        suffix = f"_{name}" if name else ""
+        return f"{self.context_name}.pipeline{suffix}"
+
+    def lock(
+        self,
+        name: str,
+        timeout: float | None = None,
+        sleep: float = 0.1,
+        blocking: bool = True,
+        blocking_timeout: float | None = None,
+        lock_class: Any = None,
+        thread_local: bool = True,
+        raise_on_release_error: bool = True,
+    ) -> Lock:
+        """A lock shared by all clients of the server; see :meth:`redis.Redis.lock`.
+
+        :param timeout: seconds after which the lock is released by itself. Without one, a holder
+            that dies leaves it locked for ever: give one unless something else releases it.
+
+        The other parameters are redis-py's; times are seconds.
+        """
+        plain: Any = super()
+        made = plain.lock(
+            name,
+            timeout=timeout,
+            sleep=sleep,
+            blocking=blocking,
+            blocking_timeout=blocking_timeout,
+            lock_class=monitored_lock_class(lock_class or Lock),
+            thread_local=thread_local,
+            raise_on_release_error=raise_on_release_error,
+        )
+        return cast(Lock, made)
+
+    def message_queue(self, name: str) -> MessageQueue:
+        """The message queue kept in the list ``name``."""
+        mixed: Any = self
+        return MessageQueue(name, mixed)
