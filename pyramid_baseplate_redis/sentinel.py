@@ -24,6 +24,7 @@ from redis.sentinel import (
 
 from .announcements import start_listening
 from .blocking_pool import BlockingConnectionPool
+from .exceptions import PoolReleaseError
 from .explanations import explain_unfound
 from .notes import note_last_server
 from .pooled_connection import PooledConnection
@@ -402,6 +403,8 @@ def _pooled(connection: Any) -> Any:
 
 
 def _address_of(connection: Any) -> Address:
-    # Other threads' too: one that was released meanwhile has no attributes.
-    state = vars(_pooled(connection))
-    return state.get("host", ""), state.get("port", 0)
+    pooled = _pooled(connection)
+    try:
+        return pooled.host, pooled.port
+    except PoolReleaseError:  # another thread's, who has released it meanwhile
+        return "", 0
