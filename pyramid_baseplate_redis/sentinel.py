@@ -102,9 +102,8 @@ class SentinelManager(Sentinel):
         super().__init__([], min_other_sentinels=min_other_sentinels, sentinel_kwargs={})
         self.sentinels = list(sentinels)
         self._knowledge = _Knowledge()
-        # Of one discovery, in a copy of its own: the epoch that it relies on, where the Sentinel
-        # has sent its replica that takes over, and how many Sentinels were behind.
-        self._epoch = 0
+        # Of one discovery, in a copy of its own: whom a Sentinel has promoted and doesn't name yet,
+        # and how many Sentinels were behind.
         self._promoted: Address | None = None
         self._outdated = 0
 
@@ -120,28 +119,24 @@ class SentinelManager(Sentinel):
         :raises redis.sentinel.MasterNotFoundError: if no Sentinel knows one.
         :raises redis.AuthenticationError: if all refuse the user name and the password.
         """
-        while True:
-            # redis-py reorders its list of Sentinels without a lock, and may lose one.
-            own = copy.copy(self)
-            own.sentinels = [*self.sentinels]
-            own._epoch, own._promoted, own._outdated = 0, None, 0
-            try:
-                host, port = super(SentinelManager, own).discover_master(service_name)
-            except MasterNotFoundError as error:
-                if own._promoted is not None:
-                    host, port = own._promoted
-                elif own._is_outlived():
-                    continue
-                elif str(error).count(f" - {_REFUSED}: ") == len(own.sentinels):
-                    # Nor will they have it the next time.
-                    raise redis.AuthenticationError(*error.args) from None
-                else:
-                    raise
-            self.sentinels = own.sentinels
-            # Something may have been announced since the Sentinel has answered.
-            if self.believes((host, port), own._epoch):
-                self._knowledge.outdated_since = None
-                return host, port
+        # redis-py reorders its list of Sentinels without a lock, and may lose one.
+        own = copy.copy(self)
+        own.sentinels = [*self.sentinels]
+        own._promoted, own._outdated = None, 0
+        try:
+            host, port = super(SentinelManager, own).discover_master(service_name)
+        except MasterNotFoundError as error:
+            if own._promoted is not None:
+                return own._promoted
+            if own._is_outlived():
+                return self.discover_master(service_name)
+            if str(error).count(f" - {_REFUSED}: ") == len(own.sentinels):
+                # Nor will they have it the next time.
+                raise redis.AuthenticationError(*error.args) from None
+            raise
+        self.sentinels = own.sentinels
+        self._knowledge.outdated_since = None
+        return host, port
 
     def check_master_state(self, state: dict[str, Any], service_name: str) -> bool:
         """Whether what a Sentinel says of the primary is to be believed; called by redis-py."""
@@ -151,26 +146,16 @@ class SentinelManager(Sentinel):
         if epoch < newest:
             self._outdated += 1
             return False
-        self._epoch = epoch
         address = (state["ip"], state["port"])
         if announced not in (None, address) and "failover_in_progress" in state["flags"]:
             # It waits for the other replicas to follow, and tells the old address until they do.
             self._promoted = announced
-        return self.believes(address, epoch) and bool(
-            super().check_master_state(state, service_name)
-        )
+        return self.believes(address) and bool(super().check_master_state(state, service_name))
 
-    def believes(self, address: Address, epoch: int | None = None) -> bool:
-        """Whether nothing speaks against the primary being there.
-
-        :param epoch: of the configuration that says so, where it is known.
-        """
-        newest, announced = self._knowledge.newest
-        return (
-            (epoch is None or epoch >= newest)
-            and announced in (None, address)
-            and not self._knowledge.doubts(address)
-        )
+    def believes(self, address: Address) -> bool:
+        """Whether nothing that was announced speaks against the primary being there."""
+        _, announced = self._knowledge.newest
+        return announced in (None, address) and not self._knowledge.doubts(address)
 
     def learn(self, epoch: int, address: Address) -> bool:
         """Believe an announcement, unless it is old news; whether it is news."""
@@ -364,6 +349,8 @@ class SentinelBlockingConnectionPool(BlockingConnectionPool):
             self._leave(lambda there: there == address)  # which was a replica
             return
         self.proxy.master_address = address
+        if self.breaker is not None:
+            self.breaker.succeeded()  # this one hasn't failed
         self._leave(lambda there: there != address)
 
     def demoted(self, address: Address) -> None:
