@@ -172,6 +172,12 @@ def test_eight_threads_go_on_at_the_new_primary(
         check_what_holds(failed_over(client, sentinels, begin), client)
 
 
+def test_who_waits_for_a_frozen_primary_hears_of_the_new_one(sentinels: SentinelSet) -> None:
+    with foo(sentinels, socket_timeout="20 seconds") as client:
+        outcome = failed_over(client, sentinels, freeze)
+    assert outcome.crowd.slowest < 15
+
+
 def test_hardly_a_write_is_lost_by_a_planned_failover(sentinels: SentinelSet) -> None:
     # Those that the replica hasn't got when it is promoted; plain redis-py's go on for 10 s.
     with foo(sentinels) as client:
