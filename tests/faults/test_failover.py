@@ -32,6 +32,7 @@ from .helpers import (
     client_of,
     in_child,
 )
+from .test_interruptions import Interrupted, interrupted_often
 
 WORKERS = 8
 LATE = 1.0  # seconds, which is for the machine: as many milliseconds do
@@ -228,3 +229,25 @@ def test_a_child_that_was_forked_before_a_failover_hears_of_it(tmp_path: Path) -
         assert in_child(in_the_child) == new.port != old.port
         wait_until(lambda: client.connection_pool.master_address == (new.host, new.port))
         assert client.get("key") == b"of the child"
+
+
+@runs_under("process")
+def test_a_signal_while_asking_sentinels_costs_nobody_a_reply_or_a_slot(tmp_path: Path) -> None:
+    with (
+        running_sentinels("valkey", tmp_path) as sentinels,
+        foo(sentinels, max_connections="3") as client,
+    ):
+        primary = sentinels.primary()
+        pool: Any = client.connection_pool
+        manager = pool.sentinel_manager
+        asked = [*manager.sentinels]
+
+        def connect_and_ask() -> None:
+            pool.demoted((primary.host, primary.port))  # so that the Sentinels are asked again
+            ask(client)
+
+        assert interrupted_often(connect_and_ask, Interrupted) > 50
+        check_all_slots_are_back(client, primary)
+        # One connection to each is the listener's.
+        wait_until(lambda: all(s.connection_pool.figures.in_use == 1 for s in asked))
+        assert set(map(id, manager.sentinels)) == set(map(id, asked))
