@@ -222,11 +222,13 @@ class _BehindSentinel(PooledConnection):
     connection_pool: Any
     host: str
     port: int
+    _refusal: redis.AuthenticationError | None = None
 
     def connect(self) -> None:
         """Ask the Sentinels where to go, and connect.
 
         :raises redis.sentinel.MasterNotFoundError: if they don't know; likewise for replicas.
+        :raises redis.AuthenticationError: if they, or the server, refuse the password.
         """
         try:
             for _ in range(_MOST_CONNECTS):
@@ -236,14 +238,16 @@ class _BehindSentinel(PooledConnection):
                 self.disconnect()  # announced meanwhile, when there was no socket to hang up
             raise MasterNotFoundError("The primary changed while connecting")
         except (MasterNotFoundError, SlaveNotFoundError, redis.AuthenticationError) as error:
-            if str(error).startswith(f"{self.client}: "):
-                raise  # the server's, not the Sentinels'
+            if self._refusal is not None:
+                raise self._refusal from None  # redis-py has gone on to the next replica
             proxy = self.connection_pool
             where = f"asked Sentinels {proxy.sentinel_manager.addresses}"
             explain_unfound(error, self.client, f"{where} for {proxy.service_name}")
             if self.breaker is not None:
                 self.breaker.failed(error)
             raise
+        finally:
+            self._refusal = None  # it refers to this connection, which may be dropped
 
     def reconnect(self) -> None:
         """Connect anew, which may be to another server."""
@@ -252,7 +256,11 @@ class _BehindSentinel(PooledConnection):
     def connect_to(self, address: Address) -> None:
         """Connect to a server; called by redis-py."""
         note_last_server(*address)
-        super().connect_to(address)  # type: ignore[misc]  # of redis-py's, mixed in
+        try:
+            super().connect_to(address)  # type: ignore[misc]  # of redis-py's, mixed in
+        except redis.AuthenticationError as error:
+            self._refusal = error
+            raise
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """See :meth:`.PooledConnection.send_packed_command`."""

@@ -232,11 +232,13 @@ def test_sentinels_that_refuse_the_password_are_an_authentication_error(
     assert not [secret for secret in (*SECRETS, "hidden") if secret in told(error)]
 
 
+@pytest.mark.parametrize("read_from", ["primary", "replica"])
 def test_a_server_that_refuses_the_password_is_named_in_the_error(
-    guarded: SentinelSet, make_foo: MakeFoo
+    guarded: SentinelSet, make_foo: MakeFoo, read_from: str
 ) -> None:
     url = guarded.url.replace(SECRETS[0], "hidden")
-    error = error_of(make_foo(url, sentinel_username="watch", sentinel_password=SECRETS[1]).ping)
+    own = {"sentinel_username": "watch", "sentinel_password": SECRETS[1], "read_from": read_from}
+    error = error_of(make_foo(url, **own).ping)
     assert isinstance(error, redis.AuthenticationError)
     assert str(error).startswith("foo: ")
     assert str(error).endswith(f"({guarded.primary().address})")
