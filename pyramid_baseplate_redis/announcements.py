@@ -12,6 +12,7 @@ import logging
 import os
 import time
 import weakref
+from collections import deque
 from typing import Any, Protocol
 
 import redis
@@ -32,6 +33,7 @@ class Listening(Protocol):
     pid: int
     service_name: str
     sentinel_manager: Any
+    unheard: deque[redis.Redis]
 
     def get_master_address(self) -> Any:
         """Ask where the primary is."""
@@ -43,20 +45,22 @@ class Listening(Protocol):
         """The server there isn't the primary any longer."""
 
 
-def start_listening(pool: Listening) -> bool:
-    """Listen to all Sentinels until the pool is gone; in a forked process, call it again.
+def start_listening(pool: Listening) -> None:
+    """Listen to the Sentinels that nobody listens to, until the pool is gone.
 
-    Under gevent they are greenlets.
-
-    :returns: whether it could be started.
+    In a forked process, call it again. Under gevent they are greenlets.
     """
-    try:
-        for sentinel in pool.sentinel_manager.sentinels:
+    while True:
+        try:
+            sentinel = pool.unheard.pop()  # so that no two callers listen to the same
+        except IndexError:
+            return
+        try:
             # Not threading.Thread, for the reason given in housekeeping.py.
             _thread.start_new_thread(_run, (weakref.ref(pool), sentinel, os.getpid()))
-    except RuntimeError:  # the system has no thread left, or Python is about to end
-        return False
-    return True
+        except RuntimeError:  # the system has no thread left, or Python is about to end
+            pool.unheard.append(sentinel)
+            return
 
 
 def _run(reference: weakref.ref[Listening], sentinel: redis.Redis, pid: int) -> None:
@@ -100,23 +104,32 @@ def _heard(reference: weakref.ref[Listening], sentinel: redis.Redis, message: An
     channel, words = _text(message["channel"]), _text(message["data"]).split(" ")
     try:
         if channel == _SWITCHED:
-            service, host, port = words[0], words[3], int(words[4])
+            service = words[0]
+            old, new = (words[1], int(words[2])), (words[3], int(words[4]))
         else:
-            service, host, port = words[5], words[2], int(words[3])
-            old_host, old_port = words[6], int(words[7])
+            service = words[5]
+            old, new = (words[6], int(words[7])), (words[2], int(words[3]))
     except (IndexError, ValueError):
         return
     if service != pool.service_name:
         return
     if channel == _PROMOTING:
-        pool.sentinel_manager.doubt((old_host, old_port))
-        pool.demoted((old_host, old_port))
+        pool.sentinel_manager.doubt(old)
+        pool.demoted(old)
         return
-    state: Any = sentinel.sentinel_masters()
-    epoch = state.get(service, {}).get("config-epoch", 0)
-    if pool.sentinel_manager.learn(epoch, (host, port)):
-        logger.info("Sentinel: the primary of %s is %s:%d now", service, host, port)
-        pool.switched((host, port))
+    states: Any = sentinel.sentinel_masters()
+    state = states.get(service)
+    if state is None:
+        return
+    primary = (state["ip"], state["port"])
+    # Whoever was held up hears of one failover when there has been another: its epoch isn't this
+    # one's. The Sentinel that promotes goes on telling the old address for a moment.
+    promoting = channel == _PROMOTED and "failover_in_progress" in state["flags"]
+    if primary != new and not (promoting and primary == old):
+        return
+    if pool.sentinel_manager.learn(state.get("config-epoch", 0), new):
+        logger.info("Sentinel: the primary of %s is %s:%d now", service, *new)
+        pool.switched(new)
 
 
 def _text(value: Any) -> str:

@@ -45,6 +45,13 @@ def note_server(host: str, port: int) -> None:
         notes.servers += 1
 
 
+def note_last_server(host: str, port: int) -> None:
+    """Note which server a command went to last, where others have only failed before."""
+    notes = _taken()
+    notes.server = (host, port)
+    notes.servers = 1
+
+
 def note_redirection() -> None:
     """Note that a node of a Cluster sent the command elsewhere."""
     _taken().redirections += 1

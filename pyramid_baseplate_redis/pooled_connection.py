@@ -83,6 +83,11 @@ class PooledConnection(AbstractConnection):
         """Whether a reply to what was sent hasn't been read."""
         return bool(self._owed)
 
+    @property
+    def is_one_command(self) -> bool:
+        """Whether what was packed last is executed as a whole, or not at all."""
+        return self._packed == 1 or self._states == (_WATCHING, _NOT_WATCHING)  # MULTI, EXEC
+
     # What is sent and read
 
     def connect_check_health(
@@ -222,10 +227,11 @@ class PooledConnection(AbstractConnection):
 
         disconnect() is for the holder alone: a thread that reads would find no socket any more.
         """
-        opened = self._sock
+        opened = self.__dict__.get("_sock")  # whose holder may just have released it
         if opened is not None:
             with contextlib.suppress(OSError):
-                opened.shutdown(socket.SHUT_RDWR)
+                # Not an SSLSocket's own, which first stops encrypting what its holder sends.
+                socket.socket.shutdown(opened, socket.SHUT_RDWR)
 
     # Who holds it
 

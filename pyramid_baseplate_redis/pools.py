@@ -17,6 +17,7 @@ from .exceptions import ConfigurationError
 from .files import PasswordFile, check_files, client_settings, warn_if_unverified
 from .sentinel import (
     SentinelBlockingConnectionPool,
+    SentinelClient,
     SentinelConnection,
     SentinelManager,
     SentinelSSLConnection,
@@ -90,7 +91,7 @@ def pool_from_settings(settings: ClientSettings, **kwargs: Any) -> BlockingConne
     if settings.parsed_url.is_sentinel:
         return SentinelBlockingConnectionPool(
             settings.parsed_url.service,
-            _sentinel_manager(settings),
+            _sentinel_manager(settings, kwargs),
             is_master=settings.read_from == "primary",
             **keywords,
         )
@@ -133,21 +134,24 @@ def pool_keywords(
     return keywords, settings
 
 
-def _sentinel_manager(settings: ClientSettings) -> SentinelManager:
-    """The Sentinels have users and passwords of their own, and TLS as the servers have."""
+def _sentinel_manager(settings: ClientSettings, kwargs: Mapping[str, Any]) -> SentinelManager:
+    """The Sentinels have users and passwords of their own, and all else as the servers have."""
     url = settings.parsed_url
     # Asking them all in vain takes no longer than connecting to one server and its reply.
     share = len(url.hosts)
+    reply = kwargs.get("socket_timeout", settings.socket_timeout.total_seconds())
+    connect = kwargs.get("socket_connect_timeout", settings.socket_connect_timeout.total_seconds())
     keywords: dict[str, Any] = {
         "name": settings.name,
         "max_connections": _SENTINEL_CONNECTIONS,
-        "timeout": settings.pool_timeout.total_seconds(),
-        "socket_timeout": settings.socket_timeout.total_seconds() / share,
-        "socket_connect_timeout": settings.socket_connect_timeout.total_seconds() / share,
-        "socket_keepalive": settings.socket_keepalive,
+        "socket_timeout": reply and reply / share,
+        "socket_connect_timeout": connect and connect / share,
+        # Who comes behind those that ask a frozen one goes on to the next soon.
+        "timeout": ((reply or 0) + (connect or 0)) / share or settings.pool_timeout.total_seconds(),
+        "socket_keepalive": kwargs.get("socket_keepalive", settings.socket_keepalive),
         "health_check_interval": _SENTINEL_HEALTH_CHECK,
-        "protocol": settings.protocol,
-        "client_name": settings.client_name,
+        "protocol": kwargs.get("protocol", settings.protocol),
+        "client_name": kwargs.get("client_name", settings.client_name),
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         "username": settings.sentinel_username,
         "password": settings.sentinel_password,
@@ -157,9 +161,10 @@ def _sentinel_manager(settings: ClientSettings) -> SentinelManager:
         provider = PasswordFile(key, username, settings.sentinel_password_file)
         keywords |= {"credential_provider": provider, "username": None, "password": None}
     if url.is_tls:
-        keywords |= {**settings.tls, "connection_class": redis.SSLConnection}
+        own = {key: value for key, value in kwargs.items() if key.startswith("ssl_")}
+        keywords |= {**settings.tls, **own, "connection_class": redis.SSLConnection}
     clients = [
-        redis.Redis(connection_pool=BlockingConnectionPool(host=host, port=port, **keywords))
+        SentinelClient(connection_pool=BlockingConnectionPool(host=host, port=port, **keywords))
         for host, port in url.hosts
     ]
     return SentinelManager(clients, settings.min_other_sentinels)

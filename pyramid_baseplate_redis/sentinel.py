@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,13 +24,68 @@ from redis.sentinel import (
 
 from .announcements import start_listening
 from .blocking_pool import BlockingConnectionPool
+from .exceptions import PoolReleaseError
 from .explanations import explain_unfound
-from .notes import note_server
+from .notes import note_last_server
 from .pooled_connection import PooledConnection
 from .slots import Slot
 
 Address = tuple[str, int]
 _LONGEST_DOUBT = 5.0  # seconds; Sentinels look every second whether a promotion is complete
+_LONGEST_LAG = 10.0  # seconds; they tell each other every two
+_MOST_CONNECTS = 3
+
+
+_REFUSED = redis.AuthenticationError.__name__
+
+
+class _NoAnswerError(redis.ConnectionError):
+    """A Sentinel can't be asked. redis-py puts its repr() into a message: it says why."""
+
+    __repr__ = redis.ConnectionError.__str__
+
+
+class SentinelClient(redis.Redis):
+    """Asks one Sentinel."""
+
+    def sentinel_masters(self) -> Any:
+        """The primaries that it watches, by name.
+
+        :raises redis.ConnectionError: if it can't tell: whoever asks goes on to the next one.
+        """
+        try:
+            return super().sentinel_masters()
+        except redis.RedisError as error:  # also if it isn't a Sentinel, or not for this user
+            pool: Any = self.connection_pool
+            text = str(error).removeprefix(f"{pool.name}: ")
+            raise _NoAnswerError(f"{type(error).__name__}: {text}") from error
+
+    def __repr__(self) -> str:
+        """Where it is: redis-py puts this into its messages."""
+        keywords = self.connection_pool.connection_kwargs
+        return f"{keywords['host']}:{keywords['port']}"
+
+
+class _Knowledge:
+    """What was learned, by several threads: each step is one operation on a dictionary or so."""
+
+    def __init__(self) -> None:
+        # The primary's address by the configuration's epoch; ``None`` where it wasn't announced.
+        self.addresses: dict[int, Address | None] = {0: None}
+        # A primary that is about to be demoted, and until when it is not believed in.
+        self.doubted: tuple[Address | None, float] = (None, 0.0)
+        # Since when most Sentinels tell of nothing but older epochs.
+        self.outdated_since: float | None = None
+
+    @property
+    def newest(self) -> tuple[int, Address | None]:
+        addresses = self.addresses
+        epoch = max(addresses)
+        return epoch, addresses[epoch]
+
+    def doubts(self, address: Address) -> bool:
+        doubted, until = self.doubted
+        return doubted == address and time.monotonic() < until
 
 
 class SentinelManager(Sentinel):
@@ -45,10 +101,11 @@ class SentinelManager(Sentinel):
     def __init__(self, sentinels: Sequence[redis.Redis], min_other_sentinels: int = 0) -> None:
         super().__init__([], min_other_sentinels=min_other_sentinels, sentinel_kwargs={})
         self.sentinels = list(sentinels)
-        # The newest epoch that was seen, and the primary's address where it was announced.
-        self._known: tuple[int, Address | None] = (0, None)
-        # A primary that is about to be demoted, and until when it is not believed in.
-        self._doubted: tuple[Address | None, float] = (None, 0.0)
+        self._knowledge = _Knowledge()
+        # Of one discovery, in a copy of its own: whom a Sentinel has promoted and doesn't name yet,
+        # and how many Sentinels were behind.
+        self._promoted: Address | None = None
+        self._outdated = 0
 
     @property
     def addresses(self) -> str:
@@ -60,37 +117,54 @@ class SentinelManager(Sentinel):
         """Ask for the primary's address.
 
         :raises redis.sentinel.MasterNotFoundError: if no Sentinel knows one.
+        :raises redis.AuthenticationError: if all refuse the user name and the password.
         """
         # redis-py reorders its list of Sentinels without a lock, and may lose one.
         own = copy.copy(self)
         own.sentinels = [*self.sentinels]
+        own._promoted, own._outdated = None, 0
         try:
             host, port = super(SentinelManager, own).discover_master(service_name)
-        finally:
-            self._known = max(self._known, own._known, key=lambda known: known[0])
+        except MasterNotFoundError as error:
+            if own._promoted is not None:
+                return own._promoted
+            if own._is_outlived():
+                return self.discover_master(service_name)
+            if str(error).count(f" - {_REFUSED}: ") == len(own.sentinels):
+                # Nor will they have it the next time.
+                raise redis.AuthenticationError(*error.args) from None
+            raise
         self.sentinels = own.sentinels
+        self._knowledge.outdated_since = None
         return host, port
 
     def check_master_state(self, state: dict[str, Any], service_name: str) -> bool:
         """Whether what a Sentinel says of the primary is to be believed; called by redis-py."""
-        known, address = self._known
-        doubted, until = self._doubted
-        if doubted == (state["ip"], state["port"]) and time.monotonic() < until:
-            return False
         epoch: int = state.get("config-epoch", 0)
-        if epoch > known:
-            self._known = (epoch, None)
-        elif epoch < known or address not in (None, (state["ip"], state["port"])):
+        self._knowledge.addresses.setdefault(epoch, None)
+        newest, announced = self._knowledge.newest
+        if epoch < newest:
+            self._outdated += 1
             return False
-        return bool(super().check_master_state(state, service_name))
+        address = (state["ip"], state["port"])
+        if announced not in (None, address) and "failover_in_progress" in state["flags"]:
+            # It waits for the other replicas to follow, and tells the old address until they do.
+            self._promoted = announced
+        return self.believes(address) and bool(super().check_master_state(state, service_name))
+
+    def believes(self, address: Address) -> bool:
+        """Whether nothing that was announced speaks against the primary being there."""
+        _, announced = self._knowledge.newest
+        return announced in (None, address) and not self._knowledge.doubts(address)
 
     def learn(self, epoch: int, address: Address) -> bool:
         """Believe an announcement, unless it is old news; whether it is news."""
-        known, announced = self._known
-        if epoch < known or (epoch == known and announced is not None):
+        newest, announced = self._knowledge.newest
+        if epoch < newest or (epoch == newest and announced is not None):
             return False
-        self._known = (epoch, address)
-        self._doubted = (None, 0.0)
+        self._knowledge.addresses[epoch] = address
+        self._knowledge.doubted = (None, 0.0)
+        self._knowledge.outdated_since = None
         return True
 
     def doubt(self, address: Address) -> None:
@@ -99,7 +173,23 @@ class SentinelManager(Sentinel):
         That is announced before it happens, who takes over behind it. Should nobody, all stays as
         it was, after 5 seconds.
         """
-        self._doubted = (address, time.monotonic() + _LONGEST_DOUBT)
+        self._knowledge.doubted = (address, time.monotonic() + _LONGEST_DOUBT)
+
+    def _is_outlived(self) -> bool:
+        """Forget what most Sentinels have been contradicting for too long to be late.
+
+        Those that are set up anew count their epochs from 0.
+        """
+        if self._outdated <= len(self.sentinels) // 2:
+            return False
+        since, now = self._knowledge.outdated_since, time.monotonic()
+        if since is None:
+            self._knowledge.outdated_since = now
+        elif now - since > _LONGEST_LAG:
+            self._knowledge.addresses = {0: None}
+            self._knowledge.outdated_since = None
+            return True
+        return False
 
 
 class _Proxy(SentinelConnectionPoolProxy):
@@ -112,6 +202,12 @@ class _Proxy(SentinelConnectionPoolProxy):
         if self.is_master and before not in (None, address) and pool is not None:
             pool.switched(address)
         return address
+
+    def is_right(self, address: Address) -> bool:
+        """Whether a connection to there goes where the pool's are to go."""
+        return not self.is_master or (
+            address == self.master_address and bool(self.sentinel_manager.believes(address))
+        )
 
     def demoted(self, address: Address) -> None:
         """The server there is a replica now."""
@@ -126,25 +222,51 @@ class _BehindSentinel(PooledConnection):
     connection_pool: Any
     host: str
     port: int
+    _refusal: redis.AuthenticationError | None = None
 
     def connect(self) -> None:
         """Ask the Sentinels where to go, and connect.
 
         :raises redis.sentinel.MasterNotFoundError: if they don't know; likewise for replicas.
+        :raises redis.AuthenticationError: if they, or the server, refuse the password.
         """
         try:
-            super().connect()
-        except (MasterNotFoundError, SlaveNotFoundError) as error:
+            for _ in range(_MOST_CONNECTS):
+                super().connect()
+                if self.connection_pool.is_right((self.host, self.port)):
+                    return
+                self.disconnect()  # announced meanwhile, when there was no socket to hang up
+            raise MasterNotFoundError("The primary changed while connecting")
+        except (MasterNotFoundError, SlaveNotFoundError, redis.AuthenticationError) as error:
+            if self._refusal is not None:
+                raise self._refusal from None  # redis-py has gone on to the next replica
             proxy = self.connection_pool
             where = f"asked Sentinels {proxy.sentinel_manager.addresses}"
             explain_unfound(error, self.client, f"{where} for {proxy.service_name}")
             if self.breaker is not None:
                 self.breaker.failed(error)
             raise
+        finally:
+            self._refusal = None  # it refers to this connection, which may be dropped
 
     def reconnect(self) -> None:
         """Connect anew, which may be to another server."""
         self.connect()
+
+    def connect_to(self, address: Address) -> None:
+        """Connect to a server; called by redis-py."""
+        note_last_server(*address)
+        try:
+            super().connect_to(address)  # type: ignore[misc]  # of redis-py's, mixed in
+        except redis.AuthenticationError as error:
+            self._refusal = error
+            raise
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """See :meth:`.PooledConnection.send_packed_command`."""
+        if self.is_connected:  # otherwise connect_to() tells
+            note_last_server(self.host, self.port)
+        super().send_packed_command(command, check_health)
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """Read a reply; see :class:`redis.sentinel.SentinelManagedConnection`.
@@ -155,7 +277,8 @@ class _BehindSentinel(PooledConnection):
             return super().read_response(*args, **kwargs)
         except redis.ConnectionError as error:
             if isinstance(error.__context__, redis.ReadOnlyError):
-                error.unsent = True  # type: ignore[attr-defined]  # as good as: it was refused
+                if self.is_one_command:
+                    error.unsent = True  # type: ignore[attr-defined]  # as good as: it was refused
                 self.connection_pool.demoted((self.host, self.port))
             raise
 
@@ -198,7 +321,7 @@ class SentinelBlockingConnectionPool(BlockingConnectionPool):
         self.is_master = is_master
         self.check_connection = check_connection
         self.proxy = _Proxy(self, is_master, check_connection, service_name, sentinel_manager)
-        self._listens = False
+        self.unheard = deque(sentinel_manager.sentinels)
         kwargs.setdefault("connection_class", SentinelConnection)
         super().__init__(**kwargs)
         self.connection_kwargs["connection_pool"] = self.proxy
@@ -225,15 +348,17 @@ class SentinelBlockingConnectionPool(BlockingConnectionPool):
     def reset(self) -> None:
         """Forget all connections, as a forked process has to."""
         self.proxy.reset()
-        self._listens = False
+        self.unheard = deque(self.sentinel_manager.sentinels)
         super().reset()
 
     def switched(self, address: Address) -> None:
         """The primary is there from now on: nothing stays where it was."""
         if not self.is_master:
-            self.disconnect(inuse_connections=False)
+            self._leave(lambda there: there == address)  # which was a replica
             return
         self.proxy.master_address = address
+        if self.breaker is not None:
+            self.breaker.succeeded()  # this one hasn't failed
         self._leave(lambda there: there != address)
 
     def demoted(self, address: Address) -> None:
@@ -252,22 +377,29 @@ class SentinelBlockingConnectionPool(BlockingConnectionPool):
         self.pool.serve()
         for connection in self._get_in_use_connections():
             if is_left(_address_of(connection)):
-                connection.hang_up()
+                _pooled(connection).hang_up()
 
     def _make_ready(self, connection: Any, slot: Slot) -> None:
-        if not self._listens:
-            self._listens = start_listening(self)
+        if self.unheard:
+            start_listening(self)
         if connection.is_connected and not self._is_right(connection):
             self._replaced(connection)
         super()._make_ready(connection, slot)
-        note_server(connection.host, connection.port)
 
     def _may_be_used_again(self, connection: Any, slot: Slot, now: float) -> bool:
         return self._is_right(connection) and super()._may_be_used_again(connection, slot, now)
 
     def _is_right(self, connection: Any) -> bool:
-        return not self.is_master or _address_of(connection) == self.proxy.master_address
+        return self.proxy.is_right(_address_of(connection))
+
+
+def _pooled(connection: Any) -> Any:
+    return vars(connection).get("pooled", connection)  # where redis-py's cache is in between
 
 
 def _address_of(connection: Any) -> Address:
-    return connection.host, connection.port
+    pooled = _pooled(connection)
+    try:
+        return pooled.host, pooled.port
+    except PoolReleaseError:  # another thread's, who has released it meanwhile
+        return "", 0
