@@ -22,6 +22,7 @@ from .exceptions import (
 )
 from .factory import RedisClient, RedisContextFactory, ServerContext, server_context
 from .grammar import Timespan
+from .hot_keys import HotKey, hot_keys
 from .pipeline import MonitoredRedisPipeline
 from .pools import pool_from_config
 from .queues import MessageQueue, MessageQueueError, TimedOutError
@@ -34,6 +35,7 @@ __all__ = [
     "CircuitOpenError",
     "ConfigurationError",
     "ForkedConnectionError",
+    "HotKey",
     "MessageQueue",
     "MessageQueueError",
     "MonitoredRedisConnection",
@@ -46,6 +48,7 @@ __all__ = [
     "ServerContext",
     "TimedOutError",
     "Timespan",
+    "hot_keys",
     "includeme",
     "is_retryable",
     "pool_from_config",

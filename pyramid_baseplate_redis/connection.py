@@ -14,6 +14,7 @@ from redis.lock import Lock
 
 from . import spans
 from .blocking_pool import BlockingConnectionPool
+from .hot_keys import HotKeyTracker
 from .leases import HeldConnections
 from .monitor import MonitoredMonitor
 from .pipeline import MonitoredRedisPipeline, copied_callbacks, monitored_module_pipeline
@@ -75,6 +76,8 @@ class MonitoredRedisConnection(redis.Redis):
         if settings is not None and settings.retries:
             budget = settings.retry_budget.total_seconds()
             self._retry = RetryPolicy(settings.retries, budget)
+        tracker: HotKeyTracker | None = getattr(self.connection_pool, "hot_keys", None)
+        self._hot_keys = tracker
         # Of a client that keeps one connection. redis-py's own lock would stay locked if a signal
         # came right behind its acquire(); behind a ``with`` it doesn't.
         self.connection_lock = threading.RLock()
@@ -123,6 +126,8 @@ class MonitoredRedisConnection(redis.Redis):
 
         :raises redis.RedisError: as :meth:`redis.Redis.execute_command`.
         """
+        if self._hot_keys is not None:
+            self._hot_keys.sample(args)
         span = self._tracer.start_command(self.server_span, args)
         if span is None:
             return self._executed(None, args, options)
@@ -221,6 +226,7 @@ class MonitoredRedisConnection(redis.Redis):
             shard_hint=shard_hint,
             tracer=self._tracer,
             retry=self._retry,
+            hot_keys=self._hot_keys,
         )
         return self._hold(made)
 
@@ -362,7 +368,12 @@ class MonitoredRedisConnection(redis.Redis):
             made = make(transaction=transaction, shard_hint=shard_hint)
             return self._hold(
                 monitored_module_pipeline(
-                    made, self._pipeline_name(name), self.server_span, self._tracer, self._retry
+                    made,
+                    self._pipeline_name(name),
+                    self.server_span,
+                    self._tracer,
+                    self._retry,
+                    self._hot_keys,
                 )
             )
 

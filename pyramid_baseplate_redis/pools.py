@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import ssl
 from collections.abc import Mapping
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import redis
@@ -15,6 +17,7 @@ from .breaker import CircuitBreaker
 from .connection_arguments import server_address
 from .exceptions import ConfigurationError
 from .files import PasswordFile, check_files, client_settings, warn_if_unverified
+from .hot_keys import HotKeyTracker
 from .settings import ClientSettings
 
 __all__ = ["BlockingConnectionPool", "pool_from_config", "pool_from_settings"]
@@ -68,11 +71,40 @@ def pool_from_settings(settings: ClientSettings, **kwargs: Any) -> BlockingConne
             settings.breaker_reset.total_seconds(),
             server_address(keywords | kwargs),
         )
+    rates = settings.track_key_reads_sample_rate, settings.track_key_writes_sample_rate
+    if any(rates):
+        client = partial(_plain_client, settings, kwargs)
+        keywords["hot_keys"] = HotKeyTracker(client, *rates, settings.name)
     if kwargs.get("retry") is not None:  # redis-py's own retries take the place of ours
         settings = dataclasses.replace(settings, retries=0)
     return BlockingConnectionPool(
         client_settings=settings, **(keywords | kwargs | _credentials(settings, kwargs))
     )
+
+
+# What the settings of a plain client say, or what only the requests' client is to have.
+_NOT_OF_PLAIN_CLIENT = frozenset({
+    "max_connections", "timeout", "retry", "retry_on_error", "retry_on_timeout", "decode_responses",
+    "cache", "cache_config", "queue_class", "breaker", "hot_keys", "leak_warning", "max_idle_time",
+})  # fmt: skip
+
+
+def _plain_client(settings: ClientSettings, kwargs: Mapping[str, Any]) -> redis.Redis:
+    """A client for the background, not monitored, which takes no connection from a request's."""
+    none = timedelta(0)
+    settings = dataclasses.replace(
+        settings,
+        max_connections=1,
+        retries=0,
+        breaker_failures=0,
+        leak_warning=none,
+        max_idle_time=none,  # or else another thread would look after the one connection
+        decode_responses=False,
+        track_key_reads_sample_rate=0.0,
+        track_key_writes_sample_rate=0.0,
+    )
+    own = {key: value for key, value in kwargs.items() if key not in _NOT_OF_PLAIN_CLIENT}
+    return redis.Redis.from_pool(pool_from_settings(settings, **own))
 
 
 def _check_tls_version(settings: ClientSettings, kwargs: Mapping[str, Any]) -> None:

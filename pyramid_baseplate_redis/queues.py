@@ -13,6 +13,7 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from redis.backoff import ExponentialWithJitterBackoff
 
 from . import spans
+from .hot_keys import HotKeyTracker
 from .waiting import take_wait_time
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ class MessageQueue:
             given = type(client).__name__
             raise TypeError(f"client: {given} is neither a redis.ConnectionPool nor a redis.Redis")
         self.client = client
+        hot_keys: HotKeyTracker | None = getattr(client.connection_pool, "hot_keys", None)
+        self._hot_keys = hot_keys
         tracer = getattr(client, "tracer", None)
         self._monitored = isinstance(tracer, spans.CommandTracer)
         if not isinstance(tracer, spans.CommandTracer):
@@ -120,6 +123,8 @@ class MessageQueue:
         args = (command, self.queue, *arguments)
         if self._monitored:
             return self.client.execute_command(*args)
+        if self._hot_keys is not None:
+            self._hot_keys.sample(args)
         span = self._tracer.start_command(self._server_span, args)
         take_wait_time()
         try:
@@ -181,6 +186,8 @@ class MessageQueue:
         :param longer: seconds that the reply may take beyond ``socket_timeout``. redis-py's own
             blpop() gives up after ``socket_timeout``, and the message it was sent is lost.
         """
+        if self._hot_keys is not None:
+            self._hot_keys.sample(args)
         own = self.client.connection  # of a client() that keeps one connection for itself
         if own is not None:
             with getattr(self.client, "connection_lock", self.client.single_connection_lock):

@@ -35,7 +35,7 @@ _NOT_IN_URL = {
     "url_env", "url_file",
     "pool_timeout", "max_idle_time", "max_lifetime", "leak_warning", "retries", "retry_budget",
     "breaker_failures", "breaker_reset", "password_file", "trace", "trace_query_text",
-    "trace_exclude",
+    "trace_exclude", "track_key_reads_sample_rate", "track_key_writes_sample_rate",
 }  # fmt: skip
 
 
