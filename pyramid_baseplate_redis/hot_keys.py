@@ -149,6 +149,7 @@ class _Process:
         self.is_running = False
         self.is_failing = False
         self.told_of_dropped = False
+        self.told: set[str] = set()  # what was logged: each failure once
         self.idle_rounds = 0
 
     @property
@@ -302,13 +303,13 @@ class HotKeyTracker:
         return table
 
     def _tell(self, process: _Process, error: Exception) -> None:
-        if process.is_failing:
-            return
         process.is_failing = True
         # Not the error's text, which may have a key or a password.
         code = status_code(error)
         what = f"{type(error).__name__} {code}" if code else type(error).__name__
-        logger.warning("%s: hot keys can't be counted: %s", self.name, what)
+        if what not in process.told:
+            process.told.add(what)
+            logger.warning("%s: hot keys can't be counted: %s", self.name, what)
 
     def _round(self) -> bool:
         """Flush; whether to come back."""

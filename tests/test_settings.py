@@ -38,7 +38,8 @@ KNOWN = (
     "decode_responses, client_name, username, password, password_file, ssl_ca_certs, ssl_ca_path, "
     "ssl_ca_data, ssl_certfile, "
     "ssl_keyfile, ssl_password, ssl_cert_reqs, ssl_check_hostname, ssl_min_version, ssl_ciphers, "
-    "trace, trace_query_text, trace_exclude and url"
+    "trace, trace_query_text, trace_exclude, track_key_reads_sample_rate, "
+    "track_key_writes_sample_rate and url"
 )
 SECRET = "correct-horse-battery"
 DATABASES = "write a whole number from 0 to 1000000"
@@ -429,6 +430,8 @@ def test_every_default_is_our_own() -> None:
         "trace": "all",
         "trace_query_text": "off",
         "trace_exclude": frozenset(),
+        "track_key_reads_sample_rate": 0.0,
+        "track_key_writes_sample_rate": 0.0,
     }
 
 
