@@ -260,6 +260,16 @@ def test_a_key_longer_than_1024_characters_is_not_counted(
     assert counted(server, client)[0] == {"k" * 1024: 1}
 
 
+@pytest.mark.parametrize("args", [("RENAME", "a"), ("MSET",), ("OBJECT", 7, "a")])
+def test_a_malformed_command_has_the_servers_error(
+    client: MonitoredRedisConnection, args: tuple[Any, ...]
+) -> None:
+    client.get("a")
+    tracker_of(client).flush()
+    with pytest.raises(redis.ResponseError):
+        client.execute_command(*args)
+
+
 # On the server
 
 
@@ -296,6 +306,12 @@ def test_a_request_takes_no_connection_for_it(valkey: Server, make_client: MakeC
     held = client.connection_pool.get_connection()
     assert counted(valkey, client)[0] == {"a": 1}
     client.connection_pool.release(held)
+
+
+def test_the_background_has_one_connection(valkey_client: MonitoredRedisConnection) -> None:
+    plain = tracker_of(valkey_client)._make_client()
+    assert plain.connection_pool.max_connections == 1
+    plain.close()
 
 
 def test_the_keyword_arguments_of_the_client_hold_for_the_background_too(valkey: Server) -> None:
@@ -473,14 +489,14 @@ def test_the_thread_ends_with_nothing_to_do_and_starts_again(
 
 
 def test_the_thread_gives_its_connection_back_when_it_ends(
-    valkey_client: MonitoredRedisConnection, valkey: Server, monkeypatch: pytest.MonkeyPatch
+    mortal: Server, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ROUND_SECONDS", 0.02)
-    with redis.Redis(port=valkey.port) as plain:
-        before = len(plain.client_list())
-        valkey_client.get("a")
-        wait_until(lambda: not tracker_of(valkey_client)._process().is_running)
-        wait_until(lambda: len(plain.client_list()) == before + 1)
+    client = make_client(mortal, **ALL)
+    with redis.Redis(port=mortal.port) as plain:
+        client.get("a")
+        wait_until(lambda: not tracker_of(client)._process().is_running)
+        wait_until(lambda: len(plain.client_list()) == 2)  # this one, and the client's
 
 
 def test_a_tracker_that_is_dropped_is_not_kept_alive(
