@@ -20,12 +20,19 @@ from .exceptions import (
     PoolTimeoutError,
     is_retryable,
 )
-from .factory import RedisClient, RedisContextFactory, ServerContext, server_context
+from .factory import (
+    RedisClient,
+    RedisContextFactory,
+    SentinelRedisClient,
+    ServerContext,
+    server_context,
+)
 from .grammar import Timespan
 from .hot_keys import HotKey, hot_keys
 from .pipeline import MonitoredRedisPipeline
-from .pools import pool_from_config
+from .pools import pool_from_config, sentinel_pool_from_config
 from .queues import MessageQueue, MessageQueueError, TimedOutError
+from .sentinel import SentinelBlockingConnectionPool
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator
@@ -45,6 +52,8 @@ __all__ = [
     "PoolTimeoutError",
     "RedisClient",
     "RedisContextFactory",
+    "SentinelBlockingConnectionPool",
+    "SentinelRedisClient",
     "ServerContext",
     "TimedOutError",
     "Timespan",
@@ -52,6 +61,7 @@ __all__ = [
     "includeme",
     "is_retryable",
     "pool_from_config",
+    "sentinel_pool_from_config",
     "server_context",
 ]
 

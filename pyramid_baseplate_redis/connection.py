@@ -17,12 +17,12 @@ from .blocking_pool import BlockingConnectionPool
 from .hot_keys import HotKeyTracker
 from .leases import HeldConnections
 from .monitor import MonitoredMonitor
+from .notes import take_notes
 from .pipeline import MonitoredRedisPipeline, copied_callbacks, monitored_module_pipeline
 from .pubsub import MonitoredPubSub
 from .queues import MessageQueue
 from .retries import RetryPolicy, only_reads
 from .scripts import loads_script, monitored_lock_class
-from .waiting import take_wait_time
 
 if TYPE_CHECKING:
     from redis.commands.json import JSON
@@ -131,16 +131,16 @@ class MonitoredRedisConnection(redis.Redis):
         span = self._tracer.start_command(self.server_span, args)
         if span is None:
             return self._executed(None, args, options)
-        take_wait_time()
+        take_notes()
         try:
             result = self._executed(span, args, options)
         except BaseException as error:
             if isinstance(error, redis.exceptions.NoScriptError) and loads_script():
-                spans.end_noscript(span, take_wait_time())
+                spans.end_noscript(span, take_notes())
             else:
-                spans.fail(span, error, take_wait_time())
+                spans.fail(span, error, take_notes())
             raise
-        spans.end(span, take_wait_time())
+        spans.end(span, take_notes())
         return result
 
     def _executed(self, span: Span | None, args: tuple[Any, ...], options: dict[str, Any]) -> Any:

@@ -21,6 +21,9 @@ def server_address(connection_kwargs: Mapping[str, Any]) -> str:
         return "the embedded server"
     if "path" in connection_kwargs:
         return str(connection_kwargs["path"])
+    if "connection_pool" in connection_kwargs:
+        proxy = connection_kwargs["connection_pool"]
+        return f"the {'primary' if proxy.is_master else 'replicas'} of {proxy.service_name}"
     if "host" not in connection_kwargs:
         return "the server"
     return f"{connection_kwargs['host']}:{connection_kwargs.get('port') or 6379}"

@@ -31,6 +31,12 @@ def explain(error: BaseException, client: str, connection: Any, unsent: bool) ->
     return True
 
 
+def explain_unfound(error: redis.ConnectionError, client: str, where: str) -> None:
+    """Say in an error of Sentinel's which client it is about, and where it has asked."""
+    error.unsent = True  # type: ignore[attr-defined]
+    error.args = (f"{client}: {error or type(error).__name__} ({where})", *error.args[1:])
+
+
 def address_of(connection: Any) -> str:
     """Where a connection goes."""
     path = getattr(connection, "path", None)

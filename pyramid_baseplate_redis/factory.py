@@ -14,7 +14,7 @@ from .connection import MonitoredRedisConnection
 from .files import client_settings
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
 from .metrics import observe_pool
-from .pools import pool_from_settings
+from .pools import check_sentinel, pool_from_settings
 from .server_spans import root_span
 
 if TYPE_CHECKING:
@@ -45,6 +45,22 @@ class RedisClient:
         pool = pool_from_settings(settings, **self.kwargs)
         observe_pool(pool, self.redis_client_name or key_path)
         return RedisContextFactory(pool, key_path, self.redis_client_name)
+
+
+class SentinelRedisClient(RedisClient):
+    """Configures a Redis client behind Sentinel.
+
+    As :class:`RedisClient`, which does the same for a ``redis+sentinel://`` URL; this one insists
+    on one.
+    """
+
+    def parse(self, key_path: str, raw_config: Mapping[str, Any]) -> RedisContextFactory:
+        """See :meth:`RedisClient.parse`.
+
+        :raises ConfigurationError: if the URL isn't a ``redis+sentinel://`` one, too.
+        """
+        check_sentinel(client_settings(raw_config, f"{key_path}."))
+        return super().parse(key_path, raw_config)
 
 
 @implementer(IRedisContextFactory)

@@ -89,7 +89,9 @@ class PasswordFile(CredentialProvider):
 
 def check_files(settings: ClientSettings) -> None:
     """Find what is wrong with the files that settings name now, not at the first request."""
-    for key in ("password_file", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+    for key in (
+        "password_file", "sentinel_password_file", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile",
+    ):  # fmt: skip
         path = getattr(settings, key)
         if path is not None and (reason := _why_unreadable(path)):
             # Somebody may have written the password itself in place of a file's name.
@@ -98,7 +100,7 @@ def check_files(settings: ClientSettings) -> None:
     if settings.ssl_ca_path is not None and not os.path.isdir(settings.ssl_ca_path):
         shown = "" if settings.hides("ssl_ca_path") else f"{settings.ssl_ca_path} "
         raise ConfigurationError(f"{settings.prefix}ssl_ca_path: {shown}is not a directory")
-    if settings.parsed_url.scheme == "rediss":
+    if settings.parsed_url.is_tls:
         _check_tls(settings)
 
 
@@ -124,7 +126,7 @@ def warn_if_unverified(settings: ClientSettings, kwargs: Mapping[str, Any]) -> N
     speaks_tls = isinstance(connection_class, type) and issubclass(
         connection_class, redis.SSLConnection
     )
-    if settings.parsed_url.scheme != "rediss" and not speaks_tls:
+    if not settings.parsed_url.is_tls and not speaks_tls:
         return
     requirements = kwargs.get("ssl_cert_reqs", settings.ssl_cert_reqs)
     if requirements in ("none", None, ssl.CERT_NONE):

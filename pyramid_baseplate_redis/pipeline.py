@@ -14,8 +14,8 @@ from redis.client import CaseInsensitiveDict, Pipeline
 from . import spans
 from .exceptions import lost_reply
 from .hot_keys import HotKeyTracker
+from .notes import take_notes
 from .retries import RetryPolicy, only_reads
-from .waiting import take_wait_time
 
 P = TypeVar("P", bound="MonitoredPipelineMixin")
 
@@ -64,18 +64,18 @@ class MonitoredPipelineMixin(Pipeline):
         )
         if span is None:
             return self._executed(raise_on_error, None)
-        take_wait_time()
+        take_notes()
         try:
             results = self._executed(raise_on_error, span)
         except BaseException as error:
-            spans.fail(span, error, take_wait_time(), self._take_code(error))
+            spans.fail(span, error, take_notes(), self._take_code(error))
             raise
         if not raise_on_error:
             for result in results:
                 if isinstance(result, Exception):
-                    spans.fail(span, result, take_wait_time(), self._take_code(result))
+                    spans.fail(span, result, take_notes(), self._take_code(result))
                     return results
-        spans.end(span, take_wait_time())
+        spans.end(span, take_notes())
         return results
 
     def _executed(self, raise_on_error: bool, span: Span | None) -> list[Any]:
@@ -124,13 +124,13 @@ class MonitoredPipelineMixin(Pipeline):
         span = self._tracer.start_command(self.server_span, args)
         if span is None:
             return self._immediately_executed(None, args, options)
-        take_wait_time()
+        take_notes()
         try:
             result = self._immediately_executed(span, args, options)
         except BaseException as error:
-            spans.fail(span, error, take_wait_time())
+            spans.fail(span, error, take_notes())
             raise
-        spans.end(span, take_wait_time())
+        spans.end(span, take_notes())
         return result
 
     def _immediately_executed(

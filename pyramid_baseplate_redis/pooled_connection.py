@@ -6,7 +6,9 @@ between sending and reading: the next user of the connection would read that rep
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -54,6 +56,7 @@ class PooledConnection(AbstractConnection):
     is_adopted = False  # taken by a parent process, connected anew by this one
 
     _parser: Any
+    _sock: Any
     _connecting_since: float | None = None
 
     # How many replies are still to be read, and what the next command to be sent is about.
@@ -100,6 +103,10 @@ class PooledConnection(AbstractConnection):
             self._connecting_since = None
         self._altered = False
         self._ready = True
+
+    def reconnect(self) -> None:
+        """Connect where a command is to be sent and it isn't connected any longer."""
+        self.connect_check_health(check_health=False)
 
     @property
     def socket_connect_timeout(self) -> float | None:
@@ -158,7 +165,7 @@ class PooledConnection(AbstractConnection):
         if self.pid != os.getpid():
             self._leave_to_parent()
         if not self.is_connected:
-            self.connect_check_health(check_health=False)
+            self.reconnect()
             self.check_owner()  # under gevent, who waits may be forked, and go on in the child
         if check_health and self.health_check_interval:
             self.check_health()
@@ -204,6 +211,16 @@ class PooledConnection(AbstractConnection):
         super().disconnect(*args, **kwargs)
         self._owed = 0
         self._ready = self._watching = self._altered = False
+
+    def hang_up(self) -> None:
+        """Have its holder find it closed, whoever calls this.
+
+        disconnect() is for the holder alone: a thread that reads would find no socket any more.
+        """
+        opened = self._sock
+        if opened is not None:
+            with contextlib.suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
 
     # Who holds it
 

@@ -18,9 +18,25 @@ from .connection_arguments import server_address
 from .exceptions import ConfigurationError
 from .files import PasswordFile, check_files, client_settings, warn_if_unverified
 from .hot_keys import HotKeyTracker
+from .sentinel import (
+    SentinelBlockingConnectionPool,
+    SentinelConnection,
+    SentinelManager,
+    SentinelSSLConnection,
+)
 from .settings import ClientSettings
+from .urls import SENTINEL_EXAMPLE
 
-__all__ = ["BlockingConnectionPool", "pool_from_config", "pool_from_settings"]
+__all__ = [
+    "BlockingConnectionPool",
+    "pool_from_config",
+    "pool_from_settings",
+    "sentinel_pool_from_config",
+]
+
+# A Sentinel's own connections: one is for its announcements.
+_SENTINEL_CONNECTIONS = 5
+_SENTINEL_HEALTH_CHECK = 5.0  # seconds: an announcer that has vanished is missed after that time
 
 
 def pool_from_config(
@@ -41,8 +57,61 @@ def pool_from_config(
     return pool_from_settings(client_settings(app_config, prefix), **kwargs)
 
 
+def sentinel_pool_from_config(
+    app_config: Mapping[str, Any], prefix: str = "redis.", **kwargs: Any
+) -> SentinelBlockingConnectionPool:
+    """Make a pool of connections to the server that Sentinels name; see :func:`pool_from_config`.
+
+    :raises ConfigurationError: if the URL isn't a ``redis+sentinel://`` one, too.
+    """
+    settings = client_settings(app_config, prefix)
+    check_sentinel(settings)
+    pool = pool_from_settings(settings, **kwargs)
+    assert isinstance(pool, SentinelBlockingConnectionPool)
+    return pool
+
+
+def check_sentinel(settings: ClientSettings) -> None:
+    """Refuse a URL that doesn't lead to Sentinels.
+
+    :raises ConfigurationError: which says how to write it.
+    """
+    if not settings.parsed_url.is_sentinel:
+        raise ConfigurationError(
+            f"{settings.url_place}: leads to no Sentinel; write it like {SENTINEL_EXAMPLE}"
+        )
+
+
 def pool_from_settings(settings: ClientSettings, **kwargs: Any) -> BlockingConnectionPool:
     """Make the pool of a client; like :func:`pool_from_config`, from settings already read."""
+    if settings.parsed_url.is_cluster:
+        raise ConfigurationError(
+            f"{settings.url_place}: leads to a Cluster, whose nodes have a pool each; use "
+            "cluster_pool_from_config"
+        )
+    keywords, settings = pool_keywords(settings, kwargs)
+    rates = settings.track_key_reads_sample_rate, settings.track_key_writes_sample_rate
+    if any(rates):
+        client = partial(_plain_client, settings, kwargs)
+        keywords.setdefault("hot_keys", HotKeyTracker(client, *rates, settings.name))
+    if settings.parsed_url.is_sentinel:
+        return SentinelBlockingConnectionPool(
+            settings.parsed_url.service,
+            _sentinel_manager(settings),
+            is_master=settings.read_from == "primary",
+            **keywords,
+        )
+    return BlockingConnectionPool(**keywords)
+
+
+def pool_keywords(
+    settings: ClientSettings, kwargs: Mapping[str, Any]
+) -> tuple[dict[str, Any], ClientSettings]:
+    """The keyword arguments of a pool, and the settings that hold together with them.
+
+    :param kwargs: they win over the settings.
+    :raises ConfigurationError: as :func:`pool_from_config`.
+    """
     check_files(settings)
     _check_tls_version(settings, kwargs)
     warn_if_unverified(settings, kwargs)
@@ -69,16 +138,52 @@ def pool_from_settings(settings: ClientSettings, **kwargs: Any) -> BlockingConne
             settings.name,
             settings.breaker_failures,
             settings.breaker_reset.total_seconds(),
-            server_address(keywords | kwargs),
+            _server_of(settings, {**keywords, **kwargs}),
         )
-    rates = settings.track_key_reads_sample_rate, settings.track_key_writes_sample_rate
-    if any(rates):
-        client = partial(_plain_client, settings, kwargs)
-        keywords["hot_keys"] = HotKeyTracker(client, *rates, settings.name)
     if kwargs.get("retry") is not None:  # redis-py's own retries take the place of ours
         settings = dataclasses.replace(settings, retries=0)
-    return BlockingConnectionPool(
-        client_settings=settings, **(keywords | kwargs | _credentials(settings, kwargs))
+    keywords |= {**kwargs, **_credentials(settings, kwargs), "client_settings": settings}
+    return keywords, settings
+
+
+def _sentinel_manager(settings: ClientSettings) -> SentinelManager:
+    """The Sentinels have users and passwords of their own, and TLS as the servers have."""
+    url = settings.parsed_url
+    # Asking them all in vain takes no longer than connecting to one server and its reply.
+    share = len(url.hosts)
+    keywords: dict[str, Any] = {
+        "name": settings.name,
+        "max_connections": _SENTINEL_CONNECTIONS,
+        "timeout": settings.pool_timeout.total_seconds(),
+        "socket_timeout": settings.socket_timeout.total_seconds() / share,
+        "socket_connect_timeout": settings.socket_connect_timeout.total_seconds() / share,
+        "socket_keepalive": settings.socket_keepalive,
+        "health_check_interval": _SENTINEL_HEALTH_CHECK,
+        "protocol": settings.protocol,
+        "client_name": settings.client_name,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        "username": settings.sentinel_username,
+        "password": settings.sentinel_password,
+    }
+    if settings.sentinel_password_file is not None:
+        key, username = f"{settings.prefix}sentinel_password_file", settings.sentinel_username
+        provider = PasswordFile(key, username, settings.sentinel_password_file)
+        keywords |= {"credential_provider": provider, "username": None, "password": None}
+    if url.is_tls:
+        keywords |= {**settings.tls, "connection_class": redis.SSLConnection}
+    clients = [
+        redis.Redis(connection_pool=BlockingConnectionPool(host=host, port=port, **keywords))
+        for host, port in url.hosts
+    ]
+    return SentinelManager(clients, settings.min_other_sentinels)
+
+
+def _server_of(settings: ClientSettings, keywords: Mapping[str, Any]) -> str:
+    url = settings.parsed_url
+    return (
+        f"the {settings.read_from} of {url.service}"
+        if url.is_sentinel
+        else server_address(keywords)
     )
 
 
@@ -100,6 +205,7 @@ def _plain_client(settings: ClientSettings, kwargs: Mapping[str, Any]) -> redis.
         leak_warning=none,
         max_idle_time=none,  # or else another thread would look after the one connection
         decode_responses=False,
+        read_from="primary",  # a replica can't be written to
         track_key_reads_sample_rate=0.0,
         track_key_writes_sample_rate=0.0,
     )
@@ -138,11 +244,12 @@ def _address(settings: ClientSettings) -> dict[str, Any]:
         return {"connection_class": EmbeddedConnection, "directory": url.path or None}
     if url.scheme == "unix":
         return {"connection_class": redis.UnixDomainSocketConnection, "path": url.path}
-    address = {
-        "host": url.host,
-        "port": url.port,
-        "socket_keepalive": settings.socket_keepalive,
-    }
-    if url.scheme != "rediss":
+    address: dict[str, Any] = {"socket_keepalive": settings.socket_keepalive}
+    if url.is_sentinel:
+        address["connection_class"] = SentinelSSLConnection if url.is_tls else SentinelConnection
+        return address | (settings.tls if url.is_tls else {})
+    if not url.is_cluster:  # where each node has its own
+        address |= {"host": url.host, "port": url.port}
+    if not url.is_tls:
         return address
     return address | settings.tls | {"connection_class": redis.SSLConnection}

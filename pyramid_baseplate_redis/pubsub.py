@@ -13,8 +13,8 @@ from opentelemetry.trace import Span
 from redis.client import PubSub
 
 from . import spans
+from .notes import take_notes
 from .pooled_connection import PooledConnection
-from .waiting import take_wait_time
 
 _LOOKS_EVERY = 0.01  # seconds
 
@@ -70,13 +70,13 @@ class MonitoredPubSub(PubSub):
         span = self._tracer.start_command(self._server_span, args)
         if span is None:
             return super().execute_command(*args)
-        take_wait_time()
+        take_notes()
         try:
             result = super().execute_command(*args)
         except BaseException as error:
-            spans.fail(span, error, take_wait_time())
+            spans.fail(span, error, take_notes())
             raise
-        spans.end(span, take_wait_time())
+        spans.end(span, take_notes())
         return result
 
     def parse_response(self, block: bool = True, timeout: float = 0) -> Any:

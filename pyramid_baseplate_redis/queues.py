@@ -14,7 +14,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 
 from . import spans
 from .hot_keys import HotKeyTracker
-from .waiting import take_wait_time
+from .notes import take_notes
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class MessageQueue:
         if timeout is not None and not 0 <= timeout < math.inf:
             raise ValueError(f"timeout: {timeout!r} is not a number of seconds from 0 on")
         started = time.time_ns()
-        take_wait_time()
+        take_notes()
         if timeout == 0:
             message = self._once("LPOP", started)
         else:
@@ -126,15 +126,15 @@ class MessageQueue:
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
         span = self._tracer.start_command(self._server_span, args)
-        take_wait_time()
+        take_notes()
         try:
             result = _execute_command(self.client, *args)
         except BaseException as error:
             if span is not None:
-                spans.fail(span, error, take_wait_time())
+                spans.fail(span, error, take_notes())
             raise
         if span is not None:
-            spans.end(span, take_wait_time())
+            spans.end(span, take_notes())
         return result
 
     def _once(self, command: str, started: int) -> bytes | None:
@@ -202,13 +202,13 @@ class MessageQueue:
         args = (command, self.queue, 0)
         span = self._tracer.start_command(self._server_span, args, started)
         if span is not None:
-            spans.end(span, take_wait_time())
+            spans.end(span, take_notes())
 
     def _tell_failure(self, command: str, started: int, error: BaseException) -> None:
         args = (command, self.queue, 0)
         span = self._tracer.start_command(self._server_span, args, started)
         if span is not None:
-            spans.fail(span, error, take_wait_time())
+            spans.fail(span, error, take_notes())
 
 
 def _ask(connection: Any, args: tuple[Any, ...], longer: float) -> Any:

@@ -28,10 +28,13 @@ def nothing_is_read(key: str, place: str) -> str:
 
 
 def _setting(
-    parse: Callable[[Any], Any], default: Any = None, *, hidden: bool = False, tls: bool = False
+    parse: Callable[[Any], Any], default: Any = None, *, hidden: bool = False, only: str = ""
 ) -> Any:
-    """A field that is also a setting: how its value is read, and what holds when it is absent."""
-    return field(default=default, repr=not hidden, metadata={"parse": parse, "tls": tls})
+    """A field that is also a setting: how its value is read, and what holds when it is absent.
+
+    :param only: what it needs: ``TLS``, ``Sentinel`` or ``Cluster``.
+    """
+    return field(default=default, repr=not hidden, metadata={"parse": parse, "only": only})
 
 
 _FIVE_SECONDS = timedelta(seconds=5)
@@ -85,16 +88,30 @@ class ClientSettings:
     password: str | None = _setting(grammar.secret, hidden=True)
     password_file: str | None = _setting(grammar.path, hidden=True)
 
-    ssl_ca_certs: str | None = _setting(grammar.path, tls=True)
-    ssl_ca_path: str | None = _setting(grammar.path, tls=True)
-    ssl_ca_data: str | None = _setting(grammar.text, hidden=True, tls=True)
-    ssl_certfile: str | None = _setting(grammar.path, tls=True)
-    ssl_keyfile: str | None = _setting(grammar.path, tls=True)
-    ssl_password: str | None = _setting(grammar.secret, hidden=True, tls=True)
-    ssl_cert_reqs: str = _setting(_certificate_requirements, "required", tls=True)
-    ssl_check_hostname: bool = _setting(grammar.boolean, True, tls=True)
-    ssl_min_version: ssl.TLSVersion = _setting(_tls_version, ssl.TLSVersion.TLSv1_2, tls=True)
-    ssl_ciphers: str | None = _setting(grammar.text, tls=True)
+    ssl_ca_certs: str | None = _setting(grammar.path, only="TLS")
+    ssl_ca_path: str | None = _setting(grammar.path, only="TLS")
+    ssl_ca_data: str | None = _setting(grammar.text, hidden=True, only="TLS")
+    ssl_certfile: str | None = _setting(grammar.path, only="TLS")
+    ssl_keyfile: str | None = _setting(grammar.path, only="TLS")
+    ssl_password: str | None = _setting(grammar.secret, hidden=True, only="TLS")
+    ssl_cert_reqs: str = _setting(_certificate_requirements, "required", only="TLS")
+    ssl_check_hostname: bool = _setting(grammar.boolean, True, only="TLS")
+    ssl_min_version: ssl.TLSVersion = _setting(_tls_version, ssl.TLSVersion.TLSv1_2, only="TLS")
+    ssl_ciphers: str | None = _setting(grammar.text, only="TLS")
+
+    sentinel_username: str | None = _setting(grammar.text, only="Sentinel")
+    sentinel_password: str | None = _setting(grammar.secret, hidden=True, only="Sentinel")
+    sentinel_password_file: str | None = _setting(grammar.path, hidden=True, only="Sentinel")
+    min_other_sentinels: int = _setting(grammar.whole_number(0, 1_000), 0, only="Sentinel")
+    read_from: str = _setting(grammar.choice("primary", "replica"), "primary", only="Sentinel")
+
+    read_from_replicas: bool = _setting(grammar.boolean, False, only="Cluster")
+    load_balancing: str = _setting(
+        grammar.choice("round_robin", "round_robin_replicas", "random", "random_replica"),
+        "round_robin",
+        only="Cluster",
+    )
+    require_full_coverage: bool = _setting(grammar.boolean, True, only="Cluster")
 
     trace: str = _setting(grammar.choice("all", "children", "pipelines", "off"), "all")
     trace_query_text: str = _setting(grammar.choice("off", "sanitized", "keys"), "off")
@@ -114,7 +131,8 @@ class ClientSettings:
     @property
     def tls(self) -> dict[str, Any]:
         """The ``ssl_*`` settings, which are redis-py's keyword arguments of the same names."""
-        return {item.name: getattr(self, item.name) for item in _fields() if item.metadata["tls"]}
+        tls = [item.name for item in _fields() if item.metadata["only"] == "TLS"]
+        return {name: getattr(self, name) for name in tls}
 
     @property
     def url_key(self) -> str:
@@ -154,6 +172,8 @@ class ClientSettings:
         if not self._url_is_elsewhere:
             pairs["url"] = self.url
         for setting in _fields():
+            if setting.metadata["only"] in _missing(self.parsed_url):
+                continue
             value = getattr(self, setting.name)
             if value is not None:
                 pairs[setting.name] = "***" if self.hides(setting.name) else value
@@ -284,6 +304,19 @@ def _elsewhere(prefix: str) -> str:
     )
 
 
+_NEEDED = {
+    "TLS": "TLS; write rediss://",
+    "Sentinel": "Sentinel; write redis+sentinel://",
+    "Cluster": "a Cluster; write redis+cluster://",
+}
+
+
+def _missing(url: RedisURL) -> frozenset[str]:
+    """What a URL doesn't lead to, of that which some settings are about."""
+    has = {"TLS": url.is_tls, "Sentinel": url.is_sentinel, "Cluster": url.is_cluster}
+    return frozenset(name for name, present in has.items() if not present)
+
+
 def _check_together(settings: ClientSettings, values: Mapping[str, Any]) -> None:
     prefix, scheme = settings.prefix, settings.parsed_url.scheme
     if settings.password is not None and settings.password_file is not None:
@@ -294,13 +327,26 @@ def _check_together(settings: ClientSettings, values: Mapping[str, Any]) -> None
         for key in ("username", "password", "password_file"):
             if key in values:
                 raise ConfigurationError(f"{prefix}{key}: an embedded server has no users")
-    if scheme != "rediss":
-        for setting in _fields():
-            if setting.metadata["tls"] and setting.name in values:
-                raise ConfigurationError(
-                    f"{prefix}{setting.name}: needs TLS; write rediss:// in "
-                    f"{settings.url_place}, or leave it out"
-                )
+    missing = _missing(settings.parsed_url)
+    for setting in _fields():
+        what = setting.metadata["only"]
+        if what in missing and setting.name in values:
+            needed = _NEEDED[what]
+            if what == "TLS" and scheme.startswith("redis"):
+                needed = f"TLS; write {scheme.replace('redis', 'rediss')}://"
+            raise ConfigurationError(
+                f"{prefix}{setting.name}: needs {needed} in {settings.url_place}, or leave it out"
+            )
+    if settings.sentinel_password is not None and settings.sentinel_password_file is not None:
+        raise ConfigurationError(
+            f"{prefix}sentinel_password_file: there is a sentinel_password as well; write it in "
+            "one place only"
+        )
+    if "load_balancing" in values and not settings.read_from_replicas:
+        raise ConfigurationError(
+            f"{prefix}load_balancing: is about reading from replicas; write "
+            f"{prefix}read_from_replicas = true, or leave it out"
+        )
     for key in ("ssl_keyfile", "ssl_password"):
         if getattr(settings, key) is not None and settings.ssl_certfile is None:
             raise ConfigurationError(f"{prefix}{key}: needs {prefix}ssl_certfile as well")

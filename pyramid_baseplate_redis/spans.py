@@ -32,6 +32,7 @@ from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, TraceFlags
 
+from .notes import Notes
 from .query_text import MOST_SHOWN, operation_name, query_text, shown_text
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ logger = logging.getLogger(__name__)
 WAIT_TIME = "db.client.connection.wait_time"
 # redis-py's name, from its own metrics; the conventions have none for databases.
 RETRY_ATTEMPTS = "redis.client.operation.retry_attempts"
+# Nobody has a name for it.
+REDIRECTIONS = "redis.client.operation.redirections"
 _SUPPRESS_PLAIN = "suppress_instrumentation"  # the older of the two keys in use
 _PROCEDURES = frozenset({"EVALSHA", "EVALSHA_RO", "FCALL", "FCALL_RO"})
 _MOST_CACHED = 512  # command names are few, but callers may make them up
@@ -262,23 +265,25 @@ def retried(span: Span, attempts: int) -> None:
         _log_once("telling of a retry failed")
 
 
-def end(span: Span, wait_time: float = 0.0) -> None:
+def end(span: Span, notes: Notes | None = None) -> None:
     """End the span of what succeeded.
 
-    :param wait_time: seconds spent waiting for a free connection.
+    :param notes: what was noted of it meanwhile.
     """
     try:
-        if wait_time:
-            span.set_attribute(WAIT_TIME, wait_time)
+        if notes is not None:
+            _add_notes(span, notes)
         span.end()
     except Exception:
         _log_once("ending a span failed")
 
 
-def fail(span: Span, error: BaseException, wait_time: float = 0.0, code: str | None = None) -> None:
+def fail(
+    span: Span, error: BaseException, notes: Notes | None = None, code: str | None = None
+) -> None:
     """End the span of what raised ``error``.
 
-    :param wait_time: seconds spent waiting for a free connection.
+    :param notes: what was noted of it meanwhile.
     :param code: the server's error code when it can't be told from ``error`` any more.
     """
     try:
@@ -290,16 +295,27 @@ def fail(span: Span, error: BaseException, wait_time: float = 0.0, code: str | N
                 span.set_attribute(DB_RESPONSE_STATUS_CODE, code)
     except Exception:
         _log_once("describing an error failed")
-    end(span, wait_time)
+    end(span, notes)
 
 
-def end_noscript(span: Span, wait_time: float = 0.0) -> None:
+def end_noscript(span: Span, notes: Notes | None = None) -> None:
     """End the span of an EVALSHA whose script redis-py now loads: not a failure."""
     try:
         span.set_attribute(DB_RESPONSE_STATUS_CODE, "NOSCRIPT")
     except Exception:
         _log_once("describing an error failed")
-    end(span, wait_time)
+    end(span, notes)
+
+
+def _add_notes(span: Span, notes: Notes) -> None:
+    if notes.waited:
+        span.set_attribute(WAIT_TIME, notes.waited)
+    if notes.redirections:
+        span.set_attribute(REDIRECTIONS, notes.redirections)
+    # Of several servers none is the one, unless they sent a command from one to the other.
+    if notes.server is not None and notes.servers <= notes.redirections + 1:
+        span.set_attribute(SERVER_ADDRESS, notes.server[0])
+        span.set_attribute(SERVER_PORT, notes.server[1])
 
 
 def error_type(error: BaseException) -> str:

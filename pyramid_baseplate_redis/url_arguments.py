@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from . import grammar
-from .urls import MOST_DATABASES, RedisURL
+from .urls import MOST_DATABASES, NOT_DATABASE_0, RedisURL
 
 
 # redis-py's own reading of these URL arguments; the others are read like the settings.
@@ -35,7 +35,10 @@ _NOT_IN_URL = {
     "url_env", "url_file",
     "pool_timeout", "max_idle_time", "max_lifetime", "leak_warning", "retries", "retry_budget",
     "breaker_failures", "breaker_reset", "password_file", "trace", "trace_query_text",
-    "trace_exclude", "track_key_reads_sample_rate", "track_key_writes_sample_rate",
+    "trace_exclude", "sentinel_username", "sentinel_password", "sentinel_password_file",
+    "min_other_sentinels", "read_from", "read_from_replicas", "load_balancing",
+    "require_full_coverage", "track_key_reads_sample_rate",
+    "track_key_writes_sample_rate",
 }  # fmt: skip
 
 
@@ -62,6 +65,8 @@ def url_values(
             number = _read("db", parse, allowed_numbers, raw)
             if url.db is not None and url.db != number:
                 raise ValueError("its path and its query name two databases")
+            if url.is_cluster and number:
+                raise ValueError(NOT_DATABASE_0)
             url = dataclasses.replace(url, db=number)
         elif argument not in allowed:
             raise ValueError(_unknown_argument(argument, allowed))

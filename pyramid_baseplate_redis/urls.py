@@ -18,18 +18,30 @@ SCHEMES = {
     "valkeys": "rediss",
     "unix": "unix",
     "embedded": "embedded",
+    "redis+sentinel": "redis+sentinel",
+    "rediss+sentinel": "rediss+sentinel",
+    "redis+cluster": "redis+cluster",
+    "rediss+cluster": "rediss+cluster",
 }
+SENTINEL_EXAMPLE = "redis+sentinel://host1:26379,host2:26379/mymaster/0"
+CLUSTER_EXAMPLE = "redis+cluster://host1:7000,host2:7001"
 MOST_DATABASES = 1_000_000  # no server is configured with more; a longer number is a mistake
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?")
 _ENCODE = (
     'a "/", "#", "?", "@", "[", "]", "%" or white space in a password is written '
     "percent-encoded (%2F, %23, %3F, %40, %5B, %5D, %25, %20; in an .ini file each % is doubled)"
 )
+NOT_DATABASE_0 = "names a database other than 0, which is the only one of a Cluster"
+_MALFORMED_HOST = f"has a malformed host or port (a port is a number from 1 to 65535); {_ENCODE}"
 
 
 @dataclass(frozen=True)
 class RedisURL:
-    """The parts of a Redis URL; ``scheme`` is one of redis, rediss, unix and embedded."""
+    """The parts of a Redis URL; ``scheme`` is one of the values of :data:`SCHEMES`.
+
+    ``hosts`` are the Sentinels, or the nodes of a Cluster to ask first; then ``host`` and ``port``
+    are those of the first.
+    """
 
     scheme: str
     host: str = ""
@@ -39,6 +51,31 @@ class RedisURL:
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     arguments: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    hosts: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether connections are encrypted."""
+        return self.scheme.startswith("rediss")
+
+    @property
+    def is_sentinel(self) -> bool:
+        """Whether Sentinels are asked where the server is."""
+        return self.scheme.endswith("+sentinel")
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether the servers are a Cluster's."""
+        return self.scheme.endswith("+cluster")
+
+    @property
+    def addresses(self) -> str:
+        """The hosts and ports, as they are written in a URL."""
+        hosts = self.hosts or ((self.host, self.port or 0),)
+        return ",".join(
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in hosts
+        )
 
 
 def has_redis_scheme(value: object) -> bool:
@@ -75,13 +112,9 @@ def parse_url(text: object) -> RedisURL:
         raise ValueError(f'contains an "@" behind the host name; {_ENCODE}')
     try:
         parts = urlsplit(f"{known}://{rest}")
-        host, port = unquote(parts.hostname or ""), parts.port
         username, password = parts.username, parts.password
     except ValueError:
-        # Python's message quotes the part that it couldn't read, which may be a password.
-        raise ValueError(
-            f"has a malformed host or port (a port is a number from 1 to 65535); {_ENCODE}"
-        ) from None
+        raise ValueError(_MALFORMED_HOST) from None
     url = RedisURL(
         known,
         username=_decoded(username),
@@ -93,11 +126,46 @@ def parse_url(text: object) -> RedisURL:
         return replace(url, path=_directory(parts.netloc, path))
     if known == "unix":
         return replace(url, path=_socket_path(parts.netloc, path))
+    hosts = parts.netloc.rpartition("@")[2]
+    if url.is_sentinel or url.is_cluster:
+        url = replace(url, hosts=_hosts(hosts, 26379 if url.is_sentinel else 6379))
+        if len(set(url.hosts)) < len(url.hosts):
+            raise ValueError("names a host twice")
+        host, port = url.hosts[0]
+    else:
+        host, port = _host(hosts, 6379)
+    url = replace(url, host=host, port=port)
+    if url.is_sentinel:
+        service, _, path = path.removeprefix("/").partition("/")
+        if not service or service.isdigit():
+            raise ValueError(f"names no service; write it like {SENTINEL_EXAMPLE}")
+        url = replace(url, service=service)
+    url = replace(url, db=_database(path))
+    if url.is_cluster and url.db:
+        raise ValueError(NOT_DATABASE_0)
+    return url
+
+
+def _hosts(text: str, default_port: int) -> tuple[tuple[str, int], ...]:
+    names = text.split(",")
+    if len(names) > 1 and not all(names):
+        raise ValueError("has a comma without a host name on either side")
+    return tuple(_host(name, default_port) for name in names)
+
+
+def _host(text: str, default_port: int) -> tuple[str, int]:
+    """A host and its port; ``localhost`` when there is no name."""
+    try:
+        parts = urlsplit(f"redis://{text}")
+        host, port = unquote(parts.hostname or ""), parts.port
+    except ValueError:
+        # Python's message quotes the part that it couldn't read, which may be a password.
+        raise ValueError(_MALFORMED_HOST) from None
     if host and not _HOST.fullmatch(host):
         raise ValueError(f"has a malformed host name; {_ENCODE}")
     if port == 0:
         raise ValueError("has port 0; a port is a number from 1 to 65535")
-    return replace(url, host=host or "localhost", port=port or 6379, db=_database(path))
+    return host or "localhost", port or default_port
 
 
 def _decoded(text: str | None) -> str | None:
@@ -168,5 +236,6 @@ def redacted(url: RedisURL, username: str | None, has_password: bool, db: int) -
         return f"unix://{authority}{url.path}?db={db}"
     if url.scheme == "embedded":
         return f"embedded://{url.path}?db={db}"
-    host = f"[{url.host}]" if ":" in url.host else url.host
-    return f"{url.scheme}://{authority}{host}:{url.port}/{db}"
+    service = f"/{url.service}" if url.is_sentinel else ""
+    database = "" if url.is_cluster else f"/{db}"
+    return f"{url.scheme}://{authority}{url.addresses}{service}{database}"

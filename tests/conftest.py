@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import hypothesis
@@ -19,6 +20,14 @@ from pyramid.config import Configurator
 from pyramid_baseplate_redis import MonitoredRedisConnection, pool_from_config
 
 from .support import MakeClient, RecordedSpans, Server, needs_debian_redis, running_server
+from .topologies import (
+    Cluster,
+    SentinelSet,
+    Topology,
+    log_tails,
+    running_cluster,
+    running_sentinels,
+)
 
 _exporter = InMemorySpanExporter()
 
@@ -114,3 +123,112 @@ def make_config() -> Any:
         return config
 
     return make
+
+
+KINDS = ["valkey", pytest.param("redis", marks=needs_debian_redis)]
+
+
+@pytest.fixture(params=KINDS)
+def server_kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of server in turn: for tests that start their own."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def valkey_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A Cluster of six Valkeys."""
+    with running_cluster("valkey", tmp_path_factory.mktemp("valkey-cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def any_cluster(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    """A Cluster of each kind in turn, as the test before has left it."""
+    if request.param == "valkey":
+        yield request.getfixturevalue("valkey_cluster")
+    else:
+        with running_cluster("redis", tmp_path_factory.mktemp("redis-cluster")) as cluster:
+            yield cluster
+
+
+@pytest.fixture(scope="session")
+def valkey_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelSet]:
+    """A Valkey and its replica, watched by three Sentinels."""
+    with running_sentinels("valkey", tmp_path_factory.mktemp("valkey-sentinels")) as sentinels:
+        yield sentinels
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def any_sentinels(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SentinelSet]:
+    """A Sentinel set of each kind in turn, as the test before has left it."""
+    if request.param == "valkey":
+        yield request.getfixturevalue("valkey_sentinels")
+    else:
+        with running_sentinels("redis", tmp_path_factory.mktemp("redis-sentinels")) as sentinels:
+            yield sentinels
+
+
+@pytest.fixture
+def cluster(any_cluster: Cluster) -> Cluster:
+    """An empty Cluster that is whole, of each kind in turn."""
+    any_cluster.tidy()
+    return any_cluster
+
+
+@pytest.fixture
+def sentinels(any_sentinels: SentinelSet) -> SentinelSet:
+    """An empty Sentinel set that is whole, of each kind in turn."""
+    any_sentinels.tidy()
+    return any_sentinels
+
+
+@pytest.fixture
+def fresh_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Cluster]]:
+    """Start Clusters for this test alone: see `running_cluster` for the arguments."""
+    with ExitStack() as stack:
+
+        def start(kind: str = "valkey", *options: str, **settings: Any) -> Cluster:
+            directory = tmp_path_factory.mktemp(f"{kind}-cluster")
+            made.append(stack.enter_context(running_cluster(kind, directory, *options, **settings)))
+            return made[-1]
+
+        made: list[Cluster] = []
+        start.made = made  # type: ignore[attr-defined]
+        yield start
+
+
+@pytest.fixture
+def fresh_sentinels(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[..., SentinelSet]]:
+    """Start Sentinel sets for this test alone: see `running_sentinels` for the arguments."""
+    with ExitStack() as stack:
+
+        def start(kind: str = "valkey", *options: str, **settings: Any) -> SentinelSet:
+            directory = tmp_path_factory.mktemp(f"{kind}-sentinels")
+            made.append(
+                stack.enter_context(running_sentinels(kind, directory, *options, **settings))
+            )
+            return made[-1]
+
+        made: list[SentinelSet] = []
+        start.made = made  # type: ignore[attr-defined]
+        yield start
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """Where a test fails, show what the servers of its topologies said last."""
+    report = yield
+    if report.failed:
+        arguments = getattr(item, "funcargs", {}).values()
+        topologies = [value for value in arguments if isinstance(value, Topology)]
+        topologies += [made for value in arguments for made in getattr(value, "made", [])]
+        # A fixture and the one it stems from are the same topology.
+        for topology in {id(topology): topology for topology in topologies}.values():
+            report.sections.append((f"{topology.kind} servers", log_tails(topology.processes)))
+    return report

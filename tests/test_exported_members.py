@@ -26,6 +26,8 @@ PUBLIC_NAMES = [
     "PoolTimeoutError",
     "RedisClient",
     "RedisContextFactory",
+    "SentinelBlockingConnectionPool",
+    "SentinelRedisClient",
     "ServerContext",
     "TimedOutError",
     "Timespan",
@@ -33,6 +35,7 @@ PUBLIC_NAMES = [
     "includeme",
     "is_retryable",
     "pool_from_config",
+    "sentinel_pool_from_config",
     "server_context",
 ]
 PUBLIC_CLASSES = [

@@ -119,7 +119,8 @@ def test_a_setting_beside_a_url_elsewhere_is_read(elsewhere: Elsewhere, key: str
         (
             f"reddis://:{SECRET}@h",
             {},
-            "{}: has an unknown scheme; allowed are redis, rediss, valkey, valkeys, unix, embedded",
+            "{}: has an unknown scheme; allowed are redis, rediss, valkey, valkeys, unix, "
+            "embedded, redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster",
         ),
         (
             "redis://h/abc",

@@ -33,6 +33,7 @@ from pyramid_baseplate_redis.hot_keys import HotKeyTracker
 from .faults.everywhere import runs_under
 from .faults.helpers import in_child
 from .support import MakeClient, RecordedSpans, Server, free_port, running_server, wait_until
+from .topologies import Cluster, SentinelSet
 
 READS, WRITES = "baseplate-hot-key-tracker-reads", "baseplate-hot-key-tracker-writes"
 ALL = {"track_key_reads_sample_rate": "100%", "track_key_writes_sample_rate": "100%"}
@@ -321,6 +322,37 @@ def test_the_keyword_arguments_of_the_client_hold_for_the_background_too(valkey:
     client.get("a")
     assert counted(valkey, client)[0] == {"a": 1}
     pool.disconnect()
+
+
+# Other topologies
+
+
+@pytest.mark.parametrize("read_from", ["primary", "replica"])
+def test_behind_sentinel_the_primary_has_the_counts(
+    sentinels: SentinelSet, make_client: MakeClient, read_from: str
+) -> None:
+    client = make_client(sentinels.url, read_from=read_from, **ALL)
+    client.get("a")
+    assert tracker_of(client).flush()
+    with redis.Redis.from_url(sentinels.primary().url) as primary:
+        assert hot_keys(primary) == [(b"a", 1)]
+
+
+def test_a_cluster_has_the_counts_of_all_its_keys(cluster: Cluster) -> None:
+    host, port = cluster.nodes[0].address.split(":")
+
+    def made() -> redis.RedisCluster:
+        return redis.RedisCluster(host, int(port))
+
+    tracker = HotKeyTracker(made, 1.0, 1.0)
+    for key in ("a", "b", "c"):
+        tracker.sample(("GET", key))
+        tracker.sample(("EVAL", "return 1", 1, key))
+    assert tracker.flush()
+    client = made()
+    assert {key for key, _ in hot_keys(client)} == {b"a", b"b", b"c"}
+    assert {key for key, _ in hot_keys(client, "writes")} == {b"a", b"b", b"c"}
+    client.close()
 
 
 # No spans

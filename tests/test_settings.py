@@ -38,7 +38,9 @@ KNOWN = (
     "decode_responses, client_name, username, password, password_file, ssl_ca_certs, ssl_ca_path, "
     "ssl_ca_data, ssl_certfile, "
     "ssl_keyfile, ssl_password, ssl_cert_reqs, ssl_check_hostname, ssl_min_version, ssl_ciphers, "
-    "trace, trace_query_text, trace_exclude, track_key_reads_sample_rate, "
+    "sentinel_username, sentinel_password, sentinel_password_file, min_other_sentinels, read_from, "
+    "read_from_replicas, load_balancing, require_full_coverage, trace, "
+    "trace_query_text, trace_exclude, track_key_reads_sample_rate, "
     "track_key_writes_sample_rate and url"
 )
 SECRET = "correct-horse-battery"
@@ -179,7 +181,7 @@ MALFORMED = [
     malformed_url(
         "http://h",
         "foo.url: has an unknown scheme; allowed are redis, rediss, valkey, valkeys, unix, "
-        "embedded",
+        "embedded, redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster",
     ),
     malformed_url(
         "redis://h:port",
@@ -334,6 +336,50 @@ MALFORMED = [
         "foo.ssl_check_hostname: needs TLS; write rediss:// in foo.url, or leave it out",
     ),
     malformed_url(
+        "redis+cluster://h",
+        "foo.ssl_ca_certs: needs TLS; write rediss+cluster:// in foo.url, or leave it out",
+        ssl_ca_certs="/ca.pem",
+    ),
+    malformed_url(
+        "redis+cluster://h",
+        "foo.read_from: needs Sentinel; write redis+sentinel:// in foo.url, or leave it out",
+        read_from="replica",
+    ),
+    malformed_url(
+        "redis://h",
+        "foo.sentinel_password: needs Sentinel; write redis+sentinel:// in foo.url, or leave it "
+        "out",
+        sentinel_password=SECRET,
+    ),
+    malformed_url(
+        "redis+sentinel://h/mymaster",
+        "foo.read_from_replicas: needs a Cluster; write redis+cluster:// in foo.url, or leave it "
+        "out",
+        read_from_replicas="true",
+    ),
+    malformed_url(
+        "redis+sentinel://h/mymaster",
+        "foo.sentinel_password_file: there is a sentinel_password as well; write it in one place "
+        "only",
+        sentinel_password=SECRET,
+        sentinel_password_file="/run/secrets/sentinel",
+    ),
+    malformed_url(
+        "redis+sentinel://h/mymaster",
+        "foo.read_from: 'both' is unknown; allowed are primary and replica",
+        read_from="both",
+    ),
+    malformed_url(
+        "redis+cluster://h",
+        "foo.load_balancing: is about reading from replicas; write foo.read_from_replicas = true, "
+        "or leave it out",
+        load_balancing="random",
+    ),
+    malformed_url(
+        "redis+cluster://h?db=1",
+        "foo.url: names a database other than 0, which is the only one of a Cluster",
+    ),
+    malformed_url(
         "rediss://h", "foo.ssl_keyfile: needs foo.ssl_certfile as well", ssl_keyfile="/key.pem"
     ),
     malformed_url(
@@ -427,6 +473,14 @@ def test_every_default_is_our_own() -> None:
         "ssl_check_hostname": True,
         "ssl_min_version": ssl.TLSVersion.TLSv1_2,
         "ssl_ciphers": None,
+        "sentinel_username": None,
+        "sentinel_password": None,
+        "sentinel_password_file": None,
+        "min_other_sentinels": 0,
+        "read_from": "primary",
+        "read_from_replicas": False,
+        "load_balancing": "round_robin",
+        "require_full_coverage": True,
         "trace": "all",
         "trace_query_text": "off",
         "trace_exclude": frozenset(),

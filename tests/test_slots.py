@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from pyramid_baseplate_redis.notes import take_notes
 from pyramid_baseplate_redis.slots import TURN_SECONDS, FairLifoQueue, Place, Slot, _Waiter
-from pyramid_baseplate_redis.waiting import take_wait_time
 
 
 class _Interrupted(BaseException):
@@ -318,14 +318,16 @@ def test_many_threads_never_have_more_places_than_there_are() -> None:
 
 def test_only_waiting_counts_as_waiting() -> None:
     queue = FairLifoQueue(1)
-    take_wait_time()
+    take_notes()
     place = queue.get()
-    assert take_wait_time() == 0
+    assert take_notes() is None
 
     with pytest.raises(Empty):
         queue.get(timeout=0.02)
-    assert take_wait_time() >= 0.02
-    assert take_wait_time() == 0
+    notes = take_notes()
+    assert notes is not None
+    assert notes.waited >= 0.02
+    assert take_notes() is None
     del place
 
 

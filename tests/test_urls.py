@@ -20,7 +20,13 @@ PORT = "has a malformed host or port (a port is a number from 1 to 65535)"
 NOT_A_URL = "is not a URL; write one such as redis://localhost:6379/0"
 NOT_A_DATABASE = "has a path that is not a database number; write it like redis://localhost:6379/0"
 EMPTY = "is empty; write a URL such as redis://localhost:6379/0"
-SCHEME = "has an unknown scheme; allowed are redis, rediss, valkey, valkeys, unix, embedded"
+SCHEME = (
+    "has an unknown scheme; allowed are redis, rediss, valkey, valkeys, unix, embedded, "
+    "redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster"
+)
+NO_SERVICE = "names no service; write it like redis+sentinel://host1:26379,host2:26379/mymaster/0"
+COMMA = "has a comma without a host name on either side"
+DATABASE_0 = "names a database other than 0, which is the only one of a Cluster"
 NO_HOST = (
     "has a host name or a password, which an embedded server has not; write embedded:// or "
     "embedded:///path/to/directory"
@@ -71,6 +77,47 @@ NO_HOST = (
             RedisURL("redis", "h", 6379, arguments=(("db", "2"), ("protocol", "3"))),
             id="query arguments",
         ),
+        pytest.param(
+            "redis+sentinel://u:pw@one:1,two,[::1]:3/mymaster/2",
+            RedisURL(
+                "redis+sentinel",
+                "one",
+                1,
+                db=2,
+                username="u",
+                password="pw",
+                hosts=(("one", 1), ("two", 26379), ("::1", 3)),
+                service="mymaster",
+            ),
+            id="Sentinels",
+        ),
+        pytest.param(
+            "rediss+sentinel:///my%20service",
+            RedisURL(
+                "rediss+sentinel",
+                "localhost",
+                26379,
+                hosts=(("localhost", 26379),),
+                service="my service",
+            ),
+            id="a Sentinel, TLS",
+        ),
+        pytest.param(
+            "redis+cluster://:p,w@one:7000,two",
+            RedisURL(
+                "redis+cluster",
+                "one",
+                7000,
+                password="p,w",
+                hosts=(("one", 7000), ("two", 6379)),
+            ),
+            id="a Cluster",
+        ),
+        pytest.param(
+            "rediss+cluster://one/0",
+            RedisURL("rediss+cluster", "one", 6379, db=0, hosts=(("one", 6379),)),
+            id="a Cluster, TLS",
+        ),
         pytest.param("unix:///run/r.sock", RedisURL("unix", path="/run/r.sock"), id="unix"),
         pytest.param("unix:///a%20b", RedisURL("unix", path="/a b"), id="unix, encoded"),
         pytest.param(
@@ -111,6 +158,20 @@ def test_a_url_is_taken_apart(text: str, url: RedisURL) -> None:
         pytest.param("http://h", SCHEME, id="http"),
         pytest.param("reddis://h", SCHEME, id="a scheme spelled wrongly"),
         pytest.param("redis-sentinel://h", SCHEME, id="sentinel"),
+        pytest.param("redis+sentinel://h", NO_SERVICE, id="no service"),
+        pytest.param("redis+sentinel://h/", NO_SERVICE, id="an empty service"),
+        pytest.param("redis+sentinel://h/0", NO_SERVICE, id="a database in place of the service"),
+        pytest.param("redis+sentinel://h/mymaster/abc", NOT_A_DATABASE, id="service, no database"),
+        pytest.param("redis+sentinel://a,,b/mymaster", COMMA, id="two commas"),
+        pytest.param("redis+cluster://a,", COMMA, id="a comma at the end"),
+        pytest.param("redis+cluster://a,b,a:6379", "names a host twice", id="a host twice"),
+        pytest.param("redis+cluster://a:x,b", f"{PORT}; {ENCODE}", id="one malformed port"),
+        pytest.param(
+            "redis+cluster://a,b:0",
+            "has port 0; a port is a number from 1 to 65535",
+            id="one port 0",
+        ),
+        pytest.param("redis+cluster://a/1", DATABASE_0, id="a Cluster's database"),
         pytest.param("redis://h:abc", f"{PORT}; {ENCODE}", id="a port of letters"),
         pytest.param("redis://h:70000", f"{PORT}; {ENCODE}", id="a port too large"),
         pytest.param("redis://h:-1", f"{PORT}; {ENCODE}", id="a negative port"),
@@ -213,7 +274,7 @@ def test_any_text_is_a_url_or_a_value_error(scheme: str, text: str) -> None:
         parse_url(f"{scheme}://{text}")
 
 
-@pytest.mark.parametrize("scheme", ["redis", "rediss", "valkey", "valkeys", "unix", "embedded"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_url_with_one_of_our_schemes_is_one_for_us(scheme: str) -> None:
     assert has_redis_scheme(f" {scheme.upper()}://whatever")
 
@@ -239,6 +300,13 @@ def test_a_word_that_is_also_a_scheme_is_left_to_others(value: str) -> None:
         ("redis://h", "user", True, "redis://user:***@h:6379/0"),
         ("redis://h", "user", False, "redis://***@h:6379/0"),
         ("rediss://[::1]", None, False, "rediss://[::1]:6379/0"),
+        (
+            "redis+sentinel://u:pw@a,[::1]:7/mymaster",
+            "u",
+            True,
+            "redis+sentinel://u:***@a:26379,[::1]:7/mymaster/0",
+        ),
+        ("rediss+cluster://a,b:7000", None, False, "rediss+cluster://a:6379,b:7000"),
         ("unix:///r.sock", "user", True, "unix://user:***@/r.sock?db=0"),
         ("embedded:///d", None, False, "embedded:///d?db=0"),
         ("embedded://", None, False, "embedded://?db=0"),
@@ -252,4 +320,7 @@ def test_a_url_is_shown_without_its_password(
 
 def test_the_repr_of_a_url_shows_neither_user_nor_password_nor_query() -> None:
     url = parse_url("redis://someuser:somepassword@h:7/3?client_name=somename")
-    assert repr(url) == "RedisURL(scheme='redis', host='h', port=7, path='', db=3)"
+    assert (
+        repr(url)
+        == "RedisURL(scheme='redis', host='h', port=7, path='', db=3, hosts=(), service='')"
+    )

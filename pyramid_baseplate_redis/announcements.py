@@ -1,0 +1,123 @@
+"""What Sentinels announce: each is listened to, so that a failover is known at once.
+
+Asking them happens when a connection is made only; those that are open would stay with a primary
+that was demoted.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import logging
+import os
+import time
+import weakref
+from typing import Any, Protocol
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+
+logger = logging.getLogger(__name__)
+
+_SWITCHED = "+switch-master"  # <service> <old host> <old port> <new host> <new port>
+# slave <name> <host> <port> @ <service> <old host> <old port>
+_PROMOTING = "+failover-state-send-slaveof-noone"
+_PROMOTED = "+promoted-slave"
+_LOOKS_EVERY = 1.0  # seconds, whether the pool is still there
+
+
+class Listening(Protocol):
+    """A pool, as its listeners see it."""
+
+    pid: int
+    service_name: str
+    sentinel_manager: Any
+
+    def get_master_address(self) -> Any:
+        """Ask where the primary is."""
+
+    def switched(self, address: tuple[str, int]) -> None:
+        """The primary is there from now on."""
+
+    def demoted(self, address: tuple[str, int]) -> None:
+        """The server there isn't the primary any longer."""
+
+
+def start_listening(pool: Listening) -> bool:
+    """Listen to all Sentinels until the pool is gone; in a forked process, call it again.
+
+    Under gevent they are greenlets.
+
+    :returns: whether it could be started.
+    """
+    try:
+        for sentinel in pool.sentinel_manager.sentinels:
+            # Not threading.Thread, for the reason given in housekeeping.py.
+            _thread.start_new_thread(_run, (weakref.ref(pool), sentinel, os.getpid()))
+    except RuntimeError:  # the system has no thread left, or Python is about to end
+        return False
+    return True
+
+
+def _run(reference: weakref.ref[Listening], sentinel: redis.Redis, pid: int) -> None:
+    backoff: Any = ExponentialWithJitterBackoff(base=0.1, cap=2)
+    failures = 0
+    while True:
+        try:
+            with sentinel.pubsub(ignore_subscribe_messages=True) as subscriber:
+                subscriber.subscribe(_SWITCHED, _PROMOTING, _PROMOTED)
+                _look_again(reference)  # something may have been announced meanwhile
+                failures = 0
+                while (pool := reference()) is not None:
+                    if pool.pid != pid:
+                        return
+                    del pool
+                    message = subscriber.get_message(timeout=_LOOKS_EVERY)
+                    if message is not None:
+                        _heard(reference, sentinel, message)
+                return
+        except redis.RedisError as error:
+            logger.debug("listening to a Sentinel failed: %s", error)
+        except Exception:
+            logger.exception("listening to a Sentinel failed")
+        failures += 1
+        time.sleep(backoff.compute(failures))
+        if reference() is None:
+            return
+
+
+def _look_again(reference: weakref.ref[Listening]) -> None:
+    pool = reference()
+    if pool is not None:
+        with contextlib.suppress(redis.ConnectionError):  # whoever connects next is told
+            pool.get_master_address()
+
+
+def _heard(reference: weakref.ref[Listening], sentinel: redis.Redis, message: Any) -> None:
+    pool = reference()
+    if pool is None:
+        return
+    channel, words = _text(message["channel"]), _text(message["data"]).split(" ")
+    try:
+        if channel == _SWITCHED:
+            service, host, port = words[0], words[3], int(words[4])
+        else:
+            service, host, port = words[5], words[2], int(words[3])
+            old_host, old_port = words[6], int(words[7])
+    except (IndexError, ValueError):
+        return
+    if service != pool.service_name:
+        return
+    if channel == _PROMOTING:
+        pool.sentinel_manager.doubt((old_host, old_port))
+        pool.demoted((old_host, old_port))
+        return
+    state: Any = sentinel.sentinel_masters()
+    epoch = state.get(service, {}).get("config-epoch", 0)
+    if pool.sentinel_manager.learn(epoch, (host, port)):
+        logger.info("Sentinel: the primary of %s is %s:%d now", service, host, port)
+        pool.switched((host, port))
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
