@@ -28,6 +28,7 @@ from .factory import (
     server_context,
 )
 from .grammar import Timespan
+from .hot_key_tracker import HotKey, hot_keys
 from .pipeline import MonitoredRedisPipeline
 from .pools import pool_from_config, sentinel_pool_from_config
 from .queues import MessageQueue, MessageQueueError, TimedOutError
@@ -41,6 +42,7 @@ __all__ = [
     "CircuitOpenError",
     "ConfigurationError",
     "ForkedConnectionError",
+    "HotKey",
     "MessageQueue",
     "MessageQueueError",
     "MonitoredRedisConnection",
@@ -55,6 +57,7 @@ __all__ = [
     "ServerContext",
     "TimedOutError",
     "Timespan",
+    "hot_keys",
     "includeme",
     "is_retryable",
     "pool_from_config",

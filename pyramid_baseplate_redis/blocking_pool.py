@@ -19,6 +19,7 @@ from . import native_metrics
 from .breaker import CircuitBreaker
 from .connection_arguments import check_keywords, has_retries, server_address
 from .exceptions import PoolReleaseError, PoolTimeoutError
+from .hot_key_tracker import HotKeyTracker
 from .housekeeping import start_housekeeping
 from .leases import calling_frames, stack_of
 from .pooled_connection import PooledConnection, pooled_class
@@ -61,6 +62,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
     :param leak_warning: seconds after which it is logged, once, where a connection was taken that
         nobody gave back; 0 never.
     :param breaker: see :class:`~.breaker.CircuitBreaker`; ``None`` for none.
+    :param hot_keys: counts the keys of its clients' commands; ``None`` for none.
     :param connection_kwargs: as for :class:`redis.BlockingConnectionPool`; times are seconds.
     :raises TypeError: if the connection class doesn't know a keyword argument. redis-py raises
         that on first use, and leaks a slot of the pool each time. If ``queue_class`` isn't a
@@ -78,6 +80,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         max_lifetime: float = 0,
         leak_warning: float = 0,
         breaker: CircuitBreaker | None = None,
+        hot_keys: HotKeyTracker | None = None,
         **connection_kwargs: Any,
     ) -> None:
         self.client_settings = client_settings
@@ -86,6 +89,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         self.max_lifetime = max_lifetime
         self.leak_warning = leak_warning
         self.breaker = breaker
+        self.hot_keys = hot_keys
         self.creations = 0
         self.discards = 0
         self._has_retries = has_retries(connection_kwargs)

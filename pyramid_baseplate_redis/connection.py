@@ -13,6 +13,7 @@ from opentelemetry.trace import INVALID_SPAN, Span
 
 from . import spans
 from .blocking_pool import BlockingConnectionPool
+from .hot_key_tracker import HotKeyTracker
 from .leases import HeldConnections
 from .monitor import MonitoredMonitor
 from .monitored_client import MonitoredClient
@@ -68,6 +69,8 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         )
         self._own_callbacks = True
         self._retry = RetryPolicy.of(getattr(self.connection_pool, "client_settings", None))
+        tracker: HotKeyTracker | None = getattr(self.connection_pool, "hot_keys", None)
+        self._hot_keys = tracker
         # Of a client that keeps one connection. redis-py's own lock would stay locked if a signal
         # came right behind its acquire(); behind a ``with`` it doesn't.
         self.connection_lock = threading.RLock()
@@ -95,6 +98,8 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
 
         :raises redis.RedisError: as :meth:`redis.Redis.execute_command`.
         """
+        if self._hot_keys is not None:
+            self._hot_keys.sample(args)
         span = self._tracer.start_command(self.server_span, args)
         if span is None:
             return self._executed(None, args, options)
@@ -180,6 +185,7 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
             shard_hint=shard_hint,
             tracer=self._tracer,
             retry=self._retry,
+            hot_keys=self._hot_keys,
         )
         return self._hold(made)
 
@@ -283,7 +289,12 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
             made = make(transaction=transaction, shard_hint=shard_hint)
             return self._hold(
                 monitored_module_pipeline(
-                    made, self._pipeline_name(name), self.server_span, self._tracer, self._retry
+                    made,
+                    self._pipeline_name(name),
+                    self.server_span,
+                    self._tracer,
+                    self._retry,
+                    self._hot_keys,
                 )
             )
 

@@ -25,6 +25,8 @@ _UNITS = {
 _TIMESPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
 _LONGEST = timedelta(days=365)  # well below what the operating system's timers can hold
 _EXAMPLES = 'write a number and a unit, such as "3 seconds" or "200 milliseconds"'
+_PERCENTAGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(%?)")
+_PERCENTAGES = 'write a percentage from 0% to 100%, such as "1%" or "0.5%"'
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 
@@ -75,6 +77,22 @@ def positive_timespan(value: Any) -> timedelta:
     if not span:
         raise ValueError("must be longer than zero")
     return span
+
+
+def percentage(value: Any) -> float:
+    """A share such as ``1%``, as a fraction from 0 to 1; a number without ``%`` is refused."""
+    stripped = value.strip() if isinstance(value, str) else value
+    match = _PERCENTAGE.fullmatch(stripped) if isinstance(stripped, str) else None
+    if match is None and not isinstance(value, (int, float)):
+        if isinstance(stripped, str) and _PERCENTAGE.fullmatch(stripped.removeprefix("-").lstrip()):
+            raise ValueError(f"{stripped!r} is negative; {_PERCENTAGES}")
+        raise ValueError(f"{stripped!r} is not a percentage; {_PERCENTAGES}")
+    if match is None or not match[2]:
+        raise ValueError(f"{stripped!r} has no unit; {_PERCENTAGES}")
+    fraction = float(match[1]) / 100
+    if fraction > 1:
+        raise ValueError(f"{stripped!r} is out of range; {_PERCENTAGES}")
+    return fraction
 
 
 def whole_number(least: int, most: int) -> Callable[[Any], int]:

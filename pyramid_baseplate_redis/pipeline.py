@@ -13,6 +13,7 @@ from redis.client import CaseInsensitiveDict, Pipeline
 
 from . import spans
 from .exceptions import lost_reply
+from .hot_key_tracker import HotKeyTracker
 from .notes import take_notes
 from .retries import RetryPolicy, only_reads
 
@@ -37,6 +38,7 @@ class MonitoredPipelineMixin(Pipeline):
     server_span: Span
     _tracer: spans.CommandTracer
     _retry: RetryPolicy | None = None
+    _hot_keys: HotKeyTracker | None = None
     is_repeated = False  # whoever executes it does so again at a WatchError
     _first_error: tuple[Exception, str | None] | None = None
 
@@ -52,6 +54,9 @@ class MonitoredPipelineMixin(Pipeline):
         """
         if not self.command_stack and not self.watching:
             return cast("list[Any]", _execute(self, raise_on_error))
+        if self._hot_keys is not None:
+            for args, _ in self.command_stack:
+                self._hot_keys.sample(args)
         in_transaction: Any = self.transaction  # redis-py's flag hides the method of that name
         transaction = bool(in_transaction or self.explicit_transaction)
         span = self._tracer.start_batch(
@@ -114,6 +119,8 @@ class MonitoredPipelineMixin(Pipeline):
     def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         """Send a command at once, in a span of its own: WATCH, and what is read before MULTI."""
         self._check_replies()
+        if self._hot_keys is not None:
+            self._hot_keys.sample(args)
         span = self._tracer.start_command(self.server_span, args)
         if span is None:
             return self._immediately_executed(None, args, options)
@@ -199,9 +206,11 @@ class MonitoredRedisPipeline(MonitoredPipelineMixin):
         *,
         tracer: spans.CommandTracer | None = None,
         retry: RetryPolicy | None = None,
+        hot_keys: HotKeyTracker | None = None,
         **kwargs: Any,
     ) -> None:
         self._retry = retry
+        self._hot_keys = hot_keys
         self.trace_name = trace_name
         self.server_span = server_span if server_span is not None else INVALID_SPAN
         self.redis_client_name = redis_client_name
@@ -236,6 +245,7 @@ def monitored_module_pipeline(
     server_span: Span,
     tracer: spans.CommandTracer,
     retry: RetryPolicy | None = None,
+    hot_keys: HotKeyTracker | None = None,
 ) -> Any:
     """Make the pipeline of a module (JSON, search, time series) a monitored one."""
     pipeline.__class__ = _monitored_class(type(pipeline))
@@ -243,4 +253,5 @@ def monitored_module_pipeline(
     pipeline.server_span = server_span
     pipeline._tracer = tracer
     pipeline._retry = retry
+    pipeline._hot_keys = hot_keys
     return pipeline

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import ssl
 from collections.abc import Mapping
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import redis
@@ -15,6 +17,7 @@ from .breaker import CircuitBreaker
 from .connection_arguments import server_address
 from .exceptions import ConfigurationError
 from .files import PasswordFile, check_files, client_settings, warn_if_unverified
+from .hot_key_tracker import HotKeyTracker
 from .sentinel import (
     SentinelBlockingConnectionPool,
     SentinelClient,
@@ -88,6 +91,10 @@ def pool_from_settings(settings: ClientSettings, **kwargs: Any) -> BlockingConne
             "cluster_pool_from_config"
         )
     keywords, settings = pool_keywords(settings, kwargs)
+    rates = settings.track_key_reads_sample_rate, settings.track_key_writes_sample_rate
+    if any(rates):
+        client = partial(_plain_client, settings, kwargs)
+        keywords.setdefault("hot_keys", HotKeyTracker(client, *rates, settings.name))
     if settings.parsed_url.is_sentinel:
         return SentinelBlockingConnectionPool(
             settings.parsed_url.service,
@@ -188,6 +195,32 @@ def _server_of(settings: ClientSettings, keywords: Mapping[str, Any]) -> str:
         if url.is_sentinel
         else server_address(keywords)
     )
+
+
+# What the settings of a plain client say, or what only the requests' client is to have.
+_NOT_OF_PLAIN_CLIENT = frozenset({
+    "max_connections", "timeout", "retry", "retry_on_error", "retry_on_timeout", "decode_responses",
+    "cache", "cache_config", "queue_class", "breaker", "hot_keys", "leak_warning", "max_idle_time",
+})  # fmt: skip
+
+
+def _plain_client(settings: ClientSettings, kwargs: Mapping[str, Any]) -> redis.Redis:
+    """A client for the background, not monitored, which takes no connection from a request's."""
+    none = timedelta(0)
+    settings = dataclasses.replace(
+        settings,
+        max_connections=1,
+        retries=0,
+        breaker_failures=0,
+        leak_warning=none,
+        max_idle_time=none,  # or else another thread would look after the one connection
+        decode_responses=False,
+        read_from="primary",  # a replica can't be written to
+        track_key_reads_sample_rate=0.0,
+        track_key_writes_sample_rate=0.0,
+    )
+    own = {key: value for key, value in kwargs.items() if key not in _NOT_OF_PLAIN_CLIENT}
+    return redis.Redis.from_pool(pool_from_settings(settings, **own))
 
 
 def _check_tls_version(settings: ClientSettings, kwargs: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from redis.client import NEVER_DECODE
 from redis.cluster import RedisCluster
 
 from . import spans
+from .hot_key_tracker import HotKeyTracker
 from .notes import take_notes
 
 logger = logging.getLogger(__name__)
@@ -71,10 +72,11 @@ class MessageQueue:
             raise TypeError(f"client: {given} is neither a redis.ConnectionPool nor a redis.Redis")
         self.client: Any = client
         self._in_cluster = isinstance(client, RedisCluster)
+        pool = getattr(client, "connection_pool", None)  # redis-py's RedisCluster has none
+        self._hot_keys: HotKeyTracker | None = getattr(pool, "hot_keys", None)
         tracer = getattr(client, "tracer", None)
         self._monitored = isinstance(tracer, spans.CommandTracer)
         if not isinstance(tracer, spans.CommandTracer):
-            pool = getattr(client, "connection_pool", None)
             settings = getattr(pool, "client_settings", None)
             context_name = settings.name if settings else "redis"
             tracer = spans.CommandTracer.for_pool(pool, context_name)
@@ -136,6 +138,8 @@ class MessageQueue:
         args = (command, self.queue, *arguments)
         if self._monitored:
             return self.client.execute_command(*args)
+        if self._hot_keys is not None:
+            self._hot_keys.sample(args)
         span = self._tracer.start_command(self._server_span, args)
         take_notes()
         try:
@@ -208,6 +212,8 @@ class MessageQueue:
         :param longer: seconds that the reply may take beyond ``socket_timeout``. redis-py's own
             blpop() gives up after ``socket_timeout``, and the message it was sent is lost.
         """
+        if self._hot_keys is not None:
+            self._hot_keys.sample(args)
         if self._in_cluster:
             execute = getattr(self.client, "execute_unmonitored", None)
             options: dict[str, Any] = {NEVER_DECODE: []}

@@ -116,6 +116,8 @@ class ClientSettings:
     trace: str = _setting(grammar.choice("all", "children", "pipelines", "off"), "all")
     trace_query_text: str = _setting(grammar.choice("off", "sanitized", "keys"), "off")
     trace_exclude: frozenset[str] = _setting(grammar.command_names, frozenset())
+    track_key_reads_sample_rate: float = _setting(grammar.percentage, 0.0)
+    track_key_writes_sample_rate: float = _setting(grammar.percentage, 0.0)
 
     @property
     def name(self) -> str:

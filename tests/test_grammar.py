@@ -253,3 +253,30 @@ def test_what_is_not_a_list_of_names_is_refused(value: Any) -> None:
 )
 def test_names_are_listed_as_in_a_sentence(names: list[str], text: str) -> None:
     assert grammar.listed(names) == text
+
+
+PERCENTAGES = 'write a percentage from 0% to 100%, such as "1%" or "0.5%"'
+
+
+@pytest.mark.parametrize(
+    ("text", "fraction"),
+    [("1%", 0.01), ("0.5%", 0.005), ("100%", 1.0), ("0%", 0.0), (" 25 % ", 0.25)],
+)
+def test_a_percentage_is_read_as_a_fraction(text: str, fraction: float) -> None:
+    assert grammar.percentage(text) == fraction
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        pytest.param("1", f"'1' has no unit; {PERCENTAGES}", id="no unit"),
+        pytest.param(0.01, f"0.01 has no unit; {PERCENTAGES}", id="a float"),
+        pytest.param("101%", f"'101%' is out of range; {PERCENTAGES}", id="more than all"),
+        pytest.param("-1%", f"'-1%' is negative; {PERCENTAGES}", id="negative"),
+        pytest.param("1%%", f"'1%%' is not a percentage; {PERCENTAGES}", id="doubled"),
+        pytest.param("", f"'' is not a percentage; {PERCENTAGES}", id="empty"),
+        pytest.param(None, f"None is not a percentage; {PERCENTAGES}", id="None"),
+    ],
+)
+def test_what_is_not_a_percentage_is_refused(value: Any, message: str) -> None:
+    assert refusal(grammar.percentage, value) == message

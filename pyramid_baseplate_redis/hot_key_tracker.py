@@ -1,0 +1,451 @@
+"""Hot keys: a sample of the keys that commands read and write, counted on the server."""
+
+from __future__ import annotations
+
+import _thread
+import atexit
+import logging
+import os
+import random
+import threading
+import time
+import weakref
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import redis
+from opentelemetry import context as otel_context
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
+from redis._parsers.commands import CommandsParser
+from redis.client import NEVER_DECODE
+
+from .retries import only_reads
+from .spans import status_code
+
+logger = logging.getLogger(__name__)
+
+# The sorted sets of baseplate.
+SETS = {
+    "reads": "baseplate-hot-key-tracker-reads",
+    "writes": "baseplate-hot-key-tracker-writes",
+}
+EXPIRY_SECONDS = 24 * 3600
+ROUND_SECONDS = 1.0  # between two flushes
+IDLE_ROUNDS = 10  # without a sample, behind which the thread ends
+EXIT_SECONDS = 1.0  # by which the end of the process may be late
+MOST_KEYS = 10_000  # of each kind: waiting for a flush, and kept when one fails
+MOST_COMMANDS = 1_000  # whose keys the background has to find
+LONGEST_KEY = 1024  # a longer argument is a value, or a key that isn't counted
+MOST_CHARACTERS = 16_384  # of all the arguments that are kept of one command
+MOST_COUNTED = 100_000  # keys in a sorted set, which would else grow as long as it is written to
+_TABLE_SECONDS = 300.0  # an unknown command has the server's table read again, if it is older
+_WRITING_SPECS = frozenset({"RW", "OW", "RM"})
+_OWN = frozenset(SETS.values()) | {name.encode() for name in SETS.values()}
+_LEFT_OUT = b"\0left out of a sample"
+
+
+class HotKey(NamedTuple):
+    """A key, and how many of the sampled commands had it."""
+
+    key: bytes
+    samples: float
+
+
+def hot_keys(client: Any, kind: str = "reads", count: int = 10) -> list[HotKey]:
+    """The keys that were sampled most often, most of all first.
+
+    :param client: any client of redis-py for the server, monitored or not.
+    :param kind: ``reads`` or ``writes``.
+    :param count: how many, at most.
+    :raises ValueError: for another kind, or a count below 1.
+    :raises redis.RedisError: if the server fails.
+    """
+    if kind not in SETS:
+        raise ValueError(f"kind: {kind!r} is neither 'reads' nor 'writes'")
+    if count < 1:
+        raise ValueError(f"count: {count!r} is not a number from 1 on")
+    options = {"withscores": True, NEVER_DECODE: True}  # keys needn't be text
+    pairs = client.execute_command(
+        "ZRANGE", SETS[kind], 0, count - 1, "REV", "WITHSCORES", **options
+    )
+    return [HotKey(key, float(samples)) for key, samples in pairs]
+
+
+class _Command(NamedTuple):
+    """What the server's table says of a command."""
+
+    kind: str | None
+    is_movable: bool  # only COMMAND GETKEYS tells which of its arguments are keys
+
+
+class _Table:
+    """The server's commands, as redis-py's parser has them."""
+
+    def __init__(self, client: Any) -> None:
+        untyped: Any = CommandsParser
+        parser = untyped(client)
+        parser.redis_connection = None  # or else it keeps the client
+        self._parser = parser
+        self.read_at = time.monotonic()
+        self._commands: dict[str, _Command] = {}
+        for name, command in parser.commands.items():
+            self._commands[name.lower()] = _described(name, command)
+            for raw in command.get("subcommands") or ():
+                sub = parser.parse_subcommand(raw)
+                self._commands[sub["name"].lower()] = _described(sub["name"], sub)
+
+    def find(self, pieces: Sequence[Any]) -> _Command | None:
+        name = pieces[0].lower()
+        if len(pieces) > 1 and isinstance(pieces[1], str):
+            sub = self._commands.get(f"{name}|{pieces[1].lower()}")
+            if sub is not None:
+                return sub
+        return self._commands.get(name)
+
+    def keys(self, client: Any, pieces: Sequence[Any]) -> Sequence[Any]:
+        """The keys among a known command's arguments; asks the server if they are movable."""
+        return self._parser.get_keys(client, *pieces) or ()
+
+
+def _described(name: str, command: Any) -> _Command:
+    flags = command["flags"]
+    if only_reads(name) or "readonly" in flags:
+        kind = "reads"
+    elif "write" in flags or _may_write(command.get("key_specifications") or ()):
+        kind = "writes"
+    else:
+        return _Command(None, False)
+    return _Command(kind, "movablekeys" in flags)
+
+
+def _may_write(specifications: Any) -> bool:
+    """Whether a script's keys, say, may be written: EVAL has neither flag."""
+    for raw in specifications:
+        spec = raw if isinstance(raw, dict) else dict(zip(raw[::2], raw[1::2], strict=False))
+        flags: Any = spec.get(b"flags") or spec.get("flags") or ()
+        if any(_as_text(flag) in _WRITING_SPECS for flag in flags):
+            return True
+    return False
+
+
+def _as_text(value: Any) -> str:
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+
+
+class _Process:
+    """What a tracker has in one process; a forked one begins anew."""
+
+    def __init__(self) -> None:
+        # (kind, key), and (roll, command) where it isn't known yet which arguments are keys.
+        self.keys: deque[tuple[str, Any]] = deque()
+        self.commands: deque[tuple[float, Sequence[Any]]] = deque()
+        self.counts: dict[str, Counter[Any]] = {kind: Counter() for kind in SETS}
+        self.dropped = 0
+        self.table: _Table | None = None
+        self.client: Any = None
+        self.lock = threading.Lock()  # one flush at a time
+        self.wake = threading.Event()
+        self.is_running = False
+        self.is_failing = False
+        self.told_of_dropped = False
+        self.told: set[str] = set()  # what was logged: each failure once
+        self.idle_rounds = 0
+
+    @property
+    def is_pending(self) -> bool:
+        return bool(self.keys or self.commands or any(self.counts.values()))
+
+
+class HotKeyTracker:
+    """Counts the keys of some of a client's commands, in the background.
+
+    A request's part in it is a random number for each command and, for one that is sampled, an
+    append to a queue in memory. A daemon thread writes to the server about once a second; it
+    ends when there is nothing to do, and with the tracker.
+
+    :param client: makes a client of redis-py that isn't monitored; called in the background.
+    :param reads_rate: the share of reading commands to sample, from 0 to 1.
+    :param writes_rate: the same of writing ones.
+    :param name: the client's name, for the log.
+    """
+
+    def __init__(
+        self,
+        client: Callable[[], Any],
+        reads_rate: float,
+        writes_rate: float,
+        name: str = "redis",
+    ) -> None:
+        self._make_client = client
+        self._rates = {"reads": reads_rate, "writes": writes_rate}
+        self._most = max(reads_rate, writes_rate)
+        self.name = name
+        self._processes: dict[int, _Process] = {}
+        _trackers.add(self)
+
+    @property
+    def dropped(self) -> int:
+        """How many samples this process left out, since more came than could be kept."""
+        return self._process().dropped
+
+    def sample(self, args: Sequence[Any]) -> None:
+        """Perhaps count the keys of a command; never fails, never waits."""
+        roll = random.random()
+        if roll >= self._most:
+            return
+        try:
+            self._sampled(roll, args)
+        except Exception:  # a command that nobody understands, the server included
+            return
+
+    def _sampled(self, roll: float, args: Sequence[Any]) -> None:
+        process = self._process()
+        pieces = _pieces(args)
+        table = process.table
+        command = table.find(pieces) if table is not None else None
+        if command is not None and not command.is_movable:
+            assert table is not None
+            if self._wants(command, roll):
+                self._add(process, str(command.kind), table.keys(None, pieces))
+        elif command is None or self._wants(command, roll):
+            kept = _trimmed(pieces)
+            if kept is None or len(process.commands) >= MOST_COMMANDS:
+                process.dropped += 1
+            else:
+                process.commands.append((roll, kept))
+        if not process.is_running and process.is_pending:
+            process.is_running = True
+            self._start(process)
+
+    def _wants(self, command: _Command, roll: float) -> bool:
+        return command.kind is not None and roll < self._rates[command.kind]
+
+    def _add(self, process: _Process, kind: str, keys: Sequence[Any]) -> None:
+        if len(process.keys) + len(keys) > MOST_KEYS:
+            process.dropped += 1
+            return
+        members = (_member(key) for key in keys)
+        process.keys.extend((kind, member) for member in members if member is not None)
+
+    def _process(self) -> _Process:
+        pid = os.getpid()
+        process = self._processes.get(pid)
+        if process is None:
+            process = self._processes.setdefault(pid, _Process())
+            for other in list(self._processes):
+                if other != pid:
+                    self._processes.pop(other, None)
+        return process
+
+    # In the background
+
+    def _start(self, process: _Process) -> None:
+        try:
+            _thread.start_new_thread(_run, (weakref.ref(self), process.wake))
+        except RuntimeError:  # the system has no thread left, or Python is about to end
+            process.is_running = False
+
+    def flush(self) -> bool:
+        """Write what was sampled to the server now, in the calling thread.
+
+        For tests and the end of scripts. Whether nothing is left to write; never raises.
+        """
+        process = self._process()
+        # Instrumentation of redis-py would make spans of what is written.
+        context = otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True)
+        with process.lock:
+            token = otel_context.attach(context)
+            try:
+                failure = self._find_keys(process)
+                _count(process)
+                _write(process)
+                if failure is not None:
+                    raise failure
+            except Exception as error:
+                self._tell(process, error)
+            else:
+                process.is_failing = False
+            finally:
+                otel_context.detach(token)
+        return not process.is_pending
+
+    def _find_keys(self, process: _Process) -> Exception | None:
+        """Find the keys of what was sampled whole; the error of what the user may not ask."""
+        if process.client is None and process.is_pending:
+            process.client = self._make_client()
+        if process.commands and process.table is None:
+            process.table = _Table(process.client)
+        failure: Exception | None = None
+        for _ in range(len(process.commands)):
+            roll, pieces = process.commands.popleft()
+            try:
+                table = self._table_for(process, pieces)
+                command = table.find(pieces)
+                if command is not None and self._wants(command, roll):
+                    kind = str(command.kind)
+                    self._add(process, kind, table.keys(process.client, pieces))
+            except redis.exceptions.NoPermissionError as error:
+                failure = error
+            except (redis.ConnectionError, redis.TimeoutError):
+                process.commands.appendleft((roll, pieces))
+                raise
+            except Exception:  # a malformed command
+                continue
+        return failure
+
+    def _table_for(self, process: _Process, pieces: Sequence[Any]) -> _Table:
+        table = process.table
+        assert table is not None
+        old = time.monotonic() - table.read_at > _TABLE_SECONDS
+        if old and table.find(pieces) is None:
+            table = process.table = _Table(process.client)
+        return table
+
+    def _tell(self, process: _Process, error: Exception) -> None:
+        process.is_failing = True
+        # Not the error's text, which may have a key or a password.
+        code = status_code(error)
+        what = f"{type(error).__name__} {code}" if code else type(error).__name__
+        if what not in process.told:
+            process.told.add(what)
+            logger.warning("%s: hot keys can't be counted: %s", self.name, what)
+
+    def _round(self) -> bool:
+        """Flush; whether to come back."""
+        process = self._process()
+        process.idle_rounds = 0 if process.is_pending else process.idle_rounds + 1
+        self.flush()
+        if process.dropped and not process.told_of_dropped:
+            process.told_of_dropped = True
+            logger.warning("%s: more hot keys are sampled than can be counted", self.name)
+        if process.idle_rounds < IDLE_ROUNDS:
+            return True
+        client, process.client = process.client, None
+        if client is not None:
+            client.close()
+        process.is_running = False
+        if process.is_pending and not process.is_running:  # sampled just now
+            process.is_running = True
+            return True
+        return False
+
+
+def _run(reference: weakref.ref[HotKeyTracker], wake: threading.Event) -> None:
+    while True:
+        tracker = reference()
+        try:
+            if tracker is None or not tracker._round():
+                return
+        except Exception:
+            logger.exception("counting hot keys failed")
+        del tracker
+        wake.wait(ROUND_SECONDS)
+        wake.clear()
+
+
+def _pieces(args: Sequence[Any]) -> Sequence[Any]:
+    """A command as the server gets it: redis-py splits the name at its spaces."""
+    words = _as_text(args[0]).split()
+    if len(words) == 1 and len(args) > 1 and isinstance(args[1], bytes) and len(args[1]) < 32:
+        # The parser compares text with the names of subcommands; as a key it is the same bytes.
+        try:
+            return (*words, args[1].decode("ascii"), *args[2:])
+        except UnicodeDecodeError:
+            pass
+    return (*words, *args[1:])
+
+
+def _trimmed(pieces: Sequence[Any]) -> Sequence[Any] | None:
+    """A command without what is too long for a key; ``None`` if that is still too much."""
+    kept: list[Any] = []
+    room = MOST_CHARACTERS
+    for piece in pieces:
+        member = _member(piece)
+        kept.append(_LEFT_OUT if member is None else member)
+        room -= len(kept[-1])
+        if room < 0:
+            return None
+    return kept
+
+
+def _member(argument: Any) -> str | bytes | None:
+    """A key as a member of the sorted set; ``None`` for what isn't counted."""
+    key: object = argument
+    if isinstance(key, (bool, type(None))):
+        return None
+    if isinstance(key, (int, float)):
+        return repr(key)
+    if isinstance(key, (bytearray, memoryview)):
+        key = bytes(key) if memoryview(key).nbytes <= LONGEST_KEY else None
+    if not isinstance(key, (str, bytes)) or len(key) > LONGEST_KEY:
+        return None
+    if key in _OWN or key == _LEFT_OUT:
+        return None
+    if isinstance(key, str) and not key.isascii():
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            return None
+    return key
+
+
+def _count(process: _Process) -> None:
+    for _ in range(len(process.keys)):
+        kind, key = process.keys.popleft()
+        process.counts[kind][key] += 1
+    for kind, counter in process.counts.items():
+        if len(counter) > MOST_KEYS:
+            process.dropped += len(counter) - MOST_KEYS
+            process.counts[kind] = Counter(dict(counter.most_common(MOST_KEYS)))
+
+
+def _write(process: _Process) -> None:
+    counts = [
+        (kind, key, number)
+        for kind, counter in process.counts.items()
+        for key, number in counter.items()
+    ]
+    if not counts:
+        return
+    pipeline = process.client.pipeline(transaction=False)
+    for kind, key, number in counts:
+        pipeline.execute_command("ZINCRBY", SETS[kind], number, key)
+    for kind in SETS:
+        if process.counts[kind]:
+            pipeline.execute_command("ZREMRANGEBYRANK", SETS[kind], 0, -MOST_COUNTED - 1)
+            pipeline.execute_command("EXPIRE", SETS[kind], EXPIRY_SECONDS)
+    try:
+        results = pipeline.execute(raise_on_error=False)
+    except redis.RedisError:
+        raise  # kept for the next time
+    except Exception:
+        for counter in process.counts.values():
+            counter.clear()  # what can't be sent now can't be sent later
+        raise
+    for (kind, key, _), result in zip(counts, results, strict=False):
+        if not isinstance(result, Exception):
+            del process.counts[kind][key]
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+
+
+_trackers: weakref.WeakSet[HotKeyTracker] = weakref.WeakSet()
+
+
+def _flush_at_exit() -> None:
+    """Have the threads write what they have; a new thread can't be started any more."""
+    ends_at = time.monotonic() + EXIT_SECONDS
+    waiting = []
+    for tracker in list(_trackers):
+        process = tracker._processes.get(os.getpid())
+        if process is not None and process.is_running and process.is_pending:
+            process.wake.set()
+            waiting.append(process)
+    for process in waiting:
+        while process.is_pending and not process.is_failing and time.monotonic() < ends_at:
+            time.sleep(0.01)
+
+
+atexit.register(_flush_at_exit)
