@@ -11,6 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .blocking_pool import BlockingConnectionPool, PoolFigures
+from .cluster import MonitoredRedisClusterConnection
+from .cluster_pipeline import MonitoredRedisClusterPipeline
+from .cluster_pool import ClusterConnectionPool, cluster_pool_from_config
 from .connection import MonitoredRedisConnection
 from .exceptions import (
     CircuitOpenError,
@@ -21,6 +24,8 @@ from .exceptions import (
     is_retryable,
 )
 from .factory import (
+    ClusterRedisClient,
+    ClusterRedisContextFactory,
     RedisClient,
     RedisContextFactory,
     SentinelRedisClient,
@@ -40,11 +45,16 @@ if TYPE_CHECKING:
 __all__ = [
     "BlockingConnectionPool",
     "CircuitOpenError",
+    "ClusterConnectionPool",
+    "ClusterRedisClient",
+    "ClusterRedisContextFactory",
     "ConfigurationError",
     "ForkedConnectionError",
     "HotKey",
     "MessageQueue",
     "MessageQueueError",
+    "MonitoredRedisClusterConnection",
+    "MonitoredRedisClusterPipeline",
     "MonitoredRedisConnection",
     "MonitoredRedisPipeline",
     "PoolFigures",
@@ -57,6 +67,7 @@ __all__ = [
     "ServerContext",
     "TimedOutError",
     "Timespan",
+    "cluster_pool_from_config",
     "hot_keys",
     "includeme",
     "is_retryable",

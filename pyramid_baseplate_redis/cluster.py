@@ -65,6 +65,7 @@ class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
             connection_pool, context_name, redis_client_name
         )
         self._retry = RetryPolicy.of(connection_pool.client_settings)
+        self._hot_keys = connection_pool.hot_keys
         self._held: HeldConnections | None = None
         self._own_callbacks = False
         self._adopted_by = 0  # the process whose RedisCluster it is bound to
@@ -107,6 +108,8 @@ class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
 
         :raises redis.RedisError: as :meth:`redis.cluster.RedisCluster.execute_command`.
         """
+        if self._hot_keys is not None:
+            self._hot_keys.sample(args)
         span = self._tracer.start_command(self.server_span, args)
         if span is None:
             try:
@@ -114,8 +117,10 @@ class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
             except Exception as error:
                 explain_cross_slot(error)
                 raise
-        take_notes()
         try:
+            if self._adopted_by != os.getpid():
+                self._adopt()
+            take_notes()  # what was asked for the layout is not of this command
             result = self._executed(span, args, kwargs)
         except BaseException as error:
             explain_cross_slot(error)
@@ -177,6 +182,7 @@ class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
                 self,
                 transaction=bool(transaction),
                 retry=self._retry,
+                hot_keys=self._hot_keys,
             )
         )
 
@@ -241,4 +247,4 @@ class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
 
 
 _OWN = ("context_name", "server_span", "connection_pool", "redis_client_name", "_tracer", "_retry",
-        "_held", "_own_callbacks")  # fmt: skip
+        "_hot_keys", "_held", "_own_callbacks")  # fmt: skip

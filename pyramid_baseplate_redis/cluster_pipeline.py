@@ -14,6 +14,7 @@ from redis.retry import Retry
 
 from . import spans
 from .explanations import explain_cross_slot
+from .hot_key_tracker import HotKeyTracker
 from .notes import take_notes
 from .retries import RetryPolicy, only_reads
 
@@ -77,12 +78,14 @@ class MonitoredRedisClusterPipeline(ClusterPipeline):
         *,
         transaction: bool = False,
         retry: RetryPolicy | None = None,
+        hot_keys: HotKeyTracker | None = None,
     ) -> None:
         self.trace_name = trace_name
         self.server_span = server_span
         self._client = client
         self._tracer = client.tracer
         self._retry = retry
+        self._hot_keys = hot_keys
         self._first_error: tuple[Exception, str | None] | None = None
         self.in_transaction = transaction
         super().__init__(
@@ -132,6 +135,9 @@ class MonitoredRedisClusterPipeline(ClusterPipeline):
         queue = self._execution_strategy.command_queue
         if not queue and self.connection is None:
             return cast("list[Any]", _execute(self, raise_on_error))
+        if self._hot_keys is not None:
+            for command in queue:
+                self._hot_keys.sample(command.args)
         span = self._tracer.start_batch(
             self.server_span,
             self.trace_name,
@@ -199,6 +205,8 @@ class MonitoredRedisClusterPipeline(ClusterPipeline):
 
     def traced(self, args: tuple[Any, ...], call: Callable[[], Any]) -> Any:
         """Run ``call`` in the span of a command that is sent at once."""
+        if self._hot_keys is not None:
+            self._hot_keys.sample(args)
         span = self._tracer.start_command(self.server_span, args)
         take_notes()
         try:

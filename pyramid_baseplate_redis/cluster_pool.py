@@ -6,9 +6,12 @@ is one for each process, made when it is first used; all clients of a process ar
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from collections.abc import Mapping
+from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from redis.cluster import ClusterNode, LoadBalancingStrategy, RedisCluster
@@ -17,6 +20,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from .blocking_pool import BlockingConnectionPool, PoolFigures
 from .exceptions import ConfigurationError
 from .files import client_settings
+from .hot_key_tracker import HotKeyTracker
 from .notes import note_server
 from .pools import make_breaker, pool_keywords
 from .settings import ClientSettings
@@ -48,6 +52,17 @@ def cluster_pool_from_config(
     return ClusterConnectionPool(client_settings(app_config, prefix), **kwargs)
 
 
+def check_cluster(settings: ClientSettings) -> None:
+    """Refuse a URL that doesn't lead to a Cluster.
+
+    :raises ConfigurationError: which says how to write it.
+    """
+    if not settings.parsed_url.is_cluster:
+        raise ConfigurationError(
+            f"{settings.url_place}: leads to no Cluster; write it like {CLUSTER_EXAMPLE}"
+        )
+
+
 class ClusterConnectionPool:
     """The connections to the nodes of a Cluster, and what is known of the nodes.
 
@@ -60,17 +75,22 @@ class ClusterConnectionPool:
     """
 
     def __init__(self, client_settings: ClientSettings, **kwargs: Any) -> None:
-        if not client_settings.parsed_url.is_cluster:
-            raise ConfigurationError(
-                f"{client_settings.url_place}: leads to no Cluster; write it like {CLUSTER_EXAMPLE}"
-            )
+        check_cluster(client_settings)
         if kwargs.get("retry") is not None:
             raise TypeError(
                 f"retry: redis-py's would repeat what a node may have executed; use "
                 f"{client_settings.prefix}retries"
             )
         self._of_the_cluster = {key: kwargs.pop(key) for key in _OF_THE_CLUSTER if key in kwargs}
+        self.hot_keys: HotKeyTracker | None = kwargs.pop("hot_keys", None)
         self._keywords, self.client_settings = pool_keywords(client_settings, kwargs)
+        rates = (
+            client_settings.track_key_reads_sample_rate,
+            client_settings.track_key_writes_sample_rate,
+        )
+        if self.hot_keys is None and any(rates):
+            client = partial(_plain_cluster, client_settings, {**kwargs, **self._of_the_cluster})
+            self.hot_keys = HotKeyTracker(client, *rates, client_settings.name)
         self.name = client_settings.name
         self.connection_kwargs = {"db": 0}  # what holds for every node
         # Redirections that were followed by all clients together: redis-py counts them to decide
@@ -174,6 +194,24 @@ class ClusterConnectionPool:
         breaker = make_breaker(self.client_settings, f"{host}:{port}")
         own = {**keywords, "host": host, "port": port, "breaker": breaker}
         return _NodePool(**{**self._keywords, **own})
+
+
+def _plain_cluster(settings: ClientSettings, kwargs: Mapping[str, Any]) -> RedisCluster:
+    """For the counting of hot keys: it takes no connection that a request needs."""
+    settings = dataclasses.replace(
+        settings,
+        max_connections=1,
+        retries=0,
+        breaker_failures=0,
+        leak_warning=timedelta(0),
+        track_key_reads_sample_rate=0.0,
+        track_key_writes_sample_rate=0.0,
+        read_from_replicas=False,
+        decode_responses=False,
+    )
+    overridden = {"max_connections", "leak_warning", "decode_responses"}
+    kept = {key: value for key, value in kwargs.items() if key not in overridden}
+    return ClusterConnectionPool(settings, **kept).cluster()
 
 
 class _NodePool(BlockingConnectionPool):

@@ -17,7 +17,6 @@ from .factory import RedisClient
 from .files import read_url
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
 from .package_settings import PackageSettings, discovered_clients
-from .pools import BlockingConnectionPool
 from .queues import MessageQueue
 from .request_end import RequestEnd, await_body
 from .settings import PACKAGE_PREFIX, URL_KEYS
@@ -77,8 +76,9 @@ def _declare_client(
         config.registry.registerUtility(factory, IRedisContextFactory, name)
         introspectable["name"] = name
         pool = factory.connection_pool
-        if isinstance(pool, BlockingConnectionPool) and pool.client_settings is not None:
-            introspectable.update(pool.client_settings.shown())
+        settings = getattr(pool, "client_settings", None)
+        if settings is not None:
+            introspectable.update(settings.shown())
 
     def redis_client(request: Request) -> Any:
         factory = request.registry.getUtility(IRedisContextFactory, name)

@@ -10,10 +10,13 @@ import redis
 from opentelemetry.trace import INVALID_SPAN, Span
 from zope.interface import implementer
 
+from .cluster import MonitoredRedisClusterConnection
+from .cluster_pool import ClusterConnectionPool, check_cluster
 from .connection import MonitoredRedisConnection
 from .files import client_settings
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
 from .metrics import observe_pool
+from .monitored_client import MonitoredClient
 from .pools import check_sentinel, pool_from_settings
 from .server_spans import root_span
 
@@ -36,12 +39,20 @@ class RedisClient:
         self.redis_client_name = redis_client_name or kwargs.get("client_name") or ""
         self.kwargs = kwargs
 
-    def parse(self, key_path: str, raw_config: Mapping[str, Any]) -> RedisContextFactory:
+    def parse(
+        self, key_path: str, raw_config: Mapping[str, Any]
+    ) -> RedisContextFactory | ClusterRedisContextFactory:
         """Read the settings ``<key_path>.*`` and make the client's factory and pool.
+
+        The URL says whether it is a server's, a server's behind Sentinel, or a Cluster's.
 
         :raises ConfigurationError: if they are malformed.
         """
         settings = client_settings(raw_config, f"{key_path}.")
+        if settings.parsed_url.is_cluster:
+            shared = ClusterConnectionPool(settings, **self.kwargs)
+            observe_pool(shared, self.redis_client_name or key_path)
+            return ClusterRedisContextFactory(shared, key_path, self.redis_client_name)
         pool = pool_from_settings(settings, **self.kwargs)
         observe_pool(pool, self.redis_client_name or key_path)
         return RedisContextFactory(pool, key_path, self.redis_client_name)
@@ -54,13 +65,37 @@ class SentinelRedisClient(RedisClient):
     on one.
     """
 
-    def parse(self, key_path: str, raw_config: Mapping[str, Any]) -> RedisContextFactory:
+    def parse(
+        self, key_path: str, raw_config: Mapping[str, Any]
+    ) -> RedisContextFactory | ClusterRedisContextFactory:
         """See :meth:`RedisClient.parse`.
 
         :raises ConfigurationError: if the URL isn't a ``redis+sentinel://`` one, too.
         """
         check_sentinel(client_settings(raw_config, f"{key_path}."))
         return super().parse(key_path, raw_config)
+
+
+class ClusterRedisClient(RedisClient):
+    """Configures a client of a Redis Cluster.
+
+    As :class:`RedisClient`, which does the same for a ``redis+cluster://`` URL; this one insists
+    on one.
+
+    :param kwargs: see :class:`~.cluster_pool.ClusterConnectionPool`.
+
+    The names are those of ``baseplate.clients.redis_cluster.ClusterRedisClient``.
+    """
+
+    def parse(self, key_path: str, raw_config: Mapping[str, Any]) -> ClusterRedisContextFactory:
+        """See :meth:`RedisClient.parse`.
+
+        :raises ConfigurationError: if the URL isn't a ``redis+cluster://`` one, too.
+        """
+        check_cluster(client_settings(raw_config, f"{key_path}."))
+        factory = super().parse(key_path, raw_config)
+        assert isinstance(factory, ClusterRedisContextFactory)
+        return factory
 
 
 @implementer(IRedisContextFactory)
@@ -100,6 +135,47 @@ class RedisContextFactory:
         return MonitoredRedisConnection(name, None, self.connection_pool, self.redis_client_name)
 
 
+@implementer(IRedisContextFactory)
+class ClusterRedisContextFactory:
+    """Binds what a Cluster's clients share to requests: makes a client that costs next to nothing.
+
+    :param connection_pool: shared by all clients that this makes.
+    :param name: the client's name.
+    :param redis_client_name: see :class:`RedisClient`.
+
+    The names are those of ``baseplate.clients.redis_cluster.ClusterRedisContextFactory``.
+    """
+
+    def __init__(
+        self,
+        connection_pool: ClusterConnectionPool,
+        name: str = "redis",
+        redis_client_name: str = "",
+    ) -> None:
+        self.connection_pool = connection_pool
+        self.name = name
+        self.redis_client_name = redis_client_name
+        self._prototypes = {name: self._prototype(name)}
+
+    def make_object_for_context(
+        self, name: str, span: Span | None
+    ) -> MonitoredRedisClusterConnection:
+        """Return the client whose commands belong to ``span``; the Cluster isn't asked for it.
+
+        :param name: the client's name, which starts its spans' names.
+        :param span: the request's server span; ``None`` for none.
+        """
+        prototype = self._prototypes.get(name)
+        if prototype is None:
+            prototype = self._prototypes.setdefault(name, self._prototype(name))
+        return prototype.bound_to(INVALID_SPAN if span is None else span)
+
+    def _prototype(self, name: str) -> MonitoredRedisClusterConnection:
+        return MonitoredRedisClusterConnection(
+            name, None, self.connection_pool, self.redis_client_name
+        )
+
+
 class ServerContext:
     """What a request has, for code outside a request: its clients, its queues and ``span``."""
 
@@ -125,7 +201,7 @@ class ServerContext:
     def give_back(self) -> None:
         """Give back the connections that the clients' pipelines and the like still have."""
         for made in tuple(vars(self).values()):
-            if isinstance(made, MonitoredRedisConnection):
+            if isinstance(made, MonitoredClient):
                 made.give_back()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -24,12 +24,18 @@ from opentelemetry.semconv._incubating.metrics.db_metrics import (
 )
 
 if TYPE_CHECKING:
-    from .blocking_pool import BlockingConnectionPool, PoolFigures
-
-_pools: weakref.WeakKeyDictionary[BlockingConnectionPool, str] = weakref.WeakKeyDictionary()
+    from .blocking_pool import PoolFigures
 
 
-def observe_pool(pool: BlockingConnectionPool, pool_name: str) -> None:
+class _HasFigures(Protocol):
+    @property
+    def figures(self) -> PoolFigures: ...
+
+
+_pools: weakref.WeakKeyDictionary[_HasFigures, str] = weakref.WeakKeyDictionary()
+
+
+def observe_pool(pool: _HasFigures, pool_name: str) -> None:
     """Have a pool's figures collected for as long as it lives.
 
     :param pool_name: ``db.client.connection.pool.name``, as on the spans.

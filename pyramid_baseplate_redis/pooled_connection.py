@@ -19,7 +19,7 @@ from redis.connection import AbstractConnection, DefaultParser
 from .deadline_parser import DeadlineParser
 from .exceptions import ForkedConnectionError, PoolReleaseError
 from .explanations import address_of, explain
-from .notes import note_redirection
+from .notes import note_redirection, note_server
 
 if TYPE_CHECKING:
     from .breaker import CircuitBreaker
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _LEAST_SECONDS = 0.001
 _RELEASED = 0  # no process has this number
 _NUMBERS = frozenset({int, float})
+_ADDRESS = ("_host", "port", "db")
 _REDIRECTIONS = (redis.exceptions.AskError, redis.exceptions.TryAgainError)  # MOVED is an ASK
 # What a connection is like once the server has replied to a command; see ``is_settled``.
 _WATCHING, _NOT_WATCHING, _ALTERED = range(3)
@@ -58,6 +59,8 @@ class PooledConnection(AbstractConnection):
     is_node = False  # of a Cluster
     is_adopted = False  # taken by a parent process, connected anew by this one
 
+    host: str
+    port: int
     _parser: Any
     _sock: Any
     _connecting_since: float | None = None
@@ -178,6 +181,8 @@ class PooledConnection(AbstractConnection):
         if check_health and self.health_check_interval:
             self.check_health()
             self.check_owner()
+        if self.is_node:
+            note_server(self.host, self.port)
         # Before the first byte is sent: if anything interrupts this, it counts as unread.
         self._owed += packed
         for state in states:
@@ -250,7 +255,10 @@ class PooledConnection(AbstractConnection):
         fresh: PooledConnection = object.__new__(type(self))
         state = self.__dict__
         fresh.__dict__ = state
-        self.__dict__ = {"pid": _RELEASED, "_identity": state["_identity"]}
+        dead = {"pid": _RELEASED, "_identity": state["_identity"]}
+        if self.is_node:  # redis-py asks an error's connection for its address
+            dead.update((key, state[key]) for key in _ADDRESS if key in state)
+        self.__dict__ = dead
         return fresh
 
     def check_owner(self) -> None:

@@ -25,6 +25,7 @@ POLL_SECONDS = 10
 _GRACE_SECONDS = 5  # for the end of a poll, where there is no socket_timeout
 _execute_command = inspect.unwrap(redis.Redis.execute_command)
 _execute_in_cluster = inspect.unwrap(RedisCluster.execute_command)
+_REDIRECTIONS = (redis.exceptions.AskError, redis.exceptions.TryAgainError)  # MOVED is an ASK
 
 
 class MessageQueueError(Exception):
@@ -72,6 +73,7 @@ class MessageQueue:
             raise TypeError(f"client: {given} is neither a redis.ConnectionPool nor a redis.Redis")
         self.client: Any = client
         self._in_cluster = isinstance(client, RedisCluster)
+        self._was_lost = True  # whether redis-py has to find out which node has it
         pool = getattr(client, "connection_pool", None)  # redis-py's RedisCluster has none
         self._hot_keys: HotKeyTracker | None = getattr(pool, "hot_keys", None)
         tracer = getattr(client, "tracer", None)
@@ -165,11 +167,10 @@ class MessageQueue:
 
     def _wait(self, seconds: int | None, started: int) -> bytes | None:
         deadline = None if seconds is None else time.monotonic() + seconds
-        longest = self._longest_poll()
         backoff = ExponentialWithJitterBackoff(base=0.1, cap=2)
         failures = 0
         while True:
-            poll: float = longest
+            poll: float = POLL_SECONDS
             if deadline is not None:
                 # Never 0, which is "for ever" to BLPOP; servers round below a millisecond.
                 poll = max(0.001, min(poll, deadline - time.monotonic()))
@@ -197,17 +198,8 @@ class MessageQueue:
             if deadline is not None and time.monotonic() >= deadline:
                 return None
 
-    def _longest_poll(self) -> float:
-        """Seconds; in a Cluster the reply has to come within ``socket_timeout``."""
-        if not self._in_cluster:
-            return POLL_SECONDS
-        timeout = self.client.get_connection_kwargs().get("socket_timeout")
-        return POLL_SECONDS if timeout is None else min(POLL_SECONDS, timeout / 2)
-
     def _pop(self, *args: Any, longer: float = 0.0) -> Any:
         """Send a command on a connection of its own and read its reply as bytes.
-
-        In a Cluster redis-py finds the node, also where the queue has moved to another one.
 
         :param longer: seconds that the reply may take beyond ``socket_timeout``. redis-py's own
             blpop() gives up after ``socket_timeout``, and the message it was sent is lost.
@@ -215,11 +207,7 @@ class MessageQueue:
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
         if self._in_cluster:
-            execute = getattr(self.client, "execute_unmonitored", None)
-            options: dict[str, Any] = {NEVER_DECODE: []}
-            if execute is not None:
-                return execute(*args, **options)
-            return _execute_in_cluster(self.client, *args, **options)
+            return self._pop_in_cluster(args, longer)
         own = self.client.connection  # of a client() that keeps one connection for itself
         if own is not None:
             with getattr(self.client, "connection_lock", self.client.single_connection_lock):
@@ -229,6 +217,34 @@ class MessageQueue:
             return _ask(connection, args, longer)
         finally:
             self.client.connection_pool.release(connection)
+
+    def _pop_in_cluster(self, args: tuple[Any, ...], longer: float) -> Any:
+        """The same on the node that has the queue.
+
+        redis-py gives up BLPOP there after ``socket_timeout``, too. LPOP it sends to the node,
+        wherever that is by now, and learns where it is.
+        """
+        if longer and not self._was_lost:
+            self._was_lost = True  # unless nothing happens to it
+            node = self.client.get_node_from_key(self.queue)
+            pool = self.client.get_redis_connection(node).connection_pool
+            connection = pool.get_connection()
+            try:
+                reply = _ask(connection, args, longer)
+                self._was_lost = False
+                return reply
+            except _REDIRECTIONS:
+                pass
+            finally:
+                pool.release(connection)
+        options: dict[str, Any] = {NEVER_DECODE: []}
+        execute = getattr(self.client, "execute_unmonitored", None)
+        if execute is None:
+            message = _execute_in_cluster(self.client, "LPOP", self.queue, **options)
+        else:
+            message = execute("LPOP", self.queue, **options)
+        self._was_lost = False
+        return (self.queue, message) if longer and message is not None else message
 
     def _tell(self, command: str, started: int) -> None:
         args = (command, self.queue, 0)

@@ -305,8 +305,6 @@ class SentinelBlockingConnectionPool(BlockingConnectionPool):
     free connection, and goes on writing to a demoted primary for as long as that lets it.
     """
 
-    tells_server = True
-
     def __init__(
         self,
         service_name: str,

@@ -14,10 +14,14 @@ from typing_extensions import assert_type
 from pyramid_baseplate_redis import (
     BlockingConnectionPool,
     CircuitOpenError,
+    ClusterRedisContextFactory,
     ConfigurationError,
     ForkedConnectionError,
+    HotKey,
     MessageQueue,
     MessageQueueError,
+    MonitoredRedisClusterConnection,
+    MonitoredRedisClusterPipeline,
     MonitoredRedisConnection,
     MonitoredRedisPipeline,
     PoolFigures,
@@ -28,6 +32,8 @@ from pyramid_baseplate_redis import (
     ServerContext,
     TimedOutError,
     Timespan,
+    cluster_pool_from_config,
+    hot_keys,
     includeme,
     is_retryable,
     pool_from_config,
@@ -128,7 +134,16 @@ def configuration(app_config: dict[str, str], span: Span) -> RedisContextFactory
     assert_type(factory.make_object_for_context("foo", None), MonitoredRedisConnection)
     assert_type(MonitoredRedisConnection("foo", span, pool), MonitoredRedisConnection)
     try:
-        return RedisClient("foo-pool", decode_responses=True).parse("foo", app_config)
+        parsed = RedisClient("foo-pool", decode_responses=True).parse("foo", app_config)
+        assert_type(parsed, RedisContextFactory | ClusterRedisContextFactory)
+        if isinstance(parsed, ClusterRedisContextFactory):
+            cluster = parsed.make_object_for_context("foo", span)
+            assert_type(cluster, MonitoredRedisClusterConnection)
+            assert_type(cluster.pipeline("name"), MonitoredRedisClusterPipeline)
+            assert_type(cluster.message_queue("jobs"), MessageQueue)
+            assert_type(hot_keys(cluster, "writes", 3), list[HotKey])
+            raise SystemExit(str(cluster_pool_from_config(app_config, "foo.").figures))
+        return parsed
     except ConfigurationError as error:
         raise SystemExit(str(error)) from None
 
