@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -110,35 +111,42 @@ class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
         """
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
-        span = self._tracer.start_command(self.server_span, args)
-        if span is None:
+        context = self._tracer.command_context(self.server_span, args)
+        if context is None:
             try:
-                return self._executed(None, args, kwargs)
+                return self._executed(args, kwargs)
             except Exception as error:
                 explain_cross_slot(error)
                 raise
+        started = time.time_ns()
         try:
             if self._adopted_by != os.getpid():
                 self._adopt()
             take_notes()  # what was asked for the layout is not of this command
-            result = self._executed(span, args, kwargs)
+            result = self._executed(args, kwargs)
         except BaseException as error:
             explain_cross_slot(error)
-            if isinstance(error, redis.exceptions.NoScriptError) and loads_script():
-                spans.end_noscript(span, take_notes())
-            else:
-                spans.fail(span, error, take_notes())
+            notes = take_notes()
+            span = self._tracer.started_command(context, args, started, notes)
+            if span is not None:
+                if isinstance(error, redis.exceptions.NoScriptError) and loads_script():
+                    spans.end_noscript(span, notes)
+                else:
+                    spans.fail(span, error, notes)
             raise
-        spans.end(span, take_notes())
+        notes = take_notes()
+        span = self._tracer.started_command(context, args, started, notes)
+        if span is not None:
+            spans.end(span, notes)
         return result
 
-    def _executed(self, span: Span | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _executed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._retry is None:
             return self.execute_unmonitored(*args, **kwargs)
         return self._retry.call(
             lambda: self.execute_unmonitored(*args, **kwargs),
             reads=only_reads(args[0]),
-            span=span,
+            span=None,
             in_cluster=True,
         )
 

@@ -223,7 +223,8 @@ class _NodePool(BlockingConnectionPool):
         return made
 
     def _make_ready(self, connection: Any, slot: Slot) -> None:
-        note_server(connection.host, connection.port)
+        if not connection.is_connected:  # otherwise it notes that itself when it sends
+            note_server(connection.host, connection.port)
         super()._make_ready(connection, slot)
 
 

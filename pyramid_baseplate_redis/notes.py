@@ -12,13 +12,19 @@ from contextvars import ContextVar
 class Notes:
     """What was noted of one command, or of one pipeline."""
 
-    __slots__ = ("redirections", "server", "servers", "waited")
+    __slots__ = ("redirections", "retries", "server", "servers", "waited")
 
     def __init__(self) -> None:
         self.waited = 0.0  # seconds, for a connection
         self.redirections = 0  # by a Cluster: MOVED, ASK, TRYAGAIN
+        self.retries = 0
         self.server: tuple[str, int] | None = None  # that had a connection last
         self.servers = 0  # how many, one after the other
+
+    @property
+    def is_of_one_server(self) -> bool:
+        """Of several none is the one, unless one sent the command to the next."""
+        return self.server is not None and self.servers <= self.redirections + self.retries + 1
 
 
 _notes: ContextVar[Notes | None] = ContextVar("pyramid_baseplate_redis_notes", default=None)
@@ -39,9 +45,13 @@ def add_wait_time(seconds: float) -> None:
 
 def note_server(host: str, port: int) -> None:
     """Note which server a connection goes to, where the settings don't say."""
-    notes = _taken()
-    if notes.server != (host, port):
-        notes.server = (host, port)
+    notes = _notes.get()
+    if notes is None:
+        notes = Notes()
+        _notes.set(notes)
+    server = (host, port)
+    if notes.server != server:
+        notes.server = server
         notes.servers += 1
 
 
@@ -55,6 +65,11 @@ def note_last_server(host: str, port: int) -> None:
 def note_redirection() -> None:
     """Note that a node of a Cluster sent the command elsewhere."""
     _taken().redirections += 1
+
+
+def note_retries(count: int) -> None:
+    """Note how often the command was tried again, where its span starts behind it."""
+    _taken().retries = count
 
 
 def take_notes() -> Notes | None:

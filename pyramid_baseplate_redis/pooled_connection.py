@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _LEAST_SECONDS = 0.001
 _RELEASED = 0  # no process has this number
 _NUMBERS = frozenset({int, float})
-_ADDRESS = ("_host", "port", "db")
 _REDIRECTIONS = (redis.exceptions.AskError, redis.exceptions.TryAgainError)  # MOVED is an ASK
 # What a connection is like once the server has replied to a command; see ``is_settled``.
 _WATCHING, _NOT_WATCHING, _ALTERED = range(3)
@@ -256,8 +255,8 @@ class PooledConnection(AbstractConnection):
         state = self.__dict__
         fresh.__dict__ = state
         dead = {"pid": _RELEASED, "_identity": state["_identity"]}
-        if self.is_node:  # redis-py asks an error's connection for its address
-            dead.update((key, state[key]) for key in _ADDRESS if key in state)
+        if "is_node" in state:  # redis-py asks an error's connection for its address
+            dead["_host"], dead["port"], dead["db"] = state["_host"], state["port"], state["db"]
         self.__dict__ = dead
         return fresh
 

@@ -15,6 +15,7 @@ from redis.retry import Retry
 
 from . import spans
 from .exceptions import CircuitOpenError, is_retryable
+from .notes import note_retries
 
 if TYPE_CHECKING:
     from .settings import ClientSettings
@@ -83,7 +84,7 @@ class RetryPolicy:
 
         :param reads: whether it changes nothing.
         :param span: told how often it was tried again.
-        :param in_cluster: whether it is a single command to a Cluster.
+        :param in_cluster: whether it is a single command to a Cluster, whose span starts later.
         """
         backoff = _Backoff(self.budget)
 
@@ -94,8 +95,12 @@ class RetryPolicy:
             return reads if retryable is None else retryable
 
         def failed(error: Exception, failures: int) -> None:
-            if span is not None and failures <= self.retries:
+            if failures > self.retries:
+                return
+            if span is not None:
                 spans.retried(span, failures)
+            elif in_cluster:
+                note_retries(failures)
 
         retry = Retry(backoff, self.retries, _RETRIED_IN_CLUSTER if in_cluster else _RETRIED)
         return retry.call_with_retry(do, failed, may_repeat, with_failure_count=True)

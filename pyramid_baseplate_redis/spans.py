@@ -108,6 +108,7 @@ class CommandTracer:
             **dict(_server(connection_kwargs)),
         }
         self._commands: dict[object, tuple[str, str, dict[str, Any]]] = {}
+        self._served: dict[object, dict[str, Any]] = {}  # by command and server
 
     @classmethod
     def for_pool(cls, pool: Any, context_name: str, redis_client_name: str = "") -> CommandTracer:
@@ -152,6 +153,57 @@ class CommandTracer:
         except Exception:
             _log_once("starting a span failed")
             return None
+
+    def command_context(self, server_span: Span, args: Sequence[Any]) -> Context | None:
+        """What :meth:`started_command` wants to know; ``None`` when there is to be no span."""
+        if not self._commands_on or not args:
+            return None
+        try:
+            context = self._context(server_span)
+            if context is None or not self._exclude:
+                return context
+            excluded = self._command(args[0])[1].partition(" ")[0] in self._exclude
+            return None if excluded else context
+        except Exception:
+            _log_once("starting a span failed")
+            return None
+
+    def started_command(
+        self, context: Context, args: Sequence[Any], start_time: int, notes: Notes | None
+    ) -> Span | None:
+        """Start the span of a command that is over.
+
+        Only then is it known which node of a Cluster has answered; an attribute that is added to a
+        span costs as much as half the span.
+
+        :param context: from :meth:`command_context`, before the command.
+        :param start_time: nanoseconds since the epoch.
+        :param notes: what was noted of it; the server is taken from them.
+        """
+        try:
+            name, operation, attributes = self._command(args[0])
+            if notes is not None and notes.is_of_one_server:
+                attributes = self._with_server(args[0], attributes, notes)
+            if operation in _PROCEDURES and len(args) > 1:
+                attributes = {**attributes, DB_STORED_PROCEDURE_NAME: shown_text(args[1])}
+            if self.query_text != "off":
+                attributes = {**attributes, DB_QUERY_TEXT: query_text(args, self.query_text)}
+            return self._started(name, context, attributes, start_time)
+        except Exception:
+            _log_once("starting a span failed")
+            return None
+
+    def _with_server(
+        self, command: object, attributes: dict[str, Any], notes: Notes
+    ) -> dict[str, Any]:
+        server, notes.server = notes.server, None
+        known = self._served.get((command, server))
+        if known is None:
+            assert server is not None
+            known = {**attributes, SERVER_ADDRESS: server[0], SERVER_PORT: server[1]}
+            if isinstance(command, str) and len(self._served) < _MOST_CACHED:
+                self._served[command, server] = known
+        return known
 
     def start_batch(
         self, server_span: Span, trace_name: str, transaction: bool, commands: Sequence[Any]
@@ -310,10 +362,11 @@ def _add_notes(span: Span, notes: Notes) -> None:
         span.set_attribute(WAIT_TIME, notes.waited)
     if notes.redirections:
         span.set_attribute(REDIRECTIONS, notes.redirections)
-    # Of several servers none is the one, unless they sent a command from one to the other.
-    if notes.server is not None and notes.servers <= notes.redirections + 1:
-        span.set_attribute(SERVER_ADDRESS, notes.server[0])
-        span.set_attribute(SERVER_PORT, notes.server[1])
+    if notes.retries:
+        span.set_attribute(RETRY_ATTEMPTS, notes.retries)
+    if notes.is_of_one_server and notes.server is not None:
+        host, port = notes.server
+        span.set_attributes({SERVER_ADDRESS: host, SERVER_PORT: port})
 
 
 def error_type(error: BaseException) -> str:

@@ -1,0 +1,96 @@
+"""What the package adds to one GET of a Cluster, and what binding its client to a request costs.
+
+Run it with ``python benchmarks/cluster.py``; it has three primaries and three replicas of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from measuring import (
+    TracingStates,
+    Variant,
+    arguments,
+    measure,
+    ratio,
+    rows,
+    running_valkey,
+    show,
+    verdict,
+)
+from redis.cluster import ClusterNode, RedisCluster
+from redis.maint_notifications import MaintNotificationsConfig
+
+from pyramid_baseplate_redis import (
+    ClusterRedisContextFactory,
+    RedisContextFactory,
+    cluster_pool_from_config,
+    pool_from_config,
+)
+
+sys.path.append(str(Path(__file__).parents[1]))
+from tests.topologies import Cluster, running_cluster
+
+ROUNDS = 1000
+KEY = "greeting"
+
+PLAIN = "plain RedisCluster"
+NO_SDK = "ours, no SDK"
+RECORDED = "ours, recorded"
+BIND_STANDALONE = "bind a server's client"
+BIND = "bind a Cluster's client"
+
+AGAINST_PLAIN: dict[str, float | None] = {PLAIN: None, NO_SDK: None, RECORDED: 1.30}
+BINDING: dict[str, float | None] = {BIND_STANDALONE: None, BIND: 2.0}
+
+
+def variants(cluster: Cluster, url: str) -> list[Variant]:
+    states = TracingStates.make()
+    shared = cluster_pool_from_config({"foo.url": cluster.url}, "foo.")
+    factory = ClusterRedisContextFactory(shared, "foo")
+    standalone = RedisContextFactory(pool_from_config({"foo.url": url}, "foo."), "foo")
+    plain = RedisCluster(
+        startup_nodes=[ClusterNode(node.host, node.port) for node in cluster.nodes],
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        socket_timeout=5,
+        socket_connect_timeout=5,
+        protocol=3,
+    )
+    plain.set(KEY, "hello")
+    span = states.recording_provider.get_tracer("benchmark").start_span("GET /")
+    recorded = factory.make_object_for_context("foo", span)
+    no_span = factory.make_object_for_context("foo", None)
+    recorded.get(KEY)  # the process's RedisCluster is made
+    bind = partial(factory.make_object_for_context, "foo", span)
+    bind_standalone = partial(standalone.make_object_for_context, "foo", span)
+    return [
+        Variant(PLAIN, partial(plain.get, KEY), 20, states.none),
+        Variant(NO_SDK, partial(no_span.get, KEY), 20, states.none),
+        Variant(RECORDED, partial(recorded.get, KEY), 20, states.recorded, spans=1, current=span),
+        Variant(BIND_STANDALONE, bind_standalone, 200, states.none),
+        Variant(BIND, bind, 200, states.none),
+    ]
+
+
+def main() -> int:
+    chosen = arguments(__doc__, ROUNDS)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        running_cluster("valkey", Path(directory)) as cluster,
+        running_valkey() as url,
+    ):
+        samples = measure(variants(cluster, url), chosen.rounds)
+    against_plain = rows(
+        samples.clock, AGAINST_PLAIN, lambda name: ratio(samples.clock, name, PLAIN)
+    )
+    binding = rows(samples.cpu, BINDING, lambda name: ratio(samples.cpu, name, BIND_STANDALONE))
+    show("A GET of a Cluster over TCP loopback, by the clock", "times plain", against_plain)
+    show("A request's client, in CPU time", "of a server's", binding)
+    return verdict([*against_plain, *binding], chosen.check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
