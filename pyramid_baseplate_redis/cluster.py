@@ -6,7 +6,7 @@ import inspect
 import os
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import redis
 from opentelemetry.trace import INVALID_SPAN, Span
@@ -17,6 +17,7 @@ from .cluster_pipeline import MonitoredRedisClusterPipeline
 from .cluster_pool import ClusterConnectionPool
 from .explanations import explain_cross_slot
 from .leases import HeldConnections
+from .monitor import MonitoredMonitor
 from .monitored_client import MonitoredClient
 from .notes import take_notes
 from .pipeline import copied_callbacks
@@ -80,20 +81,30 @@ class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
 
     def _adopt(self) -> None:
         """Be bound to the RedisCluster of this process, which is made if there is none."""
-        own = {key: self.__dict__[key] for key in _OWN}
+        own = self._own()
+        if self._own_callbacks:
+            own["cluster_response_callbacks"] = self.cluster_response_callbacks
         self.__dict__.update(vars(self.connection_pool.cluster()))
         self.__dict__.update(own, _adopted_by=os.getpid())
 
     def bound_to(self, server_span: Span) -> MonitoredRedisClusterConnection:
         """A client that shares everything with this one, but belongs to ``server_span``."""
         twin = object.__new__(type(self))
+        pid = os.getpid()
         attributes = twin.__dict__
-        shared = self.connection_pool.shared()
-        attributes.update(shared)
-        attributes.update(self.__dict__)
+        attributes.update(self.connection_pool.shared())
+        if self._adopted_by in (0, pid):
+            attributes.update(self.__dict__)
+        else:
+            attributes.update(self._own())
+        attributes["_adopted_by"] = pid if "nodes_manager" in attributes else 0
         attributes["server_span"] = server_span
         attributes["_held"] = None
         return twin
+
+    def _own(self) -> dict[str, Any]:
+        """What isn't shared with the other clients of the process."""
+        return {key: self.__dict__[key] for key in _OWN if key in self.__dict__}
 
     @property
     def reinitialize_counter(self) -> int:
@@ -240,12 +251,13 @@ class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
         )
         return self._hold(made)
 
-    def monitor(self, target_node: Any = None) -> Any:
+    def monitor(self, target_node: Any = None) -> MonitoredMonitor:
         """Watch all commands that one node gets; see :meth:`redis.cluster.RedisCluster.monitor`.
 
-        It has no span.
+        :param target_node: one of :meth:`get_nodes`; a primary of redis-py's choice by default.
         """
-        return self._hold(cast("Any", super().monitor(target_node)))
+        node = target_node or self.get_default_node()
+        return self._hold(MonitoredMonitor(self, self.get_redis_connection(node).connection_pool))
 
     def close(self) -> None:
         """Nothing: what it uses is shared, and closed by the pool."""

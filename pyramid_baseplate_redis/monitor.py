@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING, Any, cast
 from redis.client import Monitor
 
 if TYPE_CHECKING:
+    from .cluster import MonitoredRedisClusterConnection
     from .connection import MonitoredRedisConnection
 
 
 class MonitoredMonitor(Monitor):
     """redis-py's MONITOR, with a span for the command; what it shows has none."""
 
-    def __init__(self, client: MonitoredRedisConnection) -> None:
+    def __init__(
+        self,
+        client: MonitoredRedisConnection | MonitoredRedisClusterConnection,
+        connection_pool: Any = None,
+    ) -> None:
         self._client = client
-        super().__init__(client.connection_pool)
+        super().__init__(connection_pool or client.connection_pool)
 
     def __enter__(self) -> Monitor:
         return cast(Monitor, self._client.traced(("MONITOR",), super().__enter__))

@@ -280,7 +280,7 @@ def test_tries_while_keys_are_on_two_nodes_are_inside_the_span(
     target = another(cluster, source)
     cluster.begin_migration(slot, source, target)
     cluster.move_keys(slot, source, target, "{foo}1")
-    finish = threading.Timer(0.3, cluster.finish_migration, (slot, source, target))
+    finish = threading.Timer(0.1, cluster.finish_migration, (slot, source, target))
     finish.start()
     spans.clear()
     try:
@@ -376,12 +376,12 @@ def test_reads_from_replicas_tell_the_replica(
     cluster: Cluster, make: MakeClusterClient, spans: RecordedSpans, balancing: str
 ) -> None:
     client = make(cluster, read_from_replicas="true", load_balancing=balancing)
-    client.set("foo", "bar")
-    primary = cluster.node_of("foo")
+    client.set("never moved", "bar")
+    primary = cluster.node_of("never moved")
     (replica,) = cluster.replicas(primary)
     primary.client.wait(1, 1000)
     spans.clear()
-    assert client.get("foo") == b"bar"
+    assert client.get("never moved") == b"bar"
     assert server_of(spans.all[0]) == ("127.0.0.1", replica.port)
 
 
@@ -734,6 +734,38 @@ def test_a_subscriber_works(client: MonitoredRedisClusterConnection, spans: Reco
     assert [each["data"] for each in found if each] == [b"hello"]
     assert spans.names[:2] == ["foo.SUBSCRIBE", "foo.PUBLISH"]
     assert client.connection_pool.figures.in_use == 0
+
+
+def test_a_monitor_shows_what_one_node_gets(
+    client: MonitoredRedisClusterConnection, cluster: Cluster, spans: RecordedSpans
+) -> None:
+    owner = cluster.node_of("foo")
+    node = client.get_node(owner.host, owner.port)
+    held = client.pipeline(transaction=True)
+    held.watch("foo")  # its connection is made
+    spans.clear()
+    with client.monitor(node) as monitor:
+        held.get("foo")
+        seen = iter(lambda: monitor.next_command()["command"], "GET foo")
+        assert all("GET" not in each for each in seen)
+    held.reset()
+    assert spans.names == ["foo.MONITOR", "foo.GET"]
+    assert client.connection_pool.figures.in_use == 0
+
+
+def test_a_callback_of_ones_own_outlives_a_fork(client: MonitoredRedisClusterConnection) -> None:
+    client.set_response_callback("PING", lambda response, **options: "own")
+    client.set_response_callback("GET", lambda response, **options: "own")
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            status = (
+                0 if client.get("foo") == client.bound_to(INVALID_SPAN).get("foo") == "own" else 1
+            )
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_hot_keys_are_counted(cluster: Cluster, make: MakeClusterClient) -> None:

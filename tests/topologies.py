@@ -213,6 +213,7 @@ class Cluster(Topology):
             and all(_has_joined(node, len(self.nodes)) for node in self.nodes)
             and len(self.primaries()) == 3
             and all(_replicates(node) for node in self.nodes)
+            and all(_names_replicas(node) for node in self.nodes)
         )
 
     def wait_until_serving(self, seconds: float = 30) -> None:
@@ -658,6 +659,12 @@ def _replicates(node: Node) -> bool:
     if info["role"] == "master":
         return info["connected_slaves"] == 1 and info["slave0"]["state"] == "online"
     return info["master_link_status"] == "up" and not info["master_sync_in_progress"]
+
+
+def _names_replicas(node: Node) -> bool:
+    """It tells clients of a replica for each slot: not before it has heard of its offset."""
+    slots = node.client.execute_command("CLUSTER SLOTS")
+    return all(len(shard) > 3 for shard in slots)  # start, end, primary, replicas
 
 
 def _monitored_port(sentinel: Node, service: str) -> int:
