@@ -467,6 +467,13 @@ def test_an_error_tells_client_and_server_once(make_pool: MakePool) -> None:
     assert str(caught.value) == "foo: Error 111 connecting to 127.0.0.1:1. Connection refused."
 
 
+def test_what_is_idle_is_closed_when_redis_py_wants_it_closed(make_pool: MakePool) -> None:
+    pool = make_pool()
+    state_of_next(pool)
+    pool.disconnect_free_connections()
+    assert (pool.figures.open, pool.figures.discards) == (0, 1)
+
+
 # Forks
 
 

@@ -257,6 +257,24 @@ def test_a_command_behind_a_moved_slot_has_one_span_that_counts_the_redirection(
     assert "redis.client.operation.redirections" not in direct.attributes
 
 
+def test_redirections_of_all_clients_together_have_the_layout_asked_for_anew(
+    client: MonitoredRedisClusterConnection, cluster: Cluster, spans: RecordedSpans
+) -> None:
+    source = cluster.node_of("foo")
+    slots = [cluster.slot_of(f"foo:{number}") for number in range(100)]
+    keys = [f"foo:{n}" for n, slot in enumerate(slots) if cluster.owner_of(slot) is source][:6]
+    target = another(cluster, source)
+    for key in keys:
+        cluster.migrate_slot(cluster.slot_of(key), source, target)
+    for key in keys:
+        client.bound_to(INVALID_SPAN).get(key)  # each is a request's
+    # redis-py asks at the fifth, and the sixth is known then.
+    counts = [span.attributes.get("redis.client.operation.redirections", 0) for span in spans.all]
+    assert counts[-6:] == [1, 1, 1, 1, 1, 0]
+    for key in keys:
+        cluster.migrate_slot(cluster.slot_of(key), target, source)
+
+
 def test_a_command_that_is_asked_elsewhere_has_one_span_that_counts_the_redirection(
     client: MonitoredRedisClusterConnection, cluster: Cluster, spans: RecordedSpans
 ) -> None:

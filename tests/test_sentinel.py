@@ -1,6 +1,6 @@
 """Behind Sentinel: from settings to a pool, who is asked, whom a span names, and who is left.
 
-What happens under load is in faults/test_failover.py.
+What happens under load is in failover/test_sentinel_failover.py.
 """
 
 from __future__ import annotations

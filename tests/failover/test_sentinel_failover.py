@@ -17,10 +17,8 @@ from typing import Any
 import pytest
 import redis
 
-from ..support import wait_until
-from ..topologies import Node, SentinelSet, running_sentinels
-from .everywhere import runs_under
-from .helpers import (
+from ..faults.everywhere import runs_under
+from ..faults.helpers import (
     Client,
     Crowd,
     ask,
@@ -32,7 +30,9 @@ from .helpers import (
     client_of,
     in_child,
 )
-from .test_interruptions import Interrupted, interrupted_often
+from ..faults.test_interruptions import Interrupted, interrupted_often
+from ..support import wait_until
+from ..topologies import Node, SentinelSet, running_sentinels
 
 WORKERS = 8
 LATE = 1.0  # seconds, which is for the machine: as many milliseconds do

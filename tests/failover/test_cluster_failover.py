@@ -14,9 +14,9 @@ from redis.exceptions import ClusterDownError
 
 from pyramid_baseplate_redis import MonitoredRedisClusterConnection, cluster_pool_from_config
 
+from ..faults.everywhere import everywhere
 from ..support import wait_until
 from ..topologies import Cluster, running_cluster
-from .everywhere import everywhere
 
 # CLUSTERDOWN is what the nodes that are left say until a replica has taken over.
 PASSING = (redis.ConnectionError, redis.TimeoutError, ClusterDownError)

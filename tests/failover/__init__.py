@@ -1,0 +1,1 @@
+"""Sentinel and Cluster under load while others take over, on real servers."""
