@@ -169,14 +169,17 @@ def test_a_forked_process_makes_its_own(
     assert before <= after
 
 
-def test_a_child_forked_while_a_thread_holds_redis_pys_locks_does_not_wait_for_them(
-    client: MonitoredRedisClusterConnection,
+@pytest.mark.parametrize("trace", ["all", "off"])
+def test_a_child_forked_while_a_thread_holds_the_locks_does_not_wait_for_them(
+    cluster: Cluster, make: MakeClusterClient, trace: str
 ) -> None:
+    client = make(cluster, trace=trace)
     client.set("a", 1)
+    own = client.connection_pool._locks[os.getpid()]
     locked, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with client.nodes_manager._lock, client._lock:
+        with client.nodes_manager._lock, client._lock, own:
             locked.set()
             done.wait(20)
 
