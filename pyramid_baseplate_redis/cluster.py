@@ -12,14 +12,14 @@ import redis
 from opentelemetry.trace import INVALID_SPAN, Span
 from redis.cluster import RedisCluster
 
-from . import spans
+from . import native_metrics, spans
 from .cluster_pipeline import MonitoredRedisClusterPipeline
 from .cluster_pool import ClusterConnectionPool
 from .explanations import explain_cross_slot
 from .leases import HeldConnections
 from .monitor import MonitoredMonitor
 from .monitored_client import MonitoredClient
-from .notes import take_notes
+from .notes import forget_redirection, take_notes
 from .pipeline import copied_callbacks
 from .pubsub import MonitoredClusterPubSub
 from .retries import RetryPolicy, only_reads
@@ -27,6 +27,14 @@ from .scripts import loads_script
 
 # Unwrapped for the reason given in connection.py.
 _execute_command = inspect.unwrap(RedisCluster.execute_command)
+
+# Nothing was executed, and redis-py knows what to do.
+_REFUSED = (
+    redis.exceptions.AskError,  # MOVED is one
+    redis.exceptions.TryAgainError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.SlotNotCoveredError,
+)
 
 
 class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
@@ -89,15 +97,11 @@ class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
 
     def bound_to(self, server_span: Span) -> MonitoredRedisClusterConnection:
         """A client that shares everything with this one, but belongs to ``server_span``."""
+        if self._adopted_by != os.getpid() and self.connection_pool.is_made:
+            self._adopt()
         twin = object.__new__(type(self))
-        pid = os.getpid()
         attributes = twin.__dict__
-        attributes.update(self.connection_pool.shared())
-        if self._adopted_by in (0, pid):
-            attributes.update(self.__dict__)
-        else:
-            attributes.update(self._own())
-        attributes["_adopted_by"] = pid if "nodes_manager" in attributes else 0
+        attributes.update(self.__dict__)
         attributes["server_span"] = server_span
         attributes["_held"] = None
         return twin
@@ -165,7 +169,42 @@ class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
         """Execute a command without a span, and once."""
         if self._adopted_by != os.getpid():
             self._adopt()
+        if self.connection_pool.is_direct(args, kwargs) and not native_metrics.is_enabled():
+            try:
+                return self._execute_directly(args, kwargs)
+            except _REFUSED:
+                forget_redirection()  # the same happens again, to redis-py
         return _execute_command(self, *args, **kwargs)
+
+    def _execute_directly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Send a command with one key to the node that has it.
+
+        redis-py works out for each command anew what it is like, which takes as long as the rest.
+        """
+        node = self.nodes_manager.get_node_from_slot(self.keyslot(args[1]))
+        redis_node = self.get_redis_connection(node)
+        pool = redis_node.connection_pool
+        connection = None
+        try:
+            connection = pool.get_connection()
+            connection.send_command(*args)
+            response = redis_node.parse_response(connection, args[0])
+        except (redis.exceptions.MaxConnectionsError, redis.AuthenticationError):
+            raise
+        except (redis.ConnectionError, redis.TimeoutError):
+            # As redis-py does: whoever has the node's slots now is asked for.
+            if connection is not None:
+                connection.disconnect()
+            pool.update_active_connections_for_reconnect()
+            pool.disconnect_free_connections()
+            self.nodes_manager.move_node_to_end_of_cached_nodes(node.name)
+            self.nodes_manager.initialize(last_failed_node_name=node.name)
+            raise
+        finally:
+            if connection is not None:
+                pool.release(connection)
+        callback = self.cluster_response_callbacks.get(args[0])
+        return response if callback is None else callback(response)
 
     def set_response_callback(self, command: str, callback: Callable[..., Any]) -> None:
         """Set a response callback for this client alone."""

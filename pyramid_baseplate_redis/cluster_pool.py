@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from redis.cluster import ClusterNode, LoadBalancingStrategy, RedisCluster
+from redis.commands import READ_COMMANDS
 from redis.maint_notifications import MaintNotificationsConfig
 
 from .blocking_pool import BlockingConnectionPool, PoolFigures
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 # RedisCluster's own keyword arguments; the others are those of the nodes' pools.
 _OF_THE_CLUSTER = ("address_remap", "dynamic_startup_nodes", "policy_resolver",
                    "redis_connect_func", "reinitialize_steps")  # fmt: skip
+_MOST_COMMANDS = 512  # callers may make them up
+_KEYS = {"keys"}
 
 
 def cluster_pool_from_config(
@@ -96,6 +99,7 @@ class ClusterConnectionPool:
         # Redirections that were followed by all clients together: redis-py counts them to decide
         # when to ask for the whole layout.
         self.reinitialize_counter = 0
+        self._direct: dict[Any, bool] = {}  # by command
         self._pid = 0
         self._made: _Cluster | None = None
         self._locks: dict[int, threading.RLock] = {}
@@ -146,10 +150,38 @@ class ClusterConnectionPool:
             self._made, self._pid = made, pid
         return made
 
-    def shared(self) -> dict[str, Any]:
-        """The attributes of this process's RedisCluster, if it has been made."""
-        made = self._made
-        return vars(made) if made is not None and self._pid == os.getpid() else {}
+    def is_direct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether a command has one key, its first argument, and goes to that key's primary."""
+        if not isinstance(args[0], str):
+            return False
+        known = self._direct.get(args[0])
+        if known is None:
+            known = self._is_direct(args[0])
+            if len(self._direct) < _MOST_COMMANDS:
+                self._direct[args[0]] = known
+        # redis-py's methods give the keys of what reads, for its cache.
+        return known and len(args) > 1 and (not kwargs or kwargs.keys() == _KEYS)
+
+    def _is_direct(self, name: str) -> bool:
+        cluster = self.cluster()
+        settings = self.client_settings
+        if settings.read_from_replicas and name.upper() in READ_COMMANDS:
+            return False
+        command = cluster.commands_parser.commands.get(name.lower())
+        return (
+            command is not None
+            and (command["first_key_pos"], command["last_key_pos"]) == (1, 1)
+            and not {"movablekeys", "pubsub"}.intersection(command["flags"])
+            and not command.get("subcommands")
+            and name.upper() not in cluster.command_flags
+            and name not in cluster.result_callbacks
+            and not cluster._policy_resolver.resolve(name.lower())
+        )
+
+    @property
+    def is_made(self) -> bool:
+        """Whether this process has its RedisCluster."""
+        return self._made is not None and self._pid == os.getpid()
 
     def make_client(self) -> MonitoredRedisClusterConnection:
         """A client whose commands have spans while a span is current."""

@@ -67,6 +67,12 @@ def note_redirection() -> None:
     _taken().redirections += 1
 
 
+def forget_redirection() -> None:
+    """The last redirection isn't to be counted, since it will come again."""
+    notes = _taken()
+    notes.redirections = max(0, notes.redirections - 1)
+
+
 def note_retries(count: int) -> None:
     """Note how often the command was tried again, where its span starts behind it."""
     _taken().retries = count

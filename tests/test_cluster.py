@@ -14,7 +14,7 @@ import redis
 from opentelemetry.trace import INVALID_SPAN, SpanKind, StatusCode, get_tracer
 from pyramid.config import Configurator
 from pyramid.response import Response
-from redis.cluster import RedisCluster
+from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import ClusterDownError, RedisClusterException
 from webtest import TestApp
 
@@ -629,6 +629,50 @@ def test_an_interrupted_transaction_reads_no_reply_that_isnt_its_own(
     with pytest.raises(redis.WatchError, match="interrupted"):
         pipeline.get("foo")
     assert client.connection_pool.figures.in_use == 0
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: client.hgetall("h"),
+        lambda client: client.zrange("z", 0, -1, withscores=True),
+        lambda client: client.execute_command("get", "a"),
+        lambda client: client.execute_command(b"GET", "a"),
+        lambda client: client.hscan("h"),
+        lambda client: client.object("encoding", "a"),
+        lambda client: client.get(1),
+        lambda client: client.sort("l"),
+        lambda client: client.xadd("stream", {"a": 1}, id="1-1"),
+        lambda client: client.eval("return KEYS[1]", 1, "a"),
+        lambda client: client.mget("a"),
+        lambda client: client.cluster_keyslot("a"),
+        lambda client: client.ping(),
+        lambda client: client.set("a", 1, get=True),
+        lambda client: client.lpop("l", 2),
+        lambda client: client.exists("a", "b"),
+        lambda client: client.type("a"),
+        lambda client: client.execute_command("GET"),
+        lambda client: client.execute_command("NOSUCH", "a"),
+    ],
+)
+def test_results_and_errors_are_redis_pys(
+    client: MonitoredRedisClusterConnection, cluster: Cluster, ask: Callable[[Any], Any]
+) -> None:
+    def asked(asked_client: Any) -> Any:
+        for node in cluster.primaries():
+            node.client.flushall()
+        asked_client.mset_nonatomic({"a": 1, "b": 2})
+        asked_client.hset("h", "field", "value")
+        asked_client.zadd("z", {"one": 1})
+        asked_client.rpush("l", 3, 1, 2)
+        try:
+            return ask(asked_client)
+        except Exception as error:
+            return type(error), str(error)
+
+    nodes = [ClusterNode(node.host, node.port) for node in cluster.nodes]
+    with RedisCluster(startup_nodes=nodes, protocol=3) as plain:
+        assert asked(client) == asked(plain)
 
 
 # Settings
