@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -219,13 +220,6 @@ class MonitoredRedisClusterPipeline(ClusterPipeline):
             spans.end(span, take_notes())
         return result
 
-    def reset(self) -> None:  # type: ignore[override]  # redis-py's has no return value either
-        """Forget what is queued and watched, and give the connection back."""
-        connection = self.connection
-        if connection is not None and getattr(connection, "owes_replies", False):
-            connection.disconnect()  # redis-py would read those replies as UNWATCH's
-        super().reset()
-
     def close(self) -> None:
         """Give the connection back; see :meth:`reset`."""
         self.reset()
@@ -258,6 +252,32 @@ class _Transaction(TransactionStrategy):
     def annotate_exception(self, exception: Any, number: int, command: Any) -> None:
         self._pipe.note_error(exception)
         super().annotate_exception(exception, number, command)
+
+    def reset(self) -> None:
+        """Forget what is queued and watched, and give the connection back.
+
+        As redis-py's, but an interruption on the way neither gives it back twice nor keeps it, and
+        a node that has just failed isn't asked again.
+        """
+        connection, self._transaction_connection = self._transaction_connection, None
+        watching, self._watching = self._watching, False
+        self._command_queue = []
+        self._pipeline_slots = set()
+        self._explicit_transaction = self._executing = False
+        if connection is None:
+            return
+        if connection.pid != os.getpid():
+            connection.disconnect()  # this process's copy, or nothing where it was released
+            return
+        if watching and connection.is_connected and not getattr(connection, "owes_replies", False):
+            try:
+                connection.send_command("UNWATCH")
+                connection.read_response()
+            except (redis.ConnectionError, redis.TimeoutError):
+                connection.disconnect()
+        node = self._nodes_manager.find_connection_owner(connection)
+        if node is not None and node.redis_connection is not None:
+            node.redis_connection.connection_pool.release(connection)
 
     def _immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         self._pipe.check_replies()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections import Counter
@@ -14,7 +15,8 @@ from redis.exceptions import ClusterDownError
 
 from pyramid_baseplate_redis import MonitoredRedisClusterConnection, cluster_pool_from_config
 
-from ..faults.everywhere import everywhere
+from ..faults.everywhere import everywhere, runs_under
+from ..faults.test_interruptions import Interrupted, interrupted_often
 from ..support import wait_until
 from ..topologies import Cluster, running_cluster
 
@@ -190,3 +192,62 @@ def test_many_callers_at_once_get_their_own_replies(tmp_path: Path) -> None:
         assert queue.get(timeout=5) == b"message"
         wait_until(lambda: all_slots_are_back(client))
         assert all(len(pool._connections) <= 3 for pool in client.connection_pool.pools)
+
+
+def ask_one(client: MonitoredRedisClusterConnection, text: str) -> None:
+    client.set(text, text)
+    assert client.get(text) == text.encode()
+
+
+def ask_several(client: MonitoredRedisClusterConnection, text: str) -> None:
+    keys = [f"{text}:{number}" for number in range(4)]
+    client.mset_nonatomic({key: key for key in keys})
+    pipeline = client.pipeline()
+    for key in keys:
+        pipeline.get(key)
+    assert pipeline.execute() == [key.encode() for key in keys]
+
+
+def ask_in_transaction(client: MonitoredRedisClusterConnection, text: str) -> None:
+    def exchange(pipeline: Any) -> None:
+        assert pipeline.get(text) is None
+        pipeline.multi()
+        pipeline.set(text, text)
+        pipeline.get(text)
+
+    assert client.transaction(exchange, text) == [b"OK", text.encode()]
+
+
+def ask_queue(client: MonitoredRedisClusterConnection, text: str) -> None:
+    queue = client.message_queue(text)
+    queue.put(text)
+    assert queue.get(timeout=1) == text.encode()
+
+
+QUESTIONS = {
+    "one": ask_one,
+    "several": ask_several,
+    "transaction": ask_in_transaction,
+    "queue": ask_queue,
+}
+
+
+@runs_under("process")
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_signal_at_any_point_costs_nobody_a_reply_or_a_slot(
+    tmp_path: Path, question: str
+) -> None:
+    with running_cluster("valkey", tmp_path) as cluster:
+        client = client_of(cluster, max_connections="3")
+        asked = iter(range(10**9))
+
+        def ask() -> None:
+            QUESTIONS[question](client, f"key:{next(asked)}")
+
+        ask()
+        count = interrupted_often(ask, Interrupted)
+        gc.collect()
+        for _ in range(20):
+            ask()
+        assert all_slots_are_back(client)
+        assert count > 50
