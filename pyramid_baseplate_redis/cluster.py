@@ -171,12 +171,12 @@ class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
             self._adopt()
         if self.connection_pool.is_direct(args, kwargs) and not native_metrics.is_enabled():
             try:
-                return self._execute_directly(args, kwargs)
+                return self._execute_directly(args)
             except _REFUSED:
                 forget_redirection()  # the same happens again, to redis-py
         return _execute_command(self, *args, **kwargs)
 
-    def _execute_directly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _execute_directly(self, args: tuple[Any, ...]) -> Any:
         """Send a command with one key to the node that has it.
 
         redis-py works out for each command anew what it is like, which takes as long as the rest.

@@ -136,23 +136,8 @@ class CommandTracer:
 
         :param start_time: nanoseconds since the epoch, if the command started earlier.
         """
-        if not self._commands_on or not args:
-            return None
-        try:
-            context = self._context(server_span)
-            if context is None:
-                return None
-            name, operation, attributes = self._command(args[0])
-            if self._exclude and operation.partition(" ")[0] in self._exclude:
-                return None
-            if operation in _PROCEDURES and len(args) > 1:
-                attributes = {**attributes, DB_STORED_PROCEDURE_NAME: shown_text(args[1])}
-            if self.query_text != "off":
-                attributes = {**attributes, DB_QUERY_TEXT: query_text(args, self.query_text)}
-            return self._started(name, context, attributes, start_time)
-        except Exception:
-            _log_once("starting a span failed")
-            return None
+        context = self.command_context(server_span, args)
+        return None if context is None else self.started_command(context, args, start_time)
 
     def command_context(self, server_span: Span, args: Sequence[Any]) -> Context | None:
         """What :meth:`started_command` wants to know; ``None`` when there is to be no span."""
@@ -169,9 +154,13 @@ class CommandTracer:
             return None
 
     def started_command(
-        self, context: Context, args: Sequence[Any], start_time: int, notes: Notes | None
+        self,
+        context: Context,
+        args: Sequence[Any],
+        start_time: int | None,
+        notes: Notes | None = None,
     ) -> Span | None:
-        """Start the span of a command that is over.
+        """Start the span of a command, which may be over.
 
         Only then is it known which node of a Cluster has answered; an attribute that is added to a
         span costs as much as half the span.
