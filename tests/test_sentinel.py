@@ -608,14 +608,15 @@ def test_a_connection_that_is_being_made_meanwhile_goes_to_the_new_primary(
     pool, manager = pool_of(foo), pool_of(foo).sentinel_manager
     new = valkeys.replica()
     connect = redis.Connection._connect
+    epoch = 1000  # newer than that of any switch which other tests have caused
     # Real Sentinels, asked meanwhile, would tell of a switch that isn't one.
     monkeypatch.setattr(sentinel_module, "start_listening", lambda *args: True)
 
     def connect_late(connection: Any) -> Any:
         is_ours = isinstance(connection, sentinel_module.SentinelConnection)
-        if is_ours and manager.learn(1, (new.host, new.port)):
+        if is_ours and manager.learn(epoch, (new.host, new.port)):
             pool.switched((new.host, new.port))  # with no socket yet to hang up
-            told_of(manager, port=new.port, epoch=1)
+            told_of(manager, port=new.port, epoch=epoch)
         return connect(connection)
 
     monkeypatch.setattr(redis.Connection, "_connect", connect_late)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import importlib
 import random
 import signal
 import sys
@@ -134,6 +135,9 @@ def test_a_signal_whose_handler_uses_the_pool_is_no_deadlock(tmp_path: Path) -> 
             asked += 1
             signal.setitimer(signal.ITIMER_REAL, 0.0013)  # once it is done, not before
 
+        # getaddrinfo() imports this. Python itself fails where a handler interrupts that import and
+        # looks up a name too: "unknown encoding: idna".
+        importlib.import_module("encodings.idna")
         signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, 0.0013)
         deadline = time.monotonic() + SECONDS
