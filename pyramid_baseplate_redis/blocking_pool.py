@@ -9,22 +9,26 @@ import time
 import weakref
 from dataclasses import dataclass
 from queue import Empty
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.connection import CacheProxyConnection
 from redis.retry import Retry
 
-from . import native_metrics
+from . import metrics, native_metrics
 from .breaker import CircuitBreaker
 from .connection_arguments import check_keywords, has_retries, server_address
 from .exceptions import PoolReleaseError, PoolTimeoutError
 from .hot_key_tracker import HotKeyTracker
 from .housekeeping import start_housekeeping
 from .leases import calling_frames, stack_of
+from .metrics import PoolTimes
 from .pooled_connection import PooledConnection, pooled_class
 from .settings import ClientSettings
 from .slots import FairLifoQueue, Slot
+
+if TYPE_CHECKING:
+    from .operations import Observer
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +96,10 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         self.hot_keys = hot_keys
         self.creations = 0
         self.discards = 0
+        #: Told of the operations of its clients; see :class:`~.operations.Observer`.
+        self.observers: list[Observer] = []
+        #: Where it is recorded how long connections are waited for and used; ``None`` nowhere.
+        self.times: PoolTimes | None = None
         self._has_retries = has_retries(connection_kwargs)
         times = [seconds for seconds in (max_idle_time, leak_warning) if seconds]
         self._round = min(_MOST_SECONDS_OF_A_ROUND, min(times) / 5) if times else 0.0
@@ -110,6 +118,8 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
     @property
     def figures(self) -> PoolFigures:
         """What the pool is doing now, and what it did; other threads go on meanwhile."""
+        if self.pid != os.getpid():
+            self._checkpid()  # what the parent's is doing isn't this process's
         slots = self.pool
         opened, idle = slots.open, slots.idle
         return PoolFigures(
@@ -148,7 +158,8 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             with self._get_pool_lock():
                 pass  # the server is moving; redis-py holds new callers back for that long
         metered = native_metrics.is_enabled()
-        started = time.monotonic() if metered else 0.0
+        times = self.times if self.times is not None and metrics.has_provider() else None
+        started = time.monotonic() if metered or times is not None else 0.0
         try:
             slot, connection, _ = self.pool.get(self.timeout)
         except Empty:
@@ -173,6 +184,8 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             raise
         if metered:
             native_metrics.ready(self, started, created)
+        if times is not None:
+            times.waited(time.monotonic() - started)
         return connection
 
     def release(self, connection: Any) -> None:
@@ -194,6 +207,8 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             state.pop("probe", None)
         taken_at, slot.taken_at = slot.taken_at, None
         now = time.monotonic()
+        if self.times is not None and metrics.has_provider():
+            self.times.used(now - (taken_at or now))
         kept = self._may_be_used_again(connection, slot, now)
         if kept:
             if isinstance(connection, PooledConnection) and not self.maint_notifications_enabled():
@@ -232,7 +247,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
     def _make_ready(self, connection: Any, slot: Slot) -> None:
         """See to it that the server has the connection open, and that nothing is to be read."""
         if not connection.is_connected:
-            connection.connect()
+            self._connect(connection)
             return
         ready = time.monotonic() < slot.closes_at and not connection.should_reconnect()
         if ready:
@@ -242,7 +257,13 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
                 ready = False
         if not ready:  # too old, or the server has closed it, or said what nobody asked for
             self._replaced(connection)
-            connection.connect()
+            self._connect(connection)
+
+    def _connect(self, connection: Any) -> None:
+        started = time.monotonic()
+        connection.connect()
+        if self.times is not None and metrics.has_provider():
+            self.times.created(time.monotonic() - started)
 
     def _replaced(self, connection: Any) -> None:
         connection.disconnect()
@@ -320,6 +341,8 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         """Forget all connections, as a forked process has to; idle ones are closed."""
         self.pool = self.queue_class(self.max_connections)
         self._kept = not self._round
+        if vars(self).get("pid") != os.getpid():
+            self.creations = self.discards = 0
         # The last step: other threads look at it to see whether this is done.
         self.pid = os.getpid()
 

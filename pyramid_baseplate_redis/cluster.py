@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ import redis
 from opentelemetry.trace import INVALID_SPAN, Span
 from redis.cluster import RedisCluster
 
-from . import native_metrics, spans
+from . import native_metrics
 from .cluster_pipeline import MonitoredRedisClusterPipeline
 from .cluster_pool import ClusterConnectionPool
 from .explanations import explain_cross_slot
@@ -20,6 +19,7 @@ from .leases import HeldConnections
 from .monitor import MonitoredMonitor
 from .monitored_client import MonitoredClient
 from .notes import forget_redirection, take_notes
+from .operations import OperationMonitor
 from .pipeline import copied_callbacks
 from .pubsub import MonitoredClusterPubSub
 from .retries import RetryPolicy, only_reads
@@ -71,9 +71,7 @@ class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
         self.server_span = server_span if server_span is not None else INVALID_SPAN
         self.connection_pool = connection_pool
         self.redis_client_name = redis_client_name
-        self._tracer = spans.CommandTracer.for_pool(
-            connection_pool, context_name, redis_client_name
-        )
+        self._monitor = OperationMonitor.for_pool(connection_pool, context_name, redis_client_name)
         self._retry = RetryPolicy.of(connection_pool.client_settings)
         self._hot_keys = connection_pool.hot_keys
         self._held: HeldConnections | None = None
@@ -126,33 +124,22 @@ class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
         """
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
-        context = self._tracer.command_context(self.server_span, args)
-        if context is None:
-            try:
-                return self._executed(args, kwargs)
-            except Exception as error:
-                explain_cross_slot(error)
-                raise
-        started = time.time_ns()
+        operation = self._monitor.start_command(self.server_span, args)
         try:
-            if self._adopted_by != os.getpid():
+            if operation is not None and self._adopted_by != os.getpid():
                 self._adopt()
-            take_notes()  # what was asked for the layout is not of this command
+                take_notes()  # what was asked for the layout is not of this command
             result = self._executed(args, kwargs)
         except BaseException as error:
             explain_cross_slot(error)
-            notes = take_notes()
-            span = self._tracer.started_command(context, args, started, notes)
-            if span is not None:
+            if operation is not None:
                 if isinstance(error, redis.exceptions.NoScriptError) and loads_script():
-                    spans.end_noscript(span, notes)
+                    operation.end_noscript()
                 else:
-                    spans.fail(span, error, notes)
+                    operation.fail(error)
             raise
-        notes = take_notes()
-        span = self._tracer.started_command(context, args, started, notes)
-        if span is not None:
-            spans.end(span, notes)
+        if operation is not None:
+            operation.end(result)
         return result
 
     def _executed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -161,7 +148,6 @@ class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
         return self._retry.call(
             lambda: self.execute_unmonitored(*args, **kwargs),
             reads=only_reads(args[0]),
-            span=None,
             in_cluster=True,
         )
 
@@ -284,7 +270,7 @@ class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
             node=node,
             host=host,
             port=port,
-            tracer=self._tracer,
+            monitor=self._monitor,
             server_span=self.server_span,
             **kwargs,
         )
@@ -305,5 +291,5 @@ class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
         """Nothing, unlike redis-py's, which would close all connections."""
 
 
-_OWN = ("context_name", "server_span", "connection_pool", "redis_client_name", "_tracer", "_retry",
+_OWN = ("context_name", "server_span", "connection_pool", "redis_client_name", "_monitor", "_retry",
         "_hot_keys", "_held", "_own_callbacks")  # fmt: skip

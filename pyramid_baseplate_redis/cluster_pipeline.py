@@ -16,7 +16,6 @@ from redis.retry import Retry
 from . import spans
 from .explanations import explain_cross_slot
 from .hot_key_tracker import HotKeyTracker
-from .notes import take_notes
 from .retries import RetryPolicy, only_reads
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ class MonitoredRedisClusterPipeline(ClusterPipeline):
         self.trace_name = trace_name
         self.server_span = server_span
         self._client = client
-        self._tracer = client.tracer
+        self._monitor = client.operation_monitor
         self._retry = retry
         self._hot_keys = hot_keys
         self._first_error: tuple[Exception, str | None] | None = None
@@ -139,31 +138,30 @@ class MonitoredRedisClusterPipeline(ClusterPipeline):
         if self._hot_keys is not None:
             for command in queue:
                 self._hot_keys.sample(command.args)
-        span = self._tracer.start_batch(
+        operation = self._monitor.start_batch(
             self.server_span,
             self.trace_name,
             self.in_transaction,
             [(command.args, command.options) for command in queue],
         )
-        take_notes()
         try:
-            results = self._executed(raise_on_error, span)
+            results = self._executed(raise_on_error)
         except BaseException as error:
             explain_cross_slot(error)
-            if span is not None:
-                spans.fail(span, error, take_notes(), self._take_code(error))
+            if operation is not None:
+                operation.fail(error, self._take_code(error))
             raise
-        if span is None:
+        if operation is None:
             return results
         if not raise_on_error:
             for result in results:
                 if isinstance(result, Exception):
-                    spans.fail(span, result, take_notes(), self._take_code(result))
+                    operation.fail(result, self._take_code(result), results)
                     return results
-        spans.end(span, take_notes())
+        operation.end(results)
         return results
 
-    def _executed(self, raise_on_error: bool, span: Span | None) -> list[Any]:
+    def _executed(self, raise_on_error: bool) -> list[Any]:
         self.check_replies()
         queue = self._execution_strategy.command_queue
         # Some may have been executed where others failed: only what reads is sent again.
@@ -178,7 +176,7 @@ class MonitoredRedisClusterPipeline(ClusterPipeline):
             self._failures = None
             return cast("list[Any]", _execute(self, raise_on_error))
 
-        return self._retry.call(execute, reads=self.connection is None, span=span)
+        return self._retry.call(execute, reads=self.connection is None)
 
     def _send_again(self, *args: Any, **options: Any) -> Any:
         """Called by redis-py for each command that failed, or that a node sent elsewhere.
@@ -208,16 +206,15 @@ class MonitoredRedisClusterPipeline(ClusterPipeline):
         """Run ``call`` in the span of a command that is sent at once."""
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
-        span = self._tracer.start_command(self.server_span, args)
-        take_notes()
+        operation = self._monitor.start_command(self.server_span, args)
         try:
             result = call()
         except BaseException as error:
-            if span is not None:
-                spans.fail(span, error, take_notes())
+            if operation is not None:
+                operation.fail(error)
             raise
-        if span is not None:
-            spans.end(span, take_notes())
+        if operation is not None:
+            operation.end(result)
         return result
 
     def close(self) -> None:

@@ -30,6 +30,8 @@ from .urls import CLUSTER_EXAMPLE
 
 if TYPE_CHECKING:
     from .cluster import MonitoredRedisClusterConnection
+    from .metrics import PoolTimes
+    from .operations import Observer
 
 # RedisCluster's own keyword arguments; the others are those of the nodes' pools.
 _OF_THE_CLUSTER = ("address_remap", "dynamic_startup_nodes", "policy_resolver",
@@ -95,6 +97,10 @@ class ClusterConnectionPool:
             client = partial(_plain_cluster, client_settings, {**kwargs, **self._of_the_cluster})
             self.hot_keys = HotKeyTracker(client, *rates, client_settings.name)
         self.name = client_settings.name
+        #: Told of the operations of its clients; see :class:`~.operations.Observer`.
+        self.observers: list[Observer] = []
+        #: Where it is recorded how long connections are waited for and used; ``None`` nowhere.
+        self.times: PoolTimes | None = None
         self.connection_kwargs = {"db": 0}  # what holds for every node
         # Redirections that were followed by all clients together: redis-py counts them to decide
         # when to ask for the whole layout.
@@ -188,7 +194,7 @@ class ClusterConnectionPool:
         from .cluster import MonitoredRedisClusterConnection
 
         client = MonitoredRedisClusterConnection(self.name, None, self)
-        client._tracer = client.tracer.children_only()
+        client._monitor = client.operation_monitor.children_only()
         return client
 
     def disconnect(self, inuse_connections: bool = True) -> None:
@@ -225,7 +231,9 @@ class ClusterConnectionPool:
     def _make_node_pool(self, host: str, port: int, **keywords: Any) -> BlockingConnectionPool:
         breaker = make_breaker(self.client_settings, f"{host}:{port}")
         own = {**keywords, "host": host, "port": port, "breaker": breaker}
-        return _NodePool(**{**self._keywords, **own})
+        made = _NodePool(**{**self._keywords, **own})
+        made.times = self.times
+        return made
 
 
 def _plain_cluster(settings: ClientSettings, kwargs: Mapping[str, Any]) -> RedisCluster:

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 import redis
 from opentelemetry.trace import INVALID_SPAN, Span
 
-from . import spans
 from .blocking_pool import BlockingConnectionPool
 from .hot_key_tracker import HotKeyTracker
 from .leases import HeldConnections
 from .monitor import MonitoredMonitor
 from .monitored_client import MonitoredClient
-from .notes import take_notes
+from .operations import OperationMonitor
 from .pipeline import MonitoredRedisPipeline, copied_callbacks, monitored_module_pipeline
 from .pubsub import MonitoredPubSub
 from .retries import RetryPolicy, only_reads
@@ -64,7 +63,7 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         self.server_span = server_span if server_span is not None else INVALID_SPAN
         self.redis_client_name = redis_client_name
         super().__init__(connection_pool=connection_pool, **kwargs)
-        self._tracer = spans.CommandTracer.for_pool(
+        self._monitor = OperationMonitor.for_pool(
             self.connection_pool, context_name, redis_client_name
         )
         self._own_callbacks = True
@@ -100,26 +99,25 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         """
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
-        span = self._tracer.start_command(self.server_span, args)
-        if span is None:
-            return self._executed(None, args, options)
-        take_notes()
+        operation = self._monitor.start_command(self.server_span, args)
+        if operation is None:
+            return self._executed(args, options)
         try:
-            result = self._executed(span, args, options)
+            result = self._executed(args, options)
         except BaseException as error:
             if isinstance(error, redis.exceptions.NoScriptError) and loads_script():
-                spans.end_noscript(span, take_notes())
+                operation.end_noscript()
             else:
-                spans.fail(span, error, take_notes())
+                operation.fail(error)
             raise
-        spans.end(span, take_notes())
+        operation.end(result)
         return result
 
-    def _executed(self, span: Span | None, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    def _executed(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if self.connection is not None:
-            return self._executed_on_own_connection(span, args, options)
+            return self._executed_on_own_connection(args, options)
         if self._retry is not None:
-            return self._retried(span, args, options)
+            return self._retried(args, options)
         pool = self.connection_pool
         if not isinstance(pool, BlockingConnectionPool) or not pool.is_plain:
             return _execute_command(self, *args, **options)
@@ -133,9 +131,7 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         finally:
             pool.release(connection)
 
-    def _executed_on_own_connection(
-        self, span: Span | None, args: tuple[Any, ...], options: dict[str, Any]
-    ) -> Any:
+    def _executed_on_own_connection(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         with self.connection_lock:
             connection: Any = self.connection
             if getattr(connection, "owes_replies", False):
@@ -143,12 +139,12 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
                 connection.disconnect()
             if self._retry is None:
                 return _execute_command(self, *args, **options)
-            return self._retried(span, args, options)
+            return self._retried(args, options)
 
-    def _retried(self, span: Span | None, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    def _retried(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         assert self._retry is not None
         return self._retry.call(
-            lambda: _execute_command(self, *args, **options), reads=only_reads(args[0]), span=span
+            lambda: _execute_command(self, *args, **options), reads=only_reads(args[0])
         )
 
     def set_response_callback(self, command: str, callback: Callable[..., Any]) -> None:
@@ -183,7 +179,7 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
             redis_client_name=self.redis_client_name,
             transaction=transaction,
             shard_hint=shard_hint,
-            tracer=self._tracer,
+            monitor=self._monitor,
             retry=self._retry,
             hot_keys=self._hot_keys,
         )
@@ -232,7 +228,7 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         """
         made = MonitoredPubSub(
             self.connection_pool,
-            tracer=self._tracer,
+            monitor=self._monitor,
             server_span=self.server_span,
             event_dispatcher=self._event_dispatcher,
             **kwargs,
@@ -292,7 +288,7 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
                     made,
                     self._pipeline_name(name),
                     self.server_span,
-                    self._tracer,
+                    self._monitor,
                     self._retry,
                     self._hot_keys,
                 )

@@ -51,10 +51,12 @@ class RedisClient:
         settings = client_settings(raw_config, f"{key_path}.")
         if settings.parsed_url.is_cluster:
             shared = ClusterConnectionPool(settings, **self.kwargs)
-            observe_pool(shared, self.redis_client_name or key_path)
+            if settings.metrics:
+                observe_pool(shared, self.redis_client_name or key_path)
             return ClusterRedisContextFactory(shared, key_path, self.redis_client_name)
         pool = pool_from_settings(settings, **self.kwargs)
-        observe_pool(pool, self.redis_client_name or key_path)
+        if settings.metrics:
+            observe_pool(pool, self.redis_client_name or key_path)
         return RedisContextFactory(pool, key_path, self.redis_client_name)
 
 

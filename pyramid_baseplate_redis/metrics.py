@@ -1,13 +1,15 @@
-"""The metrics of connection pools; nothing else knows their names.
+"""OpenTelemetry's metrics: how long operations take, what pools do, how long queues are.
 
-Those of OpenTelemetry's conventions for database clients. They are read from the pools when a
-metric reader collects, so they cost a command nothing.
+Nothing else knows their names, which are those of the conventions for database clients. What a
+pool does and how long a queue is are read when a metric reader collects; the rest is recorded as
+it happens, and costs next to nothing while there is no meter provider.
 """
 
 from __future__ import annotations
 
+import logging
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry import metrics
@@ -16,31 +18,126 @@ from opentelemetry.semconv._incubating.attributes.db_attributes import (
     DB_CLIENT_CONNECTION_POOL_NAME,
     DB_CLIENT_CONNECTION_STATE,
 )
+from opentelemetry.semconv._incubating.attributes.messaging_attributes import (
+    MESSAGING_DESTINATION_NAME,
+    MESSAGING_SYSTEM,
+)
 from opentelemetry.semconv._incubating.metrics.db_metrics import (
     DB_CLIENT_CONNECTION_COUNT,
+    DB_CLIENT_CONNECTION_CREATE_TIME,
     DB_CLIENT_CONNECTION_MAX,
     DB_CLIENT_CONNECTION_PENDING_REQUESTS,
     DB_CLIENT_CONNECTION_TIMEOUTS,
+    DB_CLIENT_CONNECTION_USE_TIME,
+    DB_CLIENT_CONNECTION_WAIT_TIME,
 )
+from opentelemetry.semconv.attributes.db_attributes import DB_RESPONSE_STATUS_CODE
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+from opentelemetry.semconv.metrics.db_metrics import DB_CLIENT_OPERATION_DURATION
+from opentelemetry.util.types import AttributeValue
+
+from .spans import error_type
 
 if TYPE_CHECKING:
     from .blocking_pool import PoolFigures
 
+logger = logging.getLogger(__name__)
+
+QUEUE_LENGTH = "pyramid_baseplate_redis.message_queue.length"  # the conventions have none
+# Seconds; the conventions' for operations. For connections they name none: the same.
+_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
+
 
 class _HasFigures(Protocol):
+    times: PoolTimes | None
+
     @property
     def figures(self) -> PoolFigures: ...
 
 
+class _HasLength(Protocol):
+    name: str
+
+    def length(self) -> int | None: ...
+
+
 _pools: weakref.WeakKeyDictionary[_HasFigures, str] = weakref.WeakKeyDictionary()
+_queues: weakref.WeakSet[_HasLength] = weakref.WeakSet()
 
 
-def observe_pool(pool: _HasFigures, pool_name: str) -> None:
-    """Have a pool's figures collected for as long as it lives.
+def has_provider() -> bool:
+    """Whether a meter provider is set; without one, that is without an SDK, nothing is recorded.
+
+    Private to OpenTelemetry's API, for the reason given in :func:`.spans.has_provider`. Should it
+    go away, the instruments' own no-op decides.
+    """
+    return getattr(metrics._internal, "_METER_PROVIDER", metrics) is not None
+
+
+class PoolTimes:
+    """Records how long a pool's connections were waited for, used and made.
 
     :param pool_name: ``db.client.connection.pool.name``, as on the spans.
     """
+
+    def __init__(self, pool_name: str) -> None:
+        self._attributes: dict[str, AttributeValue] = {DB_CLIENT_CONNECTION_POOL_NAME: pool_name}
+
+    def waited(self, seconds: float) -> None:
+        """Somebody got an open connection, after so long."""
+        self._record(_wait_time, seconds)
+
+    def used(self, seconds: float) -> None:
+        """A connection was given back, after so long."""
+        self._record(_use_time, seconds)
+
+    def created(self, seconds: float) -> None:
+        """A connection was made, which took so long."""
+        self._record(_create_time, seconds)
+
+    def _record(self, histogram: metrics.Histogram, seconds: float) -> None:
+        try:
+            histogram.record(seconds, self._attributes)
+        except Exception:
+            logger.debug("recording a metric failed", exc_info=True)
+
+
+def observe_pool(pool: _HasFigures, pool_name: str) -> None:
+    """Have a pool's figures collected for as long as it lives, and its times recorded.
+
+    :param pool_name: ``db.client.connection.pool.name``, as on the spans.
+    """
+    pool.times = PoolTimes(pool_name)
     _pools[pool] = pool_name
+
+
+def observe_queue(queue: _HasLength) -> None:
+    """Have a queue's length collected for as long as the object lives that asks for it."""
+    _queues.add(queue)
+
+
+def record_operation(
+    seconds: float,
+    attributes: Mapping[str, AttributeValue],
+    error: BaseException | None,
+    code: str | None,
+) -> None:
+    """Record how long an operation took.
+
+    :param attributes: those of its span.
+    :param error: what it failed with.
+    :param code: the server's error code.
+    """
+    try:
+        if error is not None or code is not None:
+            attributes = dict(attributes)
+            if error is not None:
+                attributes[ERROR_TYPE] = error_type(error)
+            if code is not None:
+                attributes[DB_RESPONSE_STATUS_CODE] = code
+        _duration.record(seconds, attributes)
+    except Exception:
+        logger.debug("recording a metric failed", exc_info=True)
 
 
 def _figures() -> Iterator[tuple[str, PoolFigures]]:
@@ -71,7 +168,34 @@ def _timeouts(options: CallbackOptions) -> Iterable[Observation]:
         yield Observation(figures.timeouts, {DB_CLIENT_CONNECTION_POOL_NAME: name})
 
 
+def _lengths(options: CallbackOptions) -> Iterable[Observation]:
+    for queue in list(_queues):
+        length = queue.length()
+        if length is not None:
+            yield Observation(
+                length, {MESSAGING_SYSTEM: "redis", MESSAGING_DESTINATION_NAME: queue.name}
+            )
+
+
 _meter = metrics.get_meter("pyramid_baseplate_redis")
+
+
+def _histogram(name: str, description: str) -> metrics.Histogram:
+    return _meter.create_histogram(
+        name, unit="s", description=description, explicit_bucket_boundaries_advisory=_BUCKETS
+    )
+
+
+_duration = _histogram(DB_CLIENT_OPERATION_DURATION, "Duration of database client operations.")
+_wait_time = _histogram(
+    DB_CLIENT_CONNECTION_WAIT_TIME, "How long it took to get an open connection from the pool."
+)
+_use_time = _histogram(
+    DB_CLIENT_CONNECTION_USE_TIME, "How long a connection was used before it was given back."
+)
+_create_time = _histogram(
+    DB_CLIENT_CONNECTION_CREATE_TIME, "How long it took to make a connection."
+)
 _meter.create_observable_up_down_counter(
     DB_CLIENT_CONNECTION_COUNT,
     [_count],
@@ -95,4 +219,10 @@ _meter.create_observable_counter(
     [_timeouts],
     unit="{timeout}",
     description="How many callers have waited for a connection in vain.",
+)
+_meter.create_observable_gauge(
+    QUEUE_LENGTH,
+    [_lengths],
+    unit="{message}",
+    description="How many messages are in the queue.",
 )

@@ -8,8 +8,8 @@ from typing import Any, TypeVar, cast
 from opentelemetry.trace import Span
 from redis.lock import Lock
 
-from . import spans
 from .leases import HeldConnections
+from .operations import Observer, OperationMonitor
 from .queues import MessageQueue
 from .scripts import monitored_lock_class
 
@@ -22,7 +22,7 @@ class MonitoredClient:
     context_name: str
     server_span: Span
     redis_client_name: str
-    _tracer: spans.CommandTracer
+    _monitor: OperationMonitor
     _held: HeldConnections | None
 
     def give_back(self) -> None:
@@ -42,21 +42,25 @@ class MonitoredClient:
         return made
 
     @property
-    def tracer(self) -> spans.CommandTracer:
-        """What starts and ends this client's spans."""
-        return self._tracer
+    def operation_monitor(self) -> OperationMonitor:
+        """What starts the operations of this client."""
+        return self._monitor
 
-    def traced(self, args: tuple[Any, ...], call: Callable[[], Any]) -> Any:
-        """Run ``call`` in the span of the command ``args``."""
-        span = self._tracer.start_command(self.server_span, args)
+    def observed_by(self, observer: Observer) -> None:
+        """Tell one more observer of this client's operations, and of what it makes from now on."""
+        self._monitor = self._monitor.observed_by(observer)
+
+    def monitored(self, args: tuple[Any, ...], call: Callable[[], T]) -> T:
+        """Run ``call`` as the operation of the command ``args``."""
+        operation = self._monitor.start_command(self.server_span, args)
         try:
             result = call()
         except BaseException as error:
-            if span is not None:
-                spans.fail(span, error)
+            if operation is not None:
+                operation.fail(error)
             raise
-        if span is not None:
-            spans.end(span)
+        if operation is not None:
+            operation.end(result)
         return result
 
     def _pipeline_name(self, name: str | None) -> str:

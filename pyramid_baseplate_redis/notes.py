@@ -12,7 +12,7 @@ from contextvars import ContextVar
 class Notes:
     """What was noted of one command, or of one pipeline."""
 
-    __slots__ = ("redirections", "retries", "server", "servers", "waited")
+    __slots__ = ("redirections", "retries", "server", "server_is_told", "servers", "waited")
 
     def __init__(self) -> None:
         self.waited = 0.0  # seconds, for a connection
@@ -20,6 +20,7 @@ class Notes:
         self.retries = 0
         self.server: tuple[str, int] | None = None  # that had a connection last
         self.servers = 0  # how many, one after the other
+        self.server_is_told = False  # to the span
 
     @property
     def is_of_one_server(self) -> bool:
@@ -74,7 +75,7 @@ def forget_redirection() -> None:
 
 
 def note_retries(count: int) -> None:
-    """Note how often the command was tried again, where its span starts behind it."""
+    """Note how often the command was tried again."""
     _taken().retries = count
 
 

@@ -14,7 +14,7 @@ from redis.client import CaseInsensitiveDict, Pipeline
 from . import spans
 from .exceptions import lost_reply
 from .hot_key_tracker import HotKeyTracker
-from .notes import take_notes
+from .operations import OperationMonitor
 from .retries import RetryPolicy, only_reads
 
 P = TypeVar("P", bound="MonitoredPipelineMixin")
@@ -36,7 +36,7 @@ class MonitoredPipelineMixin(Pipeline):
 
     trace_name: str
     server_span: Span
-    _tracer: spans.CommandTracer
+    _monitor: OperationMonitor
     _retry: RetryPolicy | None = None
     _hot_keys: HotKeyTracker | None = None
     is_repeated = False  # whoever executes it does so again at a WatchError
@@ -59,28 +59,27 @@ class MonitoredPipelineMixin(Pipeline):
                 self._hot_keys.sample(args)
         in_transaction: Any = self.transaction  # redis-py's flag hides the method of that name
         transaction = bool(in_transaction or self.explicit_transaction)
-        span = self._tracer.start_batch(
+        operation = self._monitor.start_batch(
             self.server_span, self.trace_name, transaction, self.command_stack
         )
-        if span is None:
-            return self._executed(raise_on_error, None)
-        take_notes()
+        if operation is None:
+            return self._executed(raise_on_error)
         try:
-            results = self._executed(raise_on_error, span)
+            results = self._executed(raise_on_error)
         except BaseException as error:
-            spans.fail(span, error, take_notes(), self._take_code(error))
+            operation.fail(error, self._take_code(error))
             raise
         if not raise_on_error:
             for result in results:
                 if isinstance(result, Exception):
-                    spans.fail(span, result, take_notes(), self._take_code(result))
+                    operation.fail(result, self._take_code(result), results)
                     return results
-        spans.end(span, take_notes())
+        operation.end(results)
         return results
 
-    def _executed(self, raise_on_error: bool, span: Span | None) -> list[Any]:
+    def _executed(self, raise_on_error: bool) -> list[Any]:
         try:
-            return self._tried(raise_on_error, span)
+            return self._tried(raise_on_error)
         except redis.WatchError as error:
             lost = lost_reply(error)
             if lost is None or not self.is_repeated:
@@ -88,7 +87,7 @@ class MonitoredPipelineMixin(Pipeline):
         # redis-py takes a lost reply to EXEC for a key that has changed, and would do it all again.
         raise lost
 
-    def _tried(self, raise_on_error: bool, span: Span | None) -> list[Any]:
+    def _tried(self, raise_on_error: bool) -> list[Any]:
         self._check_replies()
         if self._retry is None or self.watching:
             return cast("list[Any]", _execute(self, raise_on_error))
@@ -102,7 +101,7 @@ class MonitoredPipelineMixin(Pipeline):
             return cast("list[Any]", _execute(self, raise_on_error))
 
         reads = all(only_reads(args[0]) for args, _ in stack)
-        return self._retry.call(execute, reads=reads, span=span)
+        return self._retry.call(execute, reads=reads)
 
     def _check_replies(self) -> None:
         """Refuse to go on where an interruption left a reply unread: it would be taken for ours.
@@ -121,27 +120,23 @@ class MonitoredPipelineMixin(Pipeline):
         self._check_replies()
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
-        span = self._tracer.start_command(self.server_span, args)
-        if span is None:
-            return self._immediately_executed(None, args, options)
-        take_notes()
+        operation = self._monitor.start_command(self.server_span, args)
+        if operation is None:
+            return self._immediately_executed(args, options)
         try:
-            result = self._immediately_executed(span, args, options)
+            result = self._immediately_executed(args, options)
         except BaseException as error:
-            spans.fail(span, error, take_notes())
+            operation.fail(error)
             raise
-        spans.end(span, take_notes())
+        operation.end(result)
         return result
 
-    def _immediately_executed(
-        self, span: Span | None, args: tuple[Any, ...], options: dict[str, Any]
-    ) -> Any:
+    def _immediately_executed(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if self._retry is None or self.watching:
             return _immediate_execute_command(self, *args, **options)
         return self._retry.call(
             lambda: _immediate_execute_command(self, *args, **options),
             reads=args[0] == "WATCH" or only_reads(args[0]),
-            span=span,
         )
 
     def reset(self) -> None:  # type: ignore[override]  # redis-py's has no return value either
@@ -204,7 +199,7 @@ class MonitoredRedisPipeline(MonitoredPipelineMixin):
         response_callbacks: dict[str, Any],
         redis_client_name: str = "",
         *,
-        tracer: spans.CommandTracer | None = None,
+        monitor: OperationMonitor | None = None,
         retry: RetryPolicy | None = None,
         hot_keys: HotKeyTracker | None = None,
         **kwargs: Any,
@@ -214,10 +209,10 @@ class MonitoredRedisPipeline(MonitoredPipelineMixin):
         self.trace_name = trace_name
         self.server_span = server_span if server_span is not None else INVALID_SPAN
         self.redis_client_name = redis_client_name
-        if tracer is None:
+        if monitor is None:
             context_name = trace_name.partition(".")[0]
-            tracer = spans.CommandTracer.for_pool(connection_pool, context_name, redis_client_name)
-        self._tracer = tracer
+            monitor = OperationMonitor.for_pool(connection_pool, context_name, redis_client_name)
+        self._monitor = monitor
         super().__init__(
             connection_pool,
             response_callbacks,
@@ -243,7 +238,7 @@ def monitored_module_pipeline(
     pipeline: Any,
     trace_name: str,
     server_span: Span,
-    tracer: spans.CommandTracer,
+    monitor: OperationMonitor,
     retry: RetryPolicy | None = None,
     hot_keys: HotKeyTracker | None = None,
 ) -> Any:
@@ -251,7 +246,7 @@ def monitored_module_pipeline(
     pipeline.__class__ = _monitored_class(type(pipeline))
     pipeline.trace_name = trace_name
     pipeline.server_span = server_span
-    pipeline._tracer = tracer
+    pipeline._monitor = monitor
     pipeline._retry = retry
     pipeline._hot_keys = hot_keys
     return pipeline

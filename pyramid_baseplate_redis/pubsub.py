@@ -13,7 +13,7 @@ from redis.client import PubSub
 from redis.cluster import ClusterPubSub
 
 from . import spans
-from .notes import take_notes
+from .operations import OperationMonitor
 from .pooled_connection import PooledConnection
 
 _LOOKS_EVERY = 0.01  # seconds
@@ -54,24 +54,23 @@ class MonitoredPubSubMixin(PubSub):
     outlives_request = False
 
     def __init__(
-        self, *args: Any, tracer: spans.CommandTracer, server_span: Span, **kwargs: Any
+        self, *args: Any, monitor: OperationMonitor, server_span: Span, **kwargs: Any
     ) -> None:
-        self._tracer = tracer
+        self._monitor = monitor
         self._server_span = server_span
         super().__init__(*args, **kwargs)
 
     def execute_command(self, *args: Any) -> Any:
         """Send a command such as SUBSCRIBE, in a span."""
-        span = self._tracer.start_command(self._server_span, args)
-        if span is None:
+        operation = self._monitor.start_command(self._server_span, args)
+        if operation is None:
             return super().execute_command(*args)
-        take_notes()
         try:
             result = super().execute_command(*args)
         except BaseException as error:
-            spans.fail(span, error, take_notes())
+            operation.fail(error)
             raise
-        spans.end(span, take_notes())
+        operation.end(result)
         return result
 
     def parse_response(self, block: bool = True, timeout: float = 0) -> Any:
@@ -87,7 +86,7 @@ class MonitoredPubSubMixin(PubSub):
         """Turn a reply into a message, or hand it to its handler, inside a span."""
         if not self._has_handler(response):
             return super().handle_message(response, ignore_subscribe_messages)
-        span = self._tracer.start_handler(self._server_span, response[1])
+        span = self._monitor.tracer.start_handler(self._server_span, response[1])
         if span is None:
             return super().handle_message(response, ignore_subscribe_messages)
         # Current while the handler runs, so that its own commands and spans are children.

@@ -14,9 +14,9 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.client import NEVER_DECODE
 from redis.cluster import RedisCluster
 
-from . import spans
 from .hot_key_tracker import HotKeyTracker
 from .notes import take_notes
+from .operations import OperationMonitor
 
 logger = logging.getLogger(__name__)
 
@@ -76,14 +76,13 @@ class MessageQueue:
         self._was_lost = True  # whether redis-py has to find out which node has it
         pool = getattr(client, "connection_pool", None)  # redis-py's RedisCluster has none
         self._hot_keys: HotKeyTracker | None = getattr(pool, "hot_keys", None)
-        tracer = getattr(client, "tracer", None)
-        self._monitored = isinstance(tracer, spans.CommandTracer)
-        if not isinstance(tracer, spans.CommandTracer):
+        monitor = getattr(client, "operation_monitor", None)
+        self._is_monitored = isinstance(monitor, OperationMonitor)
+        if not isinstance(monitor, OperationMonitor):
             settings = getattr(pool, "client_settings", None)
             context_name = settings.name if settings else "redis"
-            tracer = spans.CommandTracer.for_pool(pool, context_name)
-            tracer = tracer.children_only()
-        self._tracer = tracer
+            monitor = OperationMonitor.for_pool(pool, context_name).children_only()
+        self._monitor = monitor
 
     @property
     def _server_span(self) -> Span:
@@ -138,21 +137,20 @@ class MessageQueue:
 
     def _traced(self, command: str, *arguments: Any) -> Any:
         args = (command, self.queue, *arguments)
-        if self._monitored:
+        if self._is_monitored:
             return self.client.execute_command(*args)
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
-        span = self._tracer.start_command(self._server_span, args)
-        take_notes()
+        operation = self._monitor.start_command(self._server_span, args)
         try:
             execute = _execute_in_cluster if self._in_cluster else _execute_command
             result = execute(self.client, *args)
         except BaseException as error:
-            if span is not None:
-                spans.fail(span, error, take_notes())
+            if operation is not None:
+                operation.fail(error)
             raise
-        if span is not None:
-            spans.end(span, take_notes())
+        if operation is not None:
+            operation.end(result)
         return result
 
     def _once(self, command: str, started: int) -> bytes | None:
@@ -162,7 +160,7 @@ class MessageQueue:
             self._tell_failure(command, started, error)
             raise
         if message is not None:
-            self._tell(command, started)
+            self._tell(command, started, message)
         return message
 
     def _wait(self, seconds: int | None, started: int) -> bytes | None:
@@ -192,8 +190,8 @@ class MessageQueue:
                 logger.warning("queue %s: the server is back", self.queue)
                 failures = 0
             if reply is not None:
-                self._tell("BLPOP", started)
                 message: bytes = reply[1]
+                self._tell("BLPOP", started, message)
                 return message
             if deadline is not None and time.monotonic() >= deadline:
                 return None
@@ -246,17 +244,17 @@ class MessageQueue:
         self._was_lost = False
         return (self.queue, message) if longer and message is not None else message
 
-    def _tell(self, command: str, started: int) -> None:
+    def _tell(self, command: str, started: int, message: bytes) -> None:
         args = (command, self.queue, 0)
-        span = self._tracer.start_command(self._server_span, args, started)
-        if span is not None:
-            spans.end(span, take_notes())
+        operation = self._monitor.start_command(self._server_span, args, started)
+        if operation is not None:
+            operation.end(message)
 
     def _tell_failure(self, command: str, started: int, error: BaseException) -> None:
         args = (command, self.queue, 0)
-        span = self._tracer.start_command(self._server_span, args, started)
-        if span is not None:
-            spans.fail(span, error, take_notes())
+        operation = self._monitor.start_command(self._server_span, args, started)
+        if operation is not None:
+            operation.fail(error)
 
 
 def _ask(connection: Any, args: tuple[Any, ...], longer: float) -> Any:

@@ -7,13 +7,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
-from opentelemetry.trace import Span
 from redis.backoff import AbstractBackoff, ExponentialWithJitterBackoff
 from redis.commands import READ_COMMANDS
 from redis.exceptions import ClusterDownError, SlotNotCoveredError
 from redis.retry import Retry
 
-from . import spans
 from .exceptions import CircuitOpenError, is_retryable
 from .notes import note_retries
 
@@ -77,14 +75,11 @@ class RetryPolicy:
             return None
         return cls(settings.retries, settings.retry_budget.total_seconds())
 
-    def call(
-        self, do: Callable[[], T], *, reads: bool, span: Span | None, in_cluster: bool = False
-    ) -> T:
+    def call(self, do: Callable[[], T], *, reads: bool, in_cluster: bool = False) -> T:
         """Call ``do``, and again if that is safe; the last error goes on.
 
         :param reads: whether it changes nothing.
-        :param span: told how often it was tried again.
-        :param in_cluster: whether it is a single command to a Cluster, whose span starts later.
+        :param in_cluster: whether it is a single command to a Cluster.
         """
         backoff = _Backoff(self.budget)
 
@@ -95,11 +90,7 @@ class RetryPolicy:
             return reads if retryable is None else retryable
 
         def failed(error: Exception, failures: int) -> None:
-            if failures > self.retries:
-                return
-            if span is not None:
-                spans.retried(span, failures)
-            elif in_cluster:
+            if failures <= self.retries:
                 note_retries(failures)
 
         retry = Retry(backoff, self.retries, _RETRIED_IN_CLUSTER if in_cluster else _RETRIED)

@@ -116,6 +116,7 @@ class ClientSettings:
     trace: str = _setting(grammar.choice("all", "children", "pipelines", "off"), "all")
     trace_query_text: str = _setting(grammar.choice("off", "sanitized", "keys"), "off")
     trace_exclude: frozenset[str] = _setting(grammar.command_names, frozenset())
+    metrics: bool = _setting(grammar.boolean, True)
     track_key_reads_sample_rate: float = _setting(grammar.percentage, 0.0)
     track_key_writes_sample_rate: float = _setting(grammar.percentage, 0.0)
 

@@ -74,6 +74,18 @@ def status_code(error: BaseException) -> str | None:
     return word if word.isascii() and word.isalpha() and word.isupper() else None
 
 
+def operation_of(attributes: Mapping[str, Any]) -> str:
+    """The name of the operation that they tell of."""
+    name: str = attributes[DB_OPERATION_NAME]
+    return name
+
+
+def is_suppressed() -> bool:
+    """Whether nothing is to be told of what happens here and now."""
+    context = otel_context.get_current()
+    return bool(context.get(_SUPPRESS_INSTRUMENTATION_KEY) or context.get(_SUPPRESS_PLAIN))
+
+
 class CommandTracer:
     """Starts and ends the spans of one client's commands.
 
@@ -96,6 +108,8 @@ class CommandTracer:
         exclude: frozenset[str] = frozenset(),
     ) -> None:
         self.context_name = context_name
+        self.pool_name = pool_name
+        self.namespace = str(connection_kwargs.get("db") or 0)
         self.query_text = query_text
         self._commands_on = trace in ("all", "children")
         self._batches_on = trace != "off"
@@ -103,7 +117,7 @@ class CommandTracer:
         self._exclude = exclude
         self._common: dict[str, str | int] = {
             DB_SYSTEM_NAME: "redis",
-            DB_NAMESPACE: str(connection_kwargs.get("db") or 0),
+            DB_NAMESPACE: self.namespace,
             DB_CLIENT_CONNECTION_POOL_NAME: pool_name,
             **dict(_server(connection_kwargs)),
         }
@@ -129,19 +143,9 @@ class CommandTracer:
         twin.__dict__.update(self.__dict__, _roots_on=False)
         return twin
 
-    def start_command(
-        self, server_span: Span, args: Sequence[Any], start_time: int | None = None
-    ) -> Span | None:
-        """Start the span of one command; ``None`` when there is to be none.
-
-        :param start_time: nanoseconds since the epoch, if the command started earlier.
-        """
-        context = self.command_context(server_span, args)
-        return None if context is None else self.started_command(context, args, start_time)
-
     def command_context(self, server_span: Span, args: Sequence[Any]) -> Context | None:
         """What :meth:`started_command` wants to know; ``None`` when there is to be no span."""
-        if not self._commands_on or not args:
+        if not self._commands_on:
             return None
         try:
             context = self._context(server_span)
@@ -150,7 +154,7 @@ class CommandTracer:
             excluded = self._command(args[0])[1].partition(" ")[0] in self._exclude
             return None if excluded else context
         except Exception:
-            _log_once("starting a span failed")
+            log_once("starting a span failed")
             return None
 
     def started_command(
@@ -166,26 +170,26 @@ class CommandTracer:
         span costs as much as half the span.
 
         :param context: from :meth:`command_context`, before the command.
-        :param start_time: nanoseconds since the epoch.
+        :param start_time: nanoseconds since the epoch, if the command started earlier.
         :param notes: what was noted of it; the server is taken from them.
         """
         try:
             name, operation, attributes = self._command(args[0])
             if notes is not None and notes.is_of_one_server:
-                attributes = self._with_server(args[0], attributes, notes)
+                attributes = self._with_server(args[0], attributes, notes.server)
+                notes.server_is_told = True
             if operation in _PROCEDURES and len(args) > 1:
                 attributes = {**attributes, DB_STORED_PROCEDURE_NAME: shown_text(args[1])}
             if self.query_text != "off":
                 attributes = {**attributes, DB_QUERY_TEXT: query_text(args, self.query_text)}
             return self._started(name, context, attributes, start_time)
         except Exception:
-            _log_once("starting a span failed")
+            log_once("starting a span failed")
             return None
 
     def _with_server(
-        self, command: object, attributes: dict[str, Any], notes: Notes
+        self, command: object, attributes: dict[str, Any], server: tuple[str, int] | None
     ) -> dict[str, Any]:
-        server, notes.server = notes.server, None
         known = self._served.get((command, server))
         if known is None:
             assert server is not None
@@ -194,31 +198,60 @@ class CommandTracer:
                 self._served[command, server] = known
         return known
 
-    def start_batch(
-        self, server_span: Span, trace_name: str, transaction: bool, commands: Sequence[Any]
-    ) -> Span | None:
-        """Start the span of a pipeline; ``commands`` are redis-py's pairs of args and options."""
+    def batch_context(self, server_span: Span) -> Context | None:
+        """What :meth:`started_batch` wants to know; ``None`` when there is to be no span."""
         if not self._batches_on:
             return None
         try:
-            context = self._context(server_span)
-            if context is None:
-                return None
-            attributes = dict(self._common)
-            operations = {self._command(args[0])[1] for args, _ in commands}
-            operation = "MULTI" if transaction else "PIPELINE"
-            if len(operations) == 1:
-                operation = f"{operation} {operations.pop()}"
-            attributes[DB_OPERATION_NAME] = operation
+            return self._context(server_span)
+        except Exception:
+            log_once("starting a span failed")
+            return None
+
+    def started_batch(
+        self,
+        context: Context,
+        trace_name: str,
+        attributes: Mapping[str, Any],
+        commands: Sequence[Any],
+    ) -> Span | None:
+        """Start the span of a pipeline; ``commands`` are redis-py's pairs of args and options.
+
+        :param context: from :meth:`batch_context`.
+        :param attributes: from :meth:`batch_attributes`.
+        """
+        try:
+            own = dict(attributes)
             if len(commands) > 1:  # the conventions: never 1
-                attributes[DB_OPERATION_BATCH_SIZE] = len(commands)
+                own[DB_OPERATION_BATCH_SIZE] = len(commands)
             if self.query_text != "off":
                 shown = [query_text(args, self.query_text) for args, _ in commands[:MOST_SHOWN]]
-                attributes[DB_QUERY_TEXT] = "; ".join(shown)
-            return self._started(trace_name, context, attributes)
+                own[DB_QUERY_TEXT] = "; ".join(shown)
+            return self._started(trace_name, context, own)
         except Exception:
-            _log_once("starting a span failed")
+            log_once("starting a span failed")
             return None
+
+    def command_attributes(self, command: object, notes: Notes | None = None) -> dict[str, Any]:
+        """What is told of a command by its span and by metrics; not to be changed.
+
+        :param notes: what was noted of it; the server is taken from them.
+        """
+        attributes = self._command(command)[2]
+        if notes is None or not notes.is_of_one_server:
+            return attributes
+        return self._with_server(command, attributes, notes.server)
+
+    def batch_attributes(self, is_transaction: bool, commands: Sequence[Any]) -> dict[str, Any]:
+        """What is told of a pipeline by its span and by metrics."""
+        operation = "MULTI" if is_transaction else "PIPELINE"
+        try:
+            operations = {self._command(args[0])[1] for args, _ in commands}
+            if len(operations) == 1:
+                operation = f"{operation} {operations.pop()}"
+        except Exception:
+            log_once("describing a pipeline failed")
+        return {**self._common, DB_OPERATION_NAME: operation}
 
     def start_handler(self, server_span: Span, channel: object) -> Span | None:
         """Start the span in which a pub/sub message's handler runs."""
@@ -237,7 +270,7 @@ class CommandTracer:
             name = f"{self.context_name}.process"
             return self._started(name, context, attributes, kind=SpanKind.CONSUMER)
         except Exception:
-            _log_once("starting a span failed")
+            log_once("starting a span failed")
             return None
 
     def _context(self, server_span: Span) -> Context | None:
@@ -296,14 +329,6 @@ class CommandTracer:
         return span if span.is_recording() else None
 
 
-def retried(span: Span, attempts: int) -> None:
-    """Tell a span how often what it is about was tried again."""
-    try:
-        span.set_attribute(RETRY_ATTEMPTS, attempts)
-    except Exception:
-        _log_once("telling of a retry failed")
-
-
 def end(span: Span, notes: Notes | None = None) -> None:
     """End the span of what succeeded.
 
@@ -314,7 +339,7 @@ def end(span: Span, notes: Notes | None = None) -> None:
             _add_notes(span, notes)
         span.end()
     except Exception:
-        _log_once("ending a span failed")
+        log_once("ending a span failed")
 
 
 def fail(
@@ -333,7 +358,7 @@ def fail(
             if code is not None:
                 span.set_attribute(DB_RESPONSE_STATUS_CODE, code)
     except Exception:
-        _log_once("describing an error failed")
+        log_once("describing an error failed")
     end(span, notes)
 
 
@@ -342,7 +367,7 @@ def end_noscript(span: Span, notes: Notes | None = None) -> None:
     try:
         span.set_attribute(DB_RESPONSE_STATUS_CODE, "NOSCRIPT")
     except Exception:
-        _log_once("describing an error failed")
+        log_once("describing an error failed")
     end(span, notes)
 
 
@@ -353,7 +378,7 @@ def _add_notes(span: Span, notes: Notes) -> None:
         span.set_attribute(REDIRECTIONS, notes.redirections)
     if notes.retries:
         span.set_attribute(RETRY_ATTEMPTS, notes.retries)
-    if notes.is_of_one_server and notes.server is not None:
+    if notes.is_of_one_server and notes.server is not None and not notes.server_is_told:
         host, port = notes.server
         span.set_attributes({SERVER_ADDRESS: host, SERVER_PORT: port})
 
@@ -381,7 +406,7 @@ def _server(connection_kwargs: Mapping[str, Any]) -> Iterable[tuple[str, str | i
 _logged: set[str] = set()
 
 
-def _log_once(message: str) -> None:
+def log_once(message: str) -> None:
     """Telemetry never breaks the application; but a broken exporter is told of, once."""
     if message not in _logged:
         _logged.add(message)

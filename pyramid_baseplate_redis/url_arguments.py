@@ -37,7 +37,7 @@ _NOT_IN_URL = {
     "breaker_failures", "breaker_reset", "password_file", "trace", "trace_query_text",
     "trace_exclude", "sentinel_username", "sentinel_password", "sentinel_password_file",
     "min_other_sentinels", "read_from", "read_from_replicas", "load_balancing",
-    "require_full_coverage", "track_key_reads_sample_rate",
+    "require_full_coverage", "metrics", "track_key_reads_sample_rate",
     "track_key_writes_sample_rate",
 }  # fmt: skip
 

@@ -165,7 +165,7 @@ def told_by_factory(factory: RedisContextFactory) -> Iterator[str]:
         pool.make_connection(),
         factory,
         client,
-        client.tracer,
+        client.operation_monitor,
         client.pipeline("name"),
         client.message_queue("queue"),
         client.lock("lock"),

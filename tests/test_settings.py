@@ -40,7 +40,7 @@ KNOWN = (
     "ssl_keyfile, ssl_password, ssl_cert_reqs, ssl_check_hostname, ssl_min_version, ssl_ciphers, "
     "sentinel_username, sentinel_password, sentinel_password_file, min_other_sentinels, read_from, "
     "read_from_replicas, load_balancing, require_full_coverage, trace, "
-    "trace_query_text, trace_exclude, track_key_reads_sample_rate, "
+    "trace_query_text, trace_exclude, metrics, track_key_reads_sample_rate, "
     "track_key_writes_sample_rate and url"
 )
 SECRET = "correct-horse-battery"
@@ -484,6 +484,7 @@ def test_every_default_is_our_own() -> None:
         "trace": "all",
         "trace_query_text": "off",
         "trace_exclude": frozenset(),
+        "metrics": True,
         "track_key_reads_sample_rate": 0.0,
         "track_key_writes_sample_rate": 0.0,
     }

@@ -1,0 +1,272 @@
+"""Operations: each command, or execution of a pipeline, from its start to its end.
+
+An operation is what one span tells of, one measurement of ``db.client.operation.duration``, and
+what observers are told of: Prometheus, the debug toolbar.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import redis
+from opentelemetry.context import Context
+from opentelemetry.trace import Span
+
+from . import metrics, spans
+from .notes import Notes, take_notes
+
+logger = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Told of a client's operations, in the thread or greenlet that runs them.
+
+    Commands wait for it. What it raises is logged once and goes no further.
+    """
+
+    def started(self, operation: Operation) -> None:
+        """An operation begins."""
+
+    def ended(self, operation: Operation, result: object) -> None:
+        """An operation is over; ``result`` is what redis-py returned, ``None`` if it raised."""
+
+
+class Operation:
+    """A command, or the execution of a pipeline, that is under way or over.
+
+    Whoever got it from an :class:`OperationMonitor` calls one of :meth:`end`, :meth:`fail` and
+    :meth:`end_noscript`, once.
+    """
+
+    __slots__ = ("args", "attributes", "batch_name", "code", "commands", "context", "duration",
+                 "error", "is_transaction", "metered", "monitor", "notes", "span", "start_time",
+                 "started")  # fmt: skip
+
+    def __init__(self, monitor: OperationMonitor) -> None:
+        self.monitor = monitor
+        #: Of a command, as redis-py was given them.
+        self.args: Sequence[Any] = ()
+        #: Of a pipeline: redis-py's pairs of arguments and options.
+        self.commands: Sequence[Any] | None = None
+        self.is_transaction = False
+        #: Of :func:`time.perf_counter`, in seconds.
+        self.started = 0.0
+        #: Seconds; once it is over.
+        self.duration = 0.0
+        #: What it failed with. A watched key that has changed is no failure, and a failure
+        #: inside ``execute(raise_on_error=False)`` is one.
+        self.error: BaseException | None = None
+        #: The server's error code, such as ``WRONGTYPE``.
+        self.code: str | None = None
+        #: What was noted of it: how long it waited for a connection, the server, retries.
+        self.notes: Notes | None = None
+        self.metered = False
+        self.span: Span | None = None
+        # Of a span that is started when all is over.
+        self.context: Context | None = None
+        self.start_time: int | None = None  # nanoseconds since the epoch
+        self.batch_name = ""
+        self.attributes: dict[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """``db.operation.name``: ``GET``, ``CONFIG GET``, ``PIPELINE``, ``MULTI SET``."""
+        return spans.operation_of(self.describe())
+
+    @property
+    def trace_name(self) -> str:
+        """The name of its span, whether it has one or not: ``foo.GET``, ``foo.pipeline_load``."""
+        return self.batch_name or f"{self.monitor.context_name}.{self.name}"
+
+    def begin(self, start_time: int | None) -> None:
+        """Called by its monitor, when all else is known."""
+        self.started = time.perf_counter()
+        if start_time is None:
+            take_notes()  # which are of something else
+        else:
+            self.started -= (time.time_ns() - start_time) / 1e9
+        for observer in self.monitor.observers:
+            try:
+                observer.started(self)
+            except Exception:
+                spans.log_once("an observer of operations failed")
+
+    def end(self, result: object = None) -> None:
+        """It succeeded.
+
+        :param result: for observers.
+        """
+        self._over()
+        if self.span is not None:
+            spans.end(self.span, self.notes)
+        self._tell(result)
+
+    def fail(self, error: BaseException, code: str | None = None, result: object = None) -> None:
+        """It failed, unless ``error`` is a :class:`redis.WatchError`.
+
+        :param code: the server's error code when it can't be told from ``error`` any more.
+        :param result: for observers, if it was no exception to the caller.
+        """
+        self._over()
+        if not isinstance(error, redis.WatchError):
+            self.error = error
+            self.code = code or spans.status_code(error)
+        if self.span is not None:
+            spans.fail(self.span, error, self.notes, self.code)
+        self._tell(result)
+
+    def end_noscript(self) -> None:
+        """It was an EVALSHA whose script redis-py now loads: not a failure."""
+        self._over()
+        self.code = "NOSCRIPT"
+        if self.span is not None:
+            spans.end_noscript(self.span, self.notes)
+        self._tell(None)
+
+    def _over(self) -> None:
+        self.duration = time.perf_counter() - self.started
+        self.notes = take_notes()
+        if self.context is not None:
+            self.span = self.monitor.tracer.started_command(
+                self.context, self.args, self.start_time, self.notes
+            )
+
+    def _tell(self, result: object) -> None:
+        if self.metered:
+            metrics.record_operation(self.duration, self.describe(), self.error, self.code)
+        for observer in self.monitor.observers:
+            try:
+                observer.ended(self, result)
+            except Exception:
+                spans.log_once("an observer of operations failed")
+
+    def describe(self) -> dict[str, Any]:
+        """What its span and the metrics tell of it; not to be changed."""
+        tracer = self.monitor.tracer
+        if self.commands is None:
+            return tracer.command_attributes(self.args[0], self.notes)
+        if self.attributes is None:
+            self.attributes = tracer.batch_attributes(self.is_transaction, self.commands)
+        return self.attributes
+
+
+class OperationMonitor:
+    """Starts the operations of one client; nothing is made where nobody is to be told.
+
+    :param tracer: starts and ends their spans.
+    :param observers: told of them too; looked at anew for each operation.
+    :param metered: whether durations are recorded, once there is a meter provider.
+    :param in_cluster: whether a command's span is started at its end, when the node is known.
+    """
+
+    def __init__(
+        self,
+        tracer: spans.CommandTracer,
+        observers: Sequence[Observer] = (),
+        *,
+        metered: bool = True,
+        in_cluster: bool = False,
+    ) -> None:
+        self.tracer = tracer
+        self.observers = observers
+        self._metered = metered
+        self._in_cluster = in_cluster
+
+    @classmethod
+    def for_pool(
+        cls, pool: Any, context_name: str, redis_client_name: str = ""
+    ) -> OperationMonitor:
+        """The monitor of a client on a pool, as the settings say from which the pool was built."""
+        settings = getattr(pool, "client_settings", None)
+        return cls(
+            spans.CommandTracer.for_pool(pool, context_name, redis_client_name),
+            getattr(pool, "observers", ()),
+            metered=settings.metrics if settings else True,
+            in_cluster=settings.parsed_url.is_cluster if settings else False,
+        )
+
+    @property
+    def context_name(self) -> str:
+        """The client's name."""
+        return self.tracer.context_name
+
+    @property
+    def pool_name(self) -> str:
+        """``redis_client_name``, or else the client's name."""
+        return self.tracer.pool_name
+
+    @property
+    def namespace(self) -> str:
+        """The number of the database, as text."""
+        return self.tracer.namespace
+
+    def observed_by(self, observer: Observer) -> OperationMonitor:
+        """The same, with one more who is told."""
+        return self._twin(self.tracer, (*self.observers, observer))
+
+    def children_only(self) -> OperationMonitor:
+        """The same, but it never starts a root span."""
+        return self._twin(self.tracer.children_only(), self.observers)
+
+    def _twin(self, tracer: spans.CommandTracer, observers: Sequence[Observer]) -> OperationMonitor:
+        return OperationMonitor(
+            tracer, observers, metered=self._metered, in_cluster=self._in_cluster
+        )
+
+    def start_command(
+        self, server_span: Span, args: Sequence[Any], start_time: int | None = None
+    ) -> Operation | None:
+        """Start a command's operation; ``None`` when nobody wants to know of it.
+
+        :param server_span: what its span belongs to when no span is current.
+        :param start_time: nanoseconds since the epoch, if it started earlier.
+        """
+        if not args:
+            return None
+        context = self.tracer.command_context(server_span, args)
+        span = None
+        if context is not None and not self._in_cluster:
+            span, context = self.tracer.started_command(context, args, start_time), None
+        metered = self._is_metered(span or context)
+        if span is None and context is None and not metered and not self.observers:
+            return None
+        operation = Operation(self)
+        operation.args = args
+        operation.span = span
+        operation.metered = metered
+        if context is not None:
+            operation.context = context
+            operation.start_time = start_time or time.time_ns()
+        operation.begin(start_time)
+        return operation
+
+    def start_batch(
+        self, server_span: Span, trace_name: str, is_transaction: bool, commands: Sequence[Any]
+    ) -> Operation | None:
+        """Start the operation of a pipeline; ``None`` when nobody wants to know of it.
+
+        :param trace_name: the span's name.
+        :param commands: redis-py's pairs of arguments and options.
+        """
+        context = self.tracer.batch_context(server_span)
+        metered = self._is_metered(context)
+        if context is None and not metered and not self.observers:
+            return None
+        operation = Operation(self)
+        operation.commands = commands
+        operation.is_transaction = is_transaction
+        operation.batch_name = trace_name
+        operation.metered = metered
+        if context is not None:
+            attributes = operation.attributes = operation.describe()
+            operation.span = self.tracer.started_batch(context, trace_name, attributes, commands)
+        operation.begin(None)
+        return operation
+
+    def _is_metered(self, traced: object) -> bool:
+        if not self._metered or not metrics.has_provider():
+            return False
+        return traced is not None or not spans.is_suppressed()
