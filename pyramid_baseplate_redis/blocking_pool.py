@@ -7,6 +7,7 @@ import os
 import random
 import time
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty
 from typing import TYPE_CHECKING, Any
@@ -100,6 +101,9 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         self.observers: list[Observer] = []
         #: Where it is recorded how long connections are waited for and used; ``None`` nowhere.
         self.times: PoolTimes | None = None
+        #: Makes a client with one connection, beside the pool's and not monitored; its keyword
+        #: arguments win over the pool's. ``None`` if the pool wasn't made from settings.
+        self.make_background_client: Callable[..., redis.Redis] | None = None
         self._has_retries = has_retries(connection_kwargs)
         times = [seconds for seconds in (max_idle_time, leak_warning) if seconds]
         self._round = min(_MOST_SECONDS_OF_A_ROUND, min(times) / 5) if times else 0.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -93,9 +93,13 @@ class ClusterConnectionPool:
             client_settings.track_key_reads_sample_rate,
             client_settings.track_key_writes_sample_rate,
         )
+        #: Makes a client that keeps to itself and isn't monitored; its keyword arguments win.
+        self.make_background_client: Callable[..., RedisCluster] = partial(
+            _plain_cluster, client_settings, {**kwargs, **self._of_the_cluster}
+        )
         if self.hot_keys is None and any(rates):
-            client = partial(_plain_cluster, client_settings, {**kwargs, **self._of_the_cluster})
-            self.hot_keys = HotKeyTracker(client, *rates, client_settings.name)
+            tracker = HotKeyTracker(self.make_background_client, *rates, client_settings.name)
+            self.hot_keys = tracker
         self.name = client_settings.name
         #: Told of the operations of its clients; see :class:`~.operations.Observer`.
         self.observers: list[Observer] = []
@@ -236,8 +240,10 @@ class ClusterConnectionPool:
         return made
 
 
-def _plain_cluster(settings: ClientSettings, kwargs: Mapping[str, Any]) -> RedisCluster:
-    """For the counting of hot keys: it takes no connection that a request needs."""
+def _plain_cluster(
+    settings: ClientSettings, kwargs: Mapping[str, Any], **overrides: Any
+) -> RedisCluster:
+    """For the background: it takes no connection that a request needs."""
     settings = dataclasses.replace(
         settings,
         max_connections=1,
@@ -251,7 +257,7 @@ def _plain_cluster(settings: ClientSettings, kwargs: Mapping[str, Any]) -> Redis
     )
     overridden = {"max_connections", "leak_warning", "decode_responses"}
     kept = {key: value for key, value in kwargs.items() if key not in overridden}
-    return ClusterConnectionPool(settings, **kept).cluster()
+    return ClusterConnectionPool(settings, **{**kept, **overrides}).cluster()
 
 
 class _NodePool(BlockingConnectionPool):

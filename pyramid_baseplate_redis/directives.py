@@ -17,6 +17,7 @@ from .factory import RedisClient
 from .files import read_url
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
 from .package_settings import PackageSettings, discovered_clients
+from .queue_length import QueueLength, observed_length
 from .queues import MessageQueue
 from .request_end import RequestEnd, await_body
 from .settings import PACKAGE_PREFIX, URL_KEYS
@@ -111,6 +112,8 @@ def add_message_queue(config: Configurator, name: str, client: str | None = None
             raise ConfigurationError(f"message queue {name}: there is a Redis client of that name")
         factory = MessageQueueFactory(name, _chosen_client(name, client, clients))
         config.registry.registerUtility(factory, IMessageQueueFactory, name)
+        owner = config.registry.getUtility(IRedisContextFactory, factory.client)
+        factory.length = observed_length(name, owner.connection_pool)
         introspectable.update(name=name, client=factory.client)
 
     def message_queue(request: Request) -> MessageQueue:
@@ -138,6 +141,9 @@ def _chosen_client(queue: str, client: str | None, clients: list[str]) -> str:
 
 class MessageQueueFactory:
     """Makes the queue of a request from the request's Redis client."""
+
+    #: How long it is, for the metric; ``None`` where nobody may ask.
+    length: QueueLength | None = None
 
     def __init__(self, name: str, client: str) -> None:
         self.name = name

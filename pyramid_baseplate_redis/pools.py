@@ -92,17 +92,21 @@ def pool_from_settings(settings: ClientSettings, **kwargs: Any) -> BlockingConne
         )
     keywords, settings = pool_keywords(settings, kwargs)
     rates = settings.track_key_reads_sample_rate, settings.track_key_writes_sample_rate
+    client = partial(_plain_client, settings, kwargs)
     if any(rates):
-        client = partial(_plain_client, settings, kwargs)
         keywords.setdefault("hot_keys", HotKeyTracker(client, *rates, settings.name))
+    pool: BlockingConnectionPool
     if settings.parsed_url.is_sentinel:
-        return SentinelBlockingConnectionPool(
+        pool = SentinelBlockingConnectionPool(
             settings.parsed_url.service,
             _sentinel_manager(settings, kwargs),
             is_master=settings.read_from == "primary",
             **keywords,
         )
-    return BlockingConnectionPool(**keywords)
+    else:
+        pool = BlockingConnectionPool(**keywords)
+    pool.make_background_client = client
+    return pool
 
 
 def pool_keywords(
@@ -204,7 +208,9 @@ _NOT_OF_PLAIN_CLIENT = frozenset({
 })  # fmt: skip
 
 
-def _plain_client(settings: ClientSettings, kwargs: Mapping[str, Any]) -> redis.Redis:
+def _plain_client(
+    settings: ClientSettings, kwargs: Mapping[str, Any], **overrides: Any
+) -> redis.Redis:
     """A client for the background, not monitored, which takes no connection from a request's."""
     none = timedelta(0)
     settings = dataclasses.replace(
@@ -220,7 +226,7 @@ def _plain_client(settings: ClientSettings, kwargs: Mapping[str, Any]) -> redis.
         track_key_writes_sample_rate=0.0,
     )
     own = {key: value for key, value in kwargs.items() if key not in _NOT_OF_PLAIN_CLIENT}
-    return redis.Redis.from_pool(pool_from_settings(settings, **own))
+    return redis.Redis.from_pool(pool_from_settings(settings, **{**own, **overrides}))
 
 
 def _check_tls_version(settings: ClientSettings, kwargs: Mapping[str, Any]) -> None:

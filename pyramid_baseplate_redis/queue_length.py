@@ -1,0 +1,61 @@
+"""How long a queue is, asked in the background for the metric."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import redis
+
+from .metrics import observe_queue
+
+_MOST_SECONDS = 1.0  # whoever collects metrics waits for no frozen server
+
+logger = logging.getLogger(__name__)
+
+
+class QueueLength:
+    """The length of a queue, as one server or Cluster tells it.
+
+    :param name: the queue's name, which is its key.
+    :param make_client: makes a client that takes no connection from the requests'; called once in
+        each process, when the length is first asked for.
+    """
+
+    def __init__(self, name: str, make_client: Callable[[], Any]) -> None:
+        self.name = name
+        self._make_client = make_client
+        self._client: Any = None
+        self._pid = 0
+
+    def length(self) -> int | None:
+        """How many messages are in the queue; ``None`` if the server can't tell now."""
+        try:
+            if self._pid != os.getpid():
+                self._client, self._pid = self._make_client(), os.getpid()
+            length: int = self._client.llen(self.name)
+            return length
+        except (redis.RedisError, redis.exceptions.RedisClusterException) as error:
+            logger.debug("queue %s: its length is unknown: %s", self.name, error)
+            return None
+
+
+def observed_length(name: str, pool: Any) -> QueueLength | None:
+    """Have the length of a queue collected as a metric, for as long as what is returned lives.
+
+    :param pool: that of the queue's client; where ``foo.metrics`` is false, or nobody knows how to
+        make another client like it, ``None`` is returned.
+    """
+    make_client = getattr(pool, "make_background_client", None)
+    settings = getattr(pool, "client_settings", None)
+    if make_client is None or settings is None or not settings.metrics:
+        return None
+    seconds = min(_MOST_SECONDS, settings.socket_timeout.total_seconds())
+    connect = min(_MOST_SECONDS, settings.socket_connect_timeout.total_seconds())
+    own = partial(make_client, socket_timeout=seconds, socket_connect_timeout=connect)
+    length = QueueLength(name, own)
+    observe_queue(length)
+    return length
