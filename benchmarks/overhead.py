@@ -28,7 +28,8 @@ from measuring import (
 )
 from opentelemetry.trace import SpanKind
 
-from pyramid_baseplate_redis import RedisContextFactory, pool_from_config
+from pyramid_baseplate_redis import RedisClient
+from pyramid_baseplate_redis.measurements import measurements
 from pyramid_baseplate_redis.pools import BlockingConnectionPool
 
 ROUNDS = 1000
@@ -39,6 +40,9 @@ OUR_POOL = "plain redis-py, our pool"
 NO_SDK = "ours, no SDK"
 UNSAMPLED = "ours, unsampled parent"
 RECORDED = "ours, recorded"
+METERED = "ours, metrics"
+RECORDED_AND_METERED = "ours, recorded, metrics"
+FLUSHED = "the same, histograms included"
 OTEL_UNSAMPLED = "OpenTelemetry's, unsampled parent"
 OTEL_RECORDED = "OpenTelemetry's, recorded"
 BARE_SPAN = "bare SDK span"
@@ -55,6 +59,8 @@ AGAINST_PLAIN: dict[str, float | None] = {
     UNSAMPLED: 1.05,
     AROUND: None,
     RECORDED: 1.30,
+    METERED: None,
+    RECORDED_AND_METERED: None,
     OTEL_UNSAMPLED: None,
     OTEL_RECORDED: None,
 }
@@ -64,8 +70,17 @@ ADDED_IN_SPANS: dict[str, float | None] = {
     UNSAMPLED: 0.35,
     AROUND: None,
     RECORDED: 1.3,
+    METERED: None,
+    RECORDED_AND_METERED: None,
     OTEL_UNSAMPLED: None,
     OTEL_RECORDED: None,
+}
+# Of what OpenTelemetry's instrumentation adds, which has no metrics.
+ADDED_OF_OTEL: dict[str, float | None] = {
+    RECORDED: None,
+    METERED: None,
+    RECORDED_AND_METERED: 0.75,
+    FLUSHED: None,
 }
 BINDING: dict[str, float | None] = {CONSTRUCTOR: None, BIND: 0.05}
 CHECKOUT: dict[str, float | None] = {STOCK_CHECKOUT: None, OUR_CHECKOUT: 1.0}
@@ -77,10 +92,10 @@ def checkout(pool: redis.BlockingConnectionPool) -> None:
 
 def variants(url: str) -> list[Variant]:
     states = TracingStates.make()
-    ours = pool_from_config({"foo.url": url}, "foo.")
+    factory = RedisClient().parse("foo", {"foo.url": url})
+    ours = factory.connection_pool
     assert isinstance(ours, BlockingConnectionPool)
     stock = stock_pool(ours)
-    factory = RedisContextFactory(ours, "foo")
 
     server_span = states.recording_provider.get_tracer("benchmark").start_span("GET /")
     unsampled_span = states.unsampling_provider.get_tracer("benchmark").start_span("GET /")
@@ -102,6 +117,10 @@ def variants(url: str) -> list[Variant]:
         plain.get(KEY)
         span.end()
 
+    def get_and_flush() -> None:
+        recorded.get(KEY)
+        measurements.flush()
+
     def get(client: redis.Redis) -> Callable[[], object]:
         return partial(client.get, KEY)
 
@@ -114,6 +133,23 @@ def variants(url: str) -> list[Variant]:
         Variant(NO_SDK, get(no_span), 20, none),
         Variant(UNSAMPLED, get(unsampled), 20, silent, current=unsampled_span),
         Variant(RECORDED, get(recorded), 20, traced, spans=1, current=server_span),
+        Variant(METERED, get(no_span), 20, states.metered),
+        Variant(
+            RECORDED_AND_METERED,
+            get(recorded),
+            20,
+            states.recorded_and_metered,
+            spans=1,
+            current=server_span,
+        ),
+        Variant(
+            FLUSHED,
+            get_and_flush,
+            20,
+            states.recorded_and_metered,
+            spans=1,
+            current=server_span,
+        ),
         Variant(OTEL_UNSAMPLED, get(instrumented), 20, silent, current=unsampled_span),
         Variant(OTEL_RECORDED, get(instrumented), 20, traced, spans=1, current=server_span),
         Variant(BARE_SPAN, bare_span, 40, traced, spans=1, current=server_span),
@@ -135,10 +171,13 @@ def main() -> int:
     )
     unit = added(samples.cpu, AROUND, PLAIN, 1.0).median
     in_spans = rows(samples.cpu, ADDED_IN_SPANS, lambda name: added(samples.cpu, name, PLAIN, unit))
+    otel = added(samples.cpu, OTEL_RECORDED, PLAIN, 1.0).median
+    of_otel = rows(samples.cpu, ADDED_OF_OTEL, lambda name: added(samples.cpu, name, PLAIN, otel))
     binding = rows(samples.cpu, BINDING, lambda name: ratio(samples.cpu, name, CONSTRUCTOR))
     checkouts = rows(samples.cpu, CHECKOUT, lambda name: ratio(samples.cpu, name, STOCK_CHECKOUT))
     show("A GET over TCP loopback, by the clock", "times plain", against_plain)
     show("What is added to it, in CPU time", "bare spans", in_spans)
+    show("What is added to it, in CPU time again", "of OpenTelemetry's", of_otel)
     show("A request's client, in CPU time", "of constructor", binding)
     show("Taking a connection and giving it back, in CPU time", "times redis-py's", checkouts)
     tight = statistics.median(samples.cpu[BARE_SPAN])
@@ -147,7 +186,7 @@ def main() -> int:
         f"A bare span around a GET, the unit above, took {unit:.1f} µs; in a tight loop "
         f"{tight:.1f} µs, of which a recorded GET adds {in_tight:.2f}."
     )
-    return verdict([*against_plain, *in_spans, *binding, *checkouts], chosen.check)
+    return verdict([*against_plain, *in_spans, *of_otel, *binding, *checkouts], chosen.check)
 
 
 if __name__ == "__main__":

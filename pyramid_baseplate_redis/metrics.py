@@ -1,13 +1,12 @@
 """OpenTelemetry's metrics: how long operations take, what pools do, how long queues are.
 
 Nothing else knows their names, which are those of the conventions for database clients. What a
-pool does and how long a queue is are read when a metric reader collects; the rest is recorded as
-it happens, and costs next to nothing while there is no meter provider.
+pool does and how long a queue is are read when a metric reader collects. Nothing is measured while
+there is no meter provider.
 """
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
@@ -36,16 +35,15 @@ from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.metrics.db_metrics import DB_CLIENT_OPERATION_DURATION
 from opentelemetry.util.types import AttributeValue
 
+from .measurements import measurements
 from .spans import error_type
 
 if TYPE_CHECKING:
     from .blocking_pool import PoolFigures
 
-logger = logging.getLogger(__name__)
-
 QUEUE_LENGTH = "pyramid_baseplate_redis.message_queue.length"  # the conventions have none
 # Seconds; the conventions' for operations. For connections they name none: the same.
-_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
+BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
 
 
 class _HasFigures(Protocol):
@@ -85,21 +83,15 @@ class PoolTimes:
 
     def waited(self, seconds: float) -> None:
         """Somebody got an open connection, after so long."""
-        self._record(_wait_time, seconds)
+        measurements.add(_wait_time, seconds, self._attributes)
 
     def used(self, seconds: float) -> None:
         """A connection was given back, after so long."""
-        self._record(_use_time, seconds)
+        measurements.add(_use_time, seconds, self._attributes)
 
     def created(self, seconds: float) -> None:
         """A connection was made, which took so long."""
-        self._record(_create_time, seconds)
-
-    def _record(self, histogram: metrics.Histogram, seconds: float) -> None:
-        try:
-            histogram.record(seconds, self._attributes)
-        except Exception:
-            logger.debug("recording a metric failed", exc_info=True)
+        measurements.add(_create_time, seconds, self._attributes)
 
 
 def observe_pool(pool: _HasFigures, pool_name: str) -> None:
@@ -128,16 +120,13 @@ def record_operation(
     :param error: what it failed with.
     :param code: the server's error code.
     """
-    try:
-        if error is not None or code is not None:
-            attributes = dict(attributes)
-            if error is not None:
-                attributes[ERROR_TYPE] = error_type(error)
-            if code is not None:
-                attributes[DB_RESPONSE_STATUS_CODE] = code
-        _duration.record(seconds, attributes)
-    except Exception:
-        logger.debug("recording a metric failed", exc_info=True)
+    if error is not None or code is not None:
+        attributes = dict(attributes)
+        if error is not None:
+            attributes[ERROR_TYPE] = error_type(error)
+        if code is not None:
+            attributes[DB_RESPONSE_STATUS_CODE] = code
+    measurements.add(_duration, seconds, attributes)
 
 
 def _figures() -> Iterator[tuple[str, PoolFigures]]:
@@ -146,6 +135,7 @@ def _figures() -> Iterator[tuple[str, PoolFigures]]:
 
 
 def _count(options: CallbackOptions) -> Iterable[Observation]:
+    measurements.flush()  # before the histograms are collected, which is after all callbacks
     for name, figures in _figures():
         for state, number in (("idle", figures.idle), ("used", figures.in_use)):
             yield Observation(
@@ -182,7 +172,7 @@ _meter = metrics.get_meter("pyramid_baseplate_redis")
 
 def _histogram(name: str, description: str) -> metrics.Histogram:
     return _meter.create_histogram(
-        name, unit="s", description=description, explicit_bucket_boundaries_advisory=_BUCKETS
+        name, unit="s", description=description, explicit_bucket_boundaries_advisory=BUCKETS
     )
 
 
