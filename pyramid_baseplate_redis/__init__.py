@@ -33,9 +33,11 @@ from .factory import (
     server_context,
 )
 from .grammar import Timespan
+from .health import ping_all
 from .hot_key_tracker import HotKey, hot_keys
 from .pipeline import MonitoredRedisPipeline
 from .pools import pool_from_config, sentinel_pool_from_config
+from .probes import ClientHealth
 from .queues import MessageQueue, MessageQueueError, TimedOutError
 from .sentinel import SentinelBlockingConnectionPool
 
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BlockingConnectionPool",
     "CircuitOpenError",
+    "ClientHealth",
     "ClusterConnectionPool",
     "ClusterRedisClient",
     "ClusterRedisContextFactory",
@@ -71,6 +74,7 @@ __all__ = [
     "hot_keys",
     "includeme",
     "is_retryable",
+    "ping_all",
     "pool_from_config",
     "sentinel_pool_from_config",
     "server_context",

@@ -15,8 +15,19 @@ from pyramid.tweens import EXCVIEW, INGRESS, MAIN
 from .exceptions import ConfigurationError
 from .factory import RedisClient
 from .files import read_url
-from .interfaces import IMessageQueueFactory, IRedisContextFactory
+from .health import add_redis_health_view
+from .interfaces import IMessageQueueFactory, IRedisContextFactory, IRedisProbes
+from .introspection import (
+    CLIENTS_CATEGORY,
+    QUEUES_CATEGORY,
+    REQUEST_CATEGORY,
+    client_facts,
+    relate_client,
+    relate_queue,
+    source_line_hidden,
+)
 from .package_settings import PackageSettings, discovered_clients
+from .probes import Probes
 from .queue_length import QueueLength, observed_length
 from .queues import MessageQueue
 from .request_end import RequestEnd, await_body
@@ -27,8 +38,6 @@ if TYPE_CHECKING:
     from pyramid.config import Configurator
 
 _LAST = 10_000  # behind every action of the application
-CLIENTS_CATEGORY = "redis clients"
-QUEUES_CATEGORY = "redis message queues"
 # What the router and its neighbours set on a request; the class itself doesn't have these.
 _SET_BY_PYRAMID = {
     "registry", "context", "matchdict", "matched_route", "root", "view_name", "subpath",
@@ -42,6 +51,8 @@ def configure(config: Configurator) -> None:
     """Everything that ``config.include("pyramid_baseplate_redis")`` does."""
     config.add_directive("add_redis_client", add_redis_client)
     config.add_directive("add_message_queue", add_message_queue)
+    config.add_directive("add_redis_health_view", add_redis_health_view)
+    config.registry.registerUtility(Probes(), IRedisProbes)
     config.add_request_method(request_span, "span", reify=True)
     config.add_tween(SERVER_SPAN_TWEEN, under=INGRESS, over=(EXCVIEW, MAIN))
     config.add_subscriber(adopt_current_span, ContextFound)
@@ -75,11 +86,7 @@ def _declare_client(
     def register() -> None:
         factory = (client or RedisClient()).parse(name, config.registry.settings)
         config.registry.registerUtility(factory, IRedisContextFactory, name)
-        introspectable["name"] = name
-        pool = factory.connection_pool
-        settings = getattr(pool, "client_settings", None)
-        if settings is not None:
-            introspectable.update(settings.shown())
+        introspectable.update(client_facts(name, factory, client))
 
     def redis_client(request: Request) -> Any:
         factory = request.registry.getUtility(IRedisContextFactory, name)
@@ -88,10 +95,12 @@ def _declare_client(
         return made
 
     redis_client.__doc__ = _description(name)
-    config.action(
-        (CLIENTS_CATEGORY, name), register, introspectables=(introspectable,), order=order
-    )
-    config.add_request_method(redis_client, name, reify=True)
+    with source_line_hidden(config, name, client):
+        config.action(
+            (CLIENTS_CATEGORY, name), register, introspectables=(introspectable,), order=order
+        )
+        config.add_request_method(redis_client, name, reify=True)
+    config.action(None, relate_client, args=(config, name), order=_LAST)
 
 
 def add_message_queue(config: Configurator, name: str, client: str | None = None) -> None:
@@ -124,6 +133,7 @@ def add_message_queue(config: Configurator, name: str, client: str | None = None
     # Behind the clients, discovered ones included.
     config.action((QUEUES_CATEGORY, name), register, introspectables=(introspectable,))
     config.add_request_method(message_queue, name, reify=True)
+    config.action(None, relate_queue, args=(config, introspectable), order=_LAST)
 
 
 def _chosen_client(queue: str, client: str | None, clients: list[str]) -> str:
@@ -184,7 +194,7 @@ def _description(name: str) -> str:
 
 def _check_attribute(config: Configurator, name: str) -> None:
     """Pyramid finds no conflict between an action and one that is added while actions run."""
-    attribute = config.introspector.get("request extensions", name)
+    attribute = config.introspector.get(REQUEST_CATEGORY, name)
     # Pyramid wraps what it is given, and keeps the description.
     if attribute is not None and attribute["callable"].__doc__ != _description(name):
         raise ConfigurationError(

@@ -17,6 +17,13 @@ class IRedisContextFactory(Interface):
         """Return the client ``name`` whose commands belong to ``span``."""
 
 
+class IRedisProbes(Interface):
+    """Keeps the health probes that are under way."""
+
+    def start(name: str, factory: Any) -> Any:
+        """Begin to ask the server of the client ``name``, or join whoever does."""
+
+
 class IMessageQueueFactory(Interface):
     """Makes the message queue of a request; registered by the queue's name."""
 

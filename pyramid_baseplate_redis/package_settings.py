@@ -28,6 +28,7 @@ class PackageSettings:
     clients: list[str] | None = None
     server_span: str = "auto"
     trust_trace_headers: bool = False
+    health_details: bool = False
 
     @classmethod
     def from_config(cls, app_config: Mapping[str, Any]) -> PackageSettings:
@@ -39,6 +40,7 @@ class PackageSettings:
             "clients": grammar.words,
             "server_span": grammar.choice("auto", "always", "never"),
             "trust_trace_headers": grammar.boolean,
+            "health_details": grammar.boolean,
         }
         values = {}
         for key, raw in own_keys(app_config, PACKAGE_PREFIX):

@@ -81,6 +81,8 @@ class ClientSettings:
     retry_budget: timedelta = _setting(grammar.Timespan, _FIVE_SECONDS)
     breaker_failures: int = _setting(grammar.whole_number(0, 1_000_000), 0)
     breaker_reset: timedelta = _setting(grammar.positive_timespan, _FIVE_SECONDS)
+    required: bool = _setting(grammar.boolean, True)
+    health_timeout: timedelta = _setting(grammar.positive_timespan, timedelta(seconds=1))
     protocol: int = _setting(grammar.whole_number(2, 3), 3)
     decode_responses: bool = _setting(grammar.boolean, False)
     client_name: str | None = _setting(grammar.connection_name)
@@ -184,7 +186,7 @@ class ClientSettings:
 
     def hides(self, key: str) -> bool:
         """Whether a setting's value is a secret, or part of a URL that is nowhere shown."""
-        return key in _HIDDEN or (self._url_is_elsewhere and key in self.in_url)
+        return key in HIDDEN or (self._url_is_elsewhere and key in self.in_url)
 
     @classmethod
     def from_config(
@@ -232,7 +234,7 @@ def _fields() -> list[dataclasses.Field[Any]]:
 
 
 PARSERS: dict[str, Callable[[Any], Any]] = {item.name: item.metadata["parse"] for item in _fields()}
-_HIDDEN = frozenset(item.name for item in _fields() if not item.repr)
+HIDDEN = frozenset(item.name for item in _fields() if not item.repr)
 
 
 def _url_key(prefix: str, given: Mapping[str, Any]) -> str:

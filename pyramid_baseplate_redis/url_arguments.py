@@ -34,7 +34,8 @@ _IN_URL: dict[str, tuple[str, Callable[[str], Any]]] = {
 _NOT_IN_URL = {
     "url_env", "url_file",
     "pool_timeout", "max_idle_time", "max_lifetime", "leak_warning", "retries", "retry_budget",
-    "breaker_failures", "breaker_reset", "password_file", "trace", "trace_query_text",
+    "breaker_failures", "breaker_reset", "required", "health_timeout", "password_file", "trace",
+    "trace_query_text",
     "trace_exclude", "sentinel_username", "sentinel_password", "sentinel_password_file",
     "min_other_sentinels", "read_from", "read_from_replicas", "load_balancing",
     "require_full_coverage", "metrics", "track_key_reads_sample_rate",

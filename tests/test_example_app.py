@@ -235,6 +235,13 @@ class TestPageOfALink:
         assert "0 times" in browser.get(f"/links/{code}").html.select("dd")[1].text
 
 
+class TestHealth:
+    def test_a_readiness_probe_is_told_of_the_client(self, valkey: Server) -> None:
+        app = main({}, **{"links.url": valkey.url, "links.health_timeout": "20 seconds"})
+        answer = TestApp(app).get("/health/redis").json
+        assert {name: each["status"] for name, each in answer["clients"].items()} == {"links": "ok"}
+
+
 class TestWithoutRedis:
     @pytest.fixture
     def browser(self) -> TestApp:
@@ -254,6 +261,9 @@ class TestWithoutRedis:
 
     def test_what_needs_no_redis_works(self, browser: TestApp) -> None:
         browser.get("/")
+
+    def test_a_readiness_probe_is_told_so(self, browser: TestApp) -> None:
+        assert browser.get("/health/redis", status=503).json["status"] == "failing"
 
 
 class TestMetrics:

@@ -14,6 +14,7 @@ import pyramid_baseplate_redis
 PUBLIC_NAMES = [
     "BlockingConnectionPool",
     "CircuitOpenError",
+    "ClientHealth",
     "ClusterConnectionPool",
     "ClusterRedisClient",
     "ClusterRedisContextFactory",
@@ -40,6 +41,7 @@ PUBLIC_NAMES = [
     "hot_keys",
     "includeme",
     "is_retryable",
+    "ping_all",
     "pool_from_config",
     "sentinel_pool_from_config",
     "server_context",

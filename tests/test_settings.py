@@ -34,9 +34,9 @@ ELSEWHERE = (
 KNOWN = (
     "known are url_env, url_file, max_connections, pool_timeout, socket_connect_timeout, "
     "socket_timeout, socket_keepalive, health_check_interval, max_idle_time, max_lifetime, "
-    "leak_warning, retries, retry_budget, breaker_failures, breaker_reset, protocol, "
-    "decode_responses, client_name, username, password, password_file, ssl_ca_certs, ssl_ca_path, "
-    "ssl_ca_data, ssl_certfile, "
+    "leak_warning, retries, retry_budget, breaker_failures, breaker_reset, required, "
+    "health_timeout, protocol, decode_responses, client_name, username, password, password_file, "
+    "ssl_ca_certs, ssl_ca_path, ssl_ca_data, ssl_certfile, "
     "ssl_keyfile, ssl_password, ssl_cert_reqs, ssl_check_hostname, ssl_min_version, ssl_ciphers, "
     "sentinel_username, sentinel_password, sentinel_password_file, min_other_sentinels, read_from, "
     "read_from_replicas, load_balancing, require_full_coverage, trace, "
@@ -457,6 +457,8 @@ def test_every_default_is_our_own() -> None:
         "retry_budget": timedelta(seconds=5),
         "breaker_failures": 0,
         "breaker_reset": timedelta(seconds=5),
+        "required": True,
+        "health_timeout": timedelta(seconds=1),
         "protocol": 3,
         "decode_responses": False,
         "client_name": None,
@@ -713,7 +715,7 @@ def test_the_clients_are_found_in_the_settings(app_config: Any, names: list[str]
 
 
 def test_the_package_has_defaults() -> None:
-    assert PackageSettings.from_config({}) == PackageSettings(None, "auto", False)
+    assert PackageSettings.from_config({}) == PackageSettings(None, "auto", False, False)
 
 
 @pytest.mark.parametrize(
@@ -723,6 +725,7 @@ def test_the_package_has_defaults() -> None:
         ("server_span", "always", "always"),
         ("trust_trace_headers", "true", True),
         ("trust_trace_headers", False, False),
+        ("health_details", "true", True),
         ("clients", "foo bar", ["foo", "bar"]),
     ],
 )
@@ -750,7 +753,8 @@ def test_a_setting_of_the_package_is_read(key: str, raw: Any, value: Any) -> Non
         (
             "url",
             "redis://h",
-            "unknown setting; known are clients, server_span and trust_trace_headers",
+            "unknown setting; known are clients, server_span, trust_trace_headers and "
+            "health_details",
         ),
         ("sever_span", "auto", "unknown setting; did you mean baseplate_redis.server_span?"),
     ],

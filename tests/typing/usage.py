@@ -14,6 +14,7 @@ from typing_extensions import assert_type
 from pyramid_baseplate_redis import (
     BlockingConnectionPool,
     CircuitOpenError,
+    ClientHealth,
     ClusterRedisContextFactory,
     ConfigurationError,
     ForkedConnectionError,
@@ -36,6 +37,7 @@ from pyramid_baseplate_redis import (
     hot_keys,
     includeme,
     is_retryable,
+    ping_all,
     pool_from_config,
     server_context,
 )
@@ -165,6 +167,18 @@ def main(config: Any) -> None:
     config.include(includeme)
     config.add_redis_client("foo", client=RedisClient())
     config.add_message_queue("jobs", client="foo")
+    config.add_redis_health_view("/health/redis")
+
+
+def check(env: dict[str, Any]) -> list[str]:
+    clients = ping_all(env["registry"])
+    assert_type(clients, list[ClientHealth])
+    for client in clients:
+        assert_type(client.ok, bool)
+        assert_type(client.latency, float | None)
+        assert_type(client.server_version, str | None)
+        assert_type(client.error, Exception | None)
+    return [client.name for client in clients if client.required and not client.ok]
 
 
 def nightly(env: dict[str, Any]) -> None:

@@ -1,0 +1,119 @@
+"""The health view, for readiness probes, and ping_all for scripts: whether every server answers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import redis
+from pyramid.httpexceptions import HTTPMethodNotAllowed
+from pyramid.response import Response
+from pyramid.security import NO_PERMISSION_REQUIRED
+from redis.exceptions import RedisClusterException
+
+from .interfaces import IRedisContextFactory, IRedisProbes
+from .package_settings import PackageSettings
+from .probes import ClientHealth, Probes
+
+if TYPE_CHECKING:
+    from pyramid.config import Configurator
+    from pyramid.request import Request
+    from zope.interface.interfaces import IComponents
+
+logger = logging.getLogger(__name__)
+
+HEALTH_CATEGORY = "redis health views"
+_ALLOWED = "GET, HEAD"
+
+
+def ping_all(registry: IComponents) -> list[ClientHealth]:
+    """Ask the servers of all clients at once whether they answer.
+
+    Each over a connection that is made for it and closed behind it: no connection of a pool is
+    taken, however busy it is. It takes no longer than the longest ``health_timeout`` among the
+    clients' settings, even where a server is frozen or the look-up of its name hangs. Of a Cluster
+    all primaries are asked, as redis-py's ``ping()`` does. While a client's circuit breaker is
+    open it fails at once.
+
+    :param registry: the application's.
+    :returns: the clients in the order of their names. Never raises for one that fails.
+    """
+    # A registry that includeme() hasn't seen keeps none.
+    probes = registry.queryUtility(IRedisProbes) or Probes()
+    factories = dict(registry.getUtilitiesFor(IRedisContextFactory))
+    started = [
+        (probes.start(name, factories[name]), time.monotonic()) for name in sorted(factories)
+    ]
+    return [probe.health(began + probe.seconds) for probe, began in started]
+
+
+def add_redis_health_view(config: Configurator, path: str = "/health/redis") -> None:
+    """Add a view that answers whether the Redis servers do: 200, or 503 if a required one fails.
+
+    Everybody may see it, whatever the default permission. It tells no addresses and no errors
+    unless ``baseplate_redis.health_details`` is true; why a server fails is logged.
+
+    :param path: the route's pattern. Views at several paths are fine, two at the same one are
+        Pyramid's :class:`~pyramid.exceptions.ConfigurationConflictError`.
+    """
+    route = f"redis health {config.route_prefix or ''} {path}"
+    introspectable = config.introspectable(HEALTH_CATEGORY, route, path, "redis health view")
+    introspectable.relate("routes", route)
+
+    def register() -> None:
+        details = PackageSettings.from_config(config.registry.settings).health_details
+        introspectable.update(path=path, route_name=route, health_details=details)
+
+    config.add_route(route, path)
+    # Behind the route, to which the introspectable is related.
+    config.action((HEALTH_CATEGORY, route), register, introspectables=(introspectable,))
+    config.add_view(
+        health_view, route_name=route, permission=NO_PERMISSION_REQUIRED, require_csrf=False
+    )
+
+
+def health_view(request: Request) -> Response:
+    """Answer a probe; see the documentation for what the JSON has."""
+    if request.method not in ("GET", "HEAD"):
+        raise HTTPMethodNotAllowed(headers=[("Allow", _ALLOWED)])
+    details = PackageSettings.from_config(request.registry.settings).health_details
+    clients = ping_all(request.registry)
+    for client in clients:
+        if client.error is not None:
+            logger.warning("the Redis client %s is failing: %s", client.name, _reason(client.error))
+    ok = all(client.ok for client in clients if client.required)
+    body = {
+        "status": _status(ok),
+        "clients": {client.name: _shown(request, client, details) for client in clients},
+    }
+    response = Response(json=body, status=200 if ok else 503)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _shown(request: Request, client: ClientHealth, details: bool) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "status": _status(client.ok),
+        "required": client.required,
+        "latency_ms": None if client.latency is None else round(client.latency * 1000, 3),
+        "server_version": client.server_version,
+    }
+    if details:
+        factory = request.registry.getUtility(IRedisContextFactory, client.name)
+        settings = getattr(factory.connection_pool, "client_settings", None)
+        shown["server"] = client.server
+        shown["role"] = client.role
+        shown["url"] = None if settings is None else settings.url  # without its password
+        shown["error"] = None if client.error is None else _reason(client.error)
+    return shown
+
+
+def _status(ok: bool) -> str:
+    return "ok" if ok else "failing"
+
+
+def _reason(error: Exception) -> str:
+    # Others than these may say anything, such as what a credential provider has read.
+    told = isinstance(error, (redis.RedisError, RedisClusterException))
+    return f"{type(error).__name__}: {error}" if told else type(error).__name__

@@ -1,0 +1,90 @@
+"""What Pyramid's introspection tells of clients and queues: all that holds for them, no secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .settings import HIDDEN, PARSERS
+
+if TYPE_CHECKING:
+    from pyramid.config import Configurator
+
+CLIENTS_CATEGORY = "redis clients"
+QUEUES_CATEGORY = "redis message queues"
+REQUEST_CATEGORY = "request extensions"  # Pyramid's
+# Keyword arguments of pools with another name than the setting that they win over.
+_SETTING_OF = {"timeout": "pool_timeout"}
+_PLAIN = (bool, int, float, type(None))
+
+
+def client_facts(name: str, factory: Any, client: Any) -> dict[str, Any]:
+    """What holds for a client.
+
+    :param factory: the client's :class:`~.interfaces.IRedisContextFactory`.
+    :param client: the :class:`~.factory.RedisClient` that made it, if the application gave one. Of
+        its keyword arguments that are no settings the names are told alone.
+    """
+    pool = factory.connection_pool
+    kwargs = getattr(client, "kwargs", {})
+    facts: dict[str, Any] = {
+        "name": name,
+        "redis_client_name": getattr(client, "redis_client_name", "") or name,
+        "pool": type(pool).__name__,
+        "keyword_arguments": sorted(kwargs),
+    }
+    settings = getattr(pool, "client_settings", None)
+    if settings is None:
+        return facts
+    url = settings.parsed_url
+    facts["kind"] = "Cluster" if url.is_cluster else "Sentinel" if url.is_sentinel else "standalone"
+    facts |= settings.shown()
+    for key, value in kwargs.items():
+        setting = _SETTING_OF.get(key, key)
+        if setting in PARSERS and (value is not None or setting in facts):
+            facts[setting] = _shown(setting, value)
+    return facts
+
+
+def _shown(setting: str, value: Any) -> Any:
+    """A keyword argument's value, in redis-py's units; text may be a secret."""
+    return value if isinstance(value, _PLAIN) and setting not in HIDDEN else "***"
+
+
+@contextmanager
+def source_line_hidden(config: Configurator, name: str, client: Any) -> Iterator[None]:
+    """Tell of the actions inside by file and line alone, if the application gave a RedisClient.
+
+    Pyramid quotes the line of code that declares something. One that makes a RedisClient may have
+    its password.
+    """
+    if client is None:
+        yield
+        return
+    info, before = config.action_info, config.info
+    config.info = type(info)(info.file, info.line, info.function, f"the Redis client {name}")
+    try:
+        yield
+    finally:
+        config.info = before
+
+
+def relate_client(config: Configurator, name: str) -> None:
+    """Relate a client to the attribute that requests have."""
+    _relate(config, (CLIENTS_CATEGORY, name), (REQUEST_CATEGORY, name))
+
+
+def relate_queue(config: Configurator, queue: Any) -> None:
+    """Relate a queue to its client, and to the attribute that requests have.
+
+    :param queue: its introspectable.
+    """
+    for other in (CLIENTS_CATEGORY, queue["client"]), (REQUEST_CATEGORY, queue["name"]):
+        _relate(config, (QUEUES_CATEGORY, queue["name"]), other)
+
+
+def _relate(config: Configurator, *pairs: tuple[str, str]) -> None:
+    # Either may be missing: a Configurator needn't have any introspection.
+    if all(config.introspector.get(*pair) is not None for pair in pairs):
+        config.introspector.relate(*pairs)
