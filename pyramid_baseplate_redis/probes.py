@@ -24,6 +24,8 @@ from .monitored_client import MonitoredClient
 from .pooled_connection import PooledConnection, pooled_class
 
 _SECONDS = 1.0  # of a pool that wasn't built from settings
+# Of the time: so a probe mostly ends by itself, and tells what has taken so long.
+_SHARE_OF_A_WAIT = 0.9
 _RETRIES = ("retry", "retry_on_timeout", "retry_on_error")  # redis-py's: a probe asks once
 _UNREACHABLE = (redis.ConnectionError, redis.TimeoutError)
 
@@ -141,9 +143,9 @@ class Probe:
         if answer is not None:
             return ClientHealth(self.name, True, self.required, **vars(answer))
         if error is None:
+            time_is_up = "1 second" if self.seconds == 1 else f"{self.seconds:g} seconds"
             error = redis.TimeoutError(
-                f"{self.name}: no answer within {self.seconds:g} seconds "
-                f"({self.name}.health_timeout)"
+                f"{self.name}: no answer within {time_is_up} ({self.name}.health_timeout)"
             )
         return ClientHealth(self.name, False, self.required, error=error)
 
@@ -156,7 +158,8 @@ def _ask(name: str, pool: Any, seconds: float) -> _Answer:
     # requests to an application that isn't ready, nobody else would ever find the server back.
     trial = None if breaker is None else breaker.enter()
     keywords = {key: value for key, value in pool.connection_kwargs.items() if key not in _RETRIES}
-    keywords |= {"socket_timeout": seconds, "socket_connect_timeout": seconds}
+    wait = seconds * _SHARE_OF_A_WAIT
+    keywords |= {"socket_timeout": wait, "socket_connect_timeout": wait}
     connection = pooled_class(pool.connection_class)(**keywords)
     if isinstance(connection, PooledConnection):
         # A probe is less patient than requests are: while the breaker is closed it isn't told.

@@ -16,7 +16,9 @@ import redis
 from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationConflictError
 from pyramid.registry import Registry
+from redis.backoff import ConstantBackoff
 from redis.credentials import CredentialProvider
+from redis.retry import Retry
 from webtest import TestApp
 
 from pyramid_baseplate_redis import (
@@ -322,6 +324,12 @@ def test_a_server_that_is_down_is_told_by_its_error(failing: Configurator) -> No
     assert (health.ok, health.latency, type(health.error)) == (False, None, redis.ConnectionError)
 
 
+def test_redis_py_s_own_retries_are_not_of_a_probe(asked: Any) -> None:
+    retry = Retry(ConstantBackoff(3600), 1)
+    health = asked(f"redis://127.0.0.1:{free_port()}", RedisClient(retry=retry))
+    assert type(health.error) is redis.ConnectionError
+
+
 def test_a_wrong_password_is_told_by_its_error(asked: Any, tmp_path: Path) -> None:
     with running_server("valkey", tmp_path, "--requirepass", "right") as server:
         error = asked(server.url, password="the-secret").error
@@ -368,42 +376,43 @@ def test_sentinels_are_asked_where_the_server_is(
     assert asked(sentinels.url, read_from=read_from).role == role
 
 
-def test_every_primary_of_a_cluster_is_asked(
-    make_config: MakeConfig, cluster: Cluster, spans: RecordedSpans
-) -> None:
-    config = make_config(foo__url=cluster.url, foo__health_timeout=PATIENT)
+@pytest.fixture
+def whole_cluster(valkey_cluster: Cluster) -> Iterator[Cluster]:
+    """A Cluster of which a test may kill nodes."""
+    valkey_cluster.tidy()
+    yield valkey_cluster
+    valkey_cluster.tidy()
+
+
+@pytest.fixture
+def in_cluster(make_config: MakeConfig, whole_cluster: Cluster) -> Configurator:
+    """An application whose client ``foo`` is of a Cluster that answers."""
+    config = make_config(foo__url=whole_cluster.url, foo__health_timeout=PATIENT)
     config.commit()
-    assert (only(config).ok, only(config).role) == (True, "master")
-    with cluster_node_stopped(cluster) as node:
-        assert str(node.port) in str(only(config).error)
+    assert only(config).ok
+    return config
+
+
+def test_of_a_cluster_the_primaries_are_asked(in_cluster: Configurator) -> None:
+    health = only(in_cluster)
+    assert (health.server, health.role) == ("valkey", "master")
+
+
+def test_a_primary_of_a_cluster_that_is_down_is_a_failure(
+    in_cluster: Configurator, whole_cluster: Cluster
+) -> None:
+    killed = whole_cluster.primaries()[-1]
+    killed.kill()
+    assert str(killed.port) in str(only(in_cluster).error)
 
 
 def test_a_replica_that_takes_over_is_found_without_any_request(
-    make_config: MakeConfig, valkey_cluster: Cluster
+    in_cluster: Configurator, whole_cluster: Cluster
 ) -> None:
-    valkey_cluster.tidy()
-    config = make_config(foo__url=valkey_cluster.url, foo__health_timeout=PATIENT)
-    config.commit()
-    assert only(config).ok
-    with cluster_node_stopped(valkey_cluster) as node:
-        assert not only(config).ok
-        valkey_cluster.wait_for_new_primary(node)
-        wait_until(lambda: only(config).ok, 30)
-
-
-class cluster_node_stopped:  # noqa: N801 (a context manager)
-    """A primary is killed."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-
-    def __enter__(self) -> Any:
-        node = self._cluster.primaries()[0]
-        node.kill()
-        return node
-
-    def __exit__(self, *args: object) -> None:
-        self._cluster.tidy()
+    killed = whole_cluster.primaries()[0]
+    killed.kill()
+    whole_cluster.wait_for_new_primary(killed)
+    wait_until(lambda: only(in_cluster).ok, 30)
 
 
 # The circuit breaker
