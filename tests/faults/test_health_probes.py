@@ -61,6 +61,15 @@ def test_probes_of_a_frozen_server_do_not_pile_up(tmp_path: Path) -> None:
 
 
 @everywhere
+def test_a_probe_of_a_frozen_server_ends_by_itself(tmp_path: Path) -> None:
+    with running_server("valkey", tmp_path) as server:
+        registry = registry_of(server, health_timeout="200 ms")
+        with frozen(server):
+            health_of(registry)
+            wait_until(lambda: not probing())
+
+
+@everywhere
 def test_a_busy_pool_of_a_frozen_server_does_not_hold_a_probe(tmp_path: Path) -> None:
     with running_server("valkey", tmp_path) as server:
         registry = registry_of(server, max_connections="1", health_timeout="200 ms")
