@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
@@ -16,7 +17,13 @@ from .exceptions import ConfigurationError
 from .factory import RedisClient
 from .files import read_url
 from .health import add_redis_health_view
-from .interfaces import IMessageQueueFactory, IRedisContextFactory, IRedisProbes
+from .interfaces import (
+    IClientSwap,
+    IMessageQueueFactory,
+    IRedisClient,
+    IRedisContextFactory,
+    IRedisProbes,
+)
 from .introspection import (
     CLIENTS_CATEGORY,
     QUEUES_CATEGORY,
@@ -84,7 +91,11 @@ def _declare_client(
     introspectable = config.introspectable(CLIENTS_CATEGORY, name, name, "redis client")
 
     def register() -> None:
-        factory = (client or RedisClient()).parse(name, config.registry.settings)
+        configured = client or RedisClient()
+        swap = config.registry.queryUtility(IClientSwap)
+        parse = configured.parse if swap is None else partial(swap.parse, configured)
+        factory = parse(name, config.registry.settings)
+        config.registry.registerUtility(configured, IRedisClient, name)
         config.registry.registerUtility(factory, IRedisContextFactory, name)
         introspectable.update(client_facts(name, factory, client))
 

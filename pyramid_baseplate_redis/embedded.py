@@ -19,6 +19,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -46,6 +47,9 @@ class EmbeddedServer:
 
     :param directory: where the data is kept; ``None`` keeps it in memory only.
     """
+
+    log_level = logging.WARNING  # of the message that one is started
+    options: Sequence[str] = ()  # more of the server's command line
 
     def __init__(self, directory: str | None) -> None:
         self._temporary = directory is None
@@ -129,13 +133,10 @@ class EmbeddedServer:
             _valkey_server(), "--port", "0", "--unixsocket", self.socket_path,
             "--unixsocketperm", "700", "--dir", str(self._directory), "--save", "",
             "--appendonly", "no" if self._temporary else "yes",
-            "--logfile", str(self._directory / "valkey.log"), "--daemonize", "no",
+            "--logfile", str(self._directory / "valkey.log"), "--daemonize", "no", *self.options,
         ]  # fmt: skip
-        logger.warning(
-            "starting an embedded Valkey in %s; it is for development and tests, not for "
-            "production",
-            self._directory,
-        )
+        what_for = "it is for development and tests, not for production"
+        logger.log(self.log_level, f"starting an embedded Valkey in %s; {what_for}", self._directory)
         Path(self.socket_path).unlink(missing_ok=True)
         end = os.open(self._directory / "users", os.O_RDONLY | os.O_CLOEXEC)
         # Out of the shell's way, which uses numbers below 10 itself.

