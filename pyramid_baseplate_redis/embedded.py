@@ -136,7 +136,9 @@ class EmbeddedServer:
             "--logfile", str(self._directory / "valkey.log"), "--daemonize", "no", *self.options,
         ]  # fmt: skip
         what_for = "it is for development and tests, not for production"
-        logger.log(self.log_level, f"starting an embedded Valkey in %s; {what_for}", self._directory)
+        logger.log(
+            self.log_level, f"starting an embedded Valkey in %s; {what_for}", self._directory
+        )
         Path(self.socket_path).unlink(missing_ok=True)
         end = os.open(self._directory / "users", os.O_RDONLY | os.O_CLOEXEC)
         # Out of the shell's way, which uses numbers below 10 itself.

@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 __all__ = ["add_clients", "dummy_request", "flush", "for_tests", "includeme", "plain_client"]
 
 _INCLUDES = "pyramid.includes"
-# Applications under test, which may be torn down without a word.
-_swaps: weakref.WeakKeyDictionary[ClientSwap, weakref.ref[Any]] = weakref.WeakKeyDictionary()
+# Of applications under test: the registry and its swap, if they are still there, and the pools.
+_applications: list[
+    tuple[weakref.ref[Any], weakref.ref[ClientSwap], weakref.WeakSet[redis.ConnectionPool]]
+] = []
 
 
 def includeme(config: Configurator) -> None:
@@ -53,7 +55,7 @@ def includeme(config: Configurator) -> None:
     _disconnect_torn_down()
     registry = config.registry
     swap = ClientSwap(registry.settings)
-    _swaps[swap] = weakref.ref(registry)
+    _applications.append((weakref.ref(registry), weakref.ref(swap), swap.pools))
     registry.registerUtility(swap, IClientSwap)
     # Where actions have run already, as they do at once under pyramid.testing.setUp().
     for name, client in list(registry.getUtilitiesFor(IRedisClient)):
@@ -205,8 +207,9 @@ def _disconnect_torn_down() -> None:
 
     Of pyramid.testing.tearDown() nobody is told.
     """
-    for swap, reference in list(_swaps.items()):
-        registry = reference()
-        if registry is None or registry.queryUtility(IClientSwap) is not swap:
-            del _swaps[swap]
-            swap.disconnect()
+    for application in list(_applications):
+        registry, swap = application[0](), application[1]()
+        if registry is None or swap is None or registry.queryUtility(IClientSwap) is not swap:
+            _applications.remove(application)
+            for pool in list(application[2]):
+                pool.disconnect()

@@ -52,7 +52,7 @@ class ClientSwap:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.clients: dict[str, Swapped] = {}
         self._given = given_server(settings)
-        self._pools: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.pools: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def parse(
         self, client: RedisClient, key_path: str, raw_config: Mapping[str, Any]
@@ -79,7 +79,7 @@ class ClientSwap:
             getattr(client, "redis_client_name", ""), **{**kept, **swapped.address}
         )
         factory = stand_in_client.factory(swapped.settings)
-        self._pools.add(factory.connection_pool)
+        self.pools.add(factory.connection_pool)
         return factory
 
     def flush(self) -> None:
@@ -89,11 +89,6 @@ class ClientSwap:
             return
         for name in {swapped.address["stand_in_for"] for swapped in self.clients.values()}:
             stand_in(name).flush()
-
-    def disconnect(self) -> None:
-        """Close all connections of the application's clients."""
-        for pool in list(self._pools):
-            pool.disconnect()
 
 
 def _real_settings(

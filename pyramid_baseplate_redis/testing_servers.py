@@ -126,6 +126,10 @@ class StandInConnection(EmbeddedConnection):
     def host(self) -> str:
         return self._host
 
+    @host.setter
+    def host(self, value: str) -> None:
+        self._host = value
+
     def repr_pieces(self) -> list[tuple[str, object]]:
         return [("stand_in_for", self.stand_in_for), ("db", self.db)]
 
