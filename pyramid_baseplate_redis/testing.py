@@ -23,6 +23,7 @@ from pyramid.util import InstancePropertyHelper
 
 from .exceptions import ConfigurationError
 from .interfaces import IClientSwap, IMessageQueueFactory, IRedisClient, IRedisContextFactory
+from .queue_length import observed_length
 from .request_end import RequestEnd
 from .server_spans import end_server_span, start_server_span
 from .testing_clients import ClientSwap
@@ -61,6 +62,9 @@ def includeme(config: Configurator) -> None:
     for name, client in list(registry.getUtilitiesFor(IRedisClient)):
         factory = swap.parse(client, name, registry.settings)
         registry.registerUtility(factory, IRedisContextFactory, name)
+    for name, queue in registry.getUtilitiesFor(IMessageQueueFactory):
+        owner = registry.getUtility(IRedisContextFactory, queue.client)
+        queue.length = observed_length(name, owner.connection_pool)
     config.include("pyramid_baseplate_redis")
 
 

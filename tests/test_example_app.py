@@ -46,9 +46,10 @@ from example_app.metrics import pool_lines
 from example_app.tracing import SpanTreePrinter
 from example_app.worker import handle, work
 from pyramid_baseplate_redis import MessageQueue, pool_from_config
+from pyramid_baseplate_redis.testing import dummy_request, for_tests, plain_client
+from pyramid_baseplate_redis.testing_spans import RecordedSpans
 
 from .support import (
-    RecordedSpans,
     Server,
     attributes,
     free_port,
@@ -62,19 +63,29 @@ ADDRESS = "https://example.com/a/long/way"
 CLICK = b'{"code": "abc234", "at": "2026-11-23T10:20:30+00:00"}'
 
 
-@pytest.fixture
-def app(valkey: Server) -> Any:
-    return main({}, **{"links.url": valkey.url})
+pytest_plugins = ["pyramid_baseplate_redis.testing_fixtures"]
+
+
+@pytest.fixture(scope="module")
+def app() -> Any:
+    return main({}, **for_tests({"links.url": "redis://localhost:6379/0"}))
 
 
 @pytest.fixture
-def browser(app: Any) -> TestApp:
+def browser(app: Any, empty_redis: None) -> TestApp:
     return TestApp(app)
 
 
 @pytest.fixture
-def client(valkey: Server) -> Iterator[redis.Redis]:
+def client(app: Any, empty_redis: None) -> Iterator[redis.Redis]:
     """A plain client, to see what the app stored."""
+    with plain_client(app, "links", decode_responses=True) as plain:
+        yield plain
+
+
+@pytest.fixture
+def outside(valkey: Server) -> Iterator[redis.Redis]:
+    """The same for an app or a worker that is a process of its own."""
     with redis.Redis(port=valkey.port, decode_responses=True) as plain:
         yield plain
 
@@ -191,11 +202,11 @@ class TestFollowingALink:
             browser.get(f"/{code}")
         assert "2 times" in browser.get(f"/links/{code}").html.select("dd")[1].text
 
-    def test_puts_the_click_on_the_queue(self, browser: TestApp, valkey: Server) -> None:
+    def test_puts_the_click_on_the_queue(self, app: Any, browser: TestApp) -> None:
         code = made_link(browser)
         browser.get(f"/{code}")
-        queue = MessageQueue("clicks", pool_from_config({"redis.url": valkey.url}))
-        click = Click.from_message(queue.get(timeout=0))
+        with dummy_request(app) as request:
+            click = Click.from_message(request.clicks.get(timeout=0))
         assert click.code == code
         assert abs((datetime.now(timezone.utc) - click.at).total_seconds()) < 60
 
@@ -208,21 +219,23 @@ class TestFollowingALink:
         assert client.keys() == []
 
     def test_spans_are_the_request_and_its_commands(
-        self, browser: TestApp, spans: RecordedSpans
+        self, browser: TestApp, recorded_spans: RecordedSpans
     ) -> None:
         code = made_link(browser)
-        spans.clear()
+        recorded_spans.clear()
         browser.get(f"/{code}")
-        assert spans.tree() == [
+        assert recorded_spans.tree() == [
             ("GET /{code}", None),
             ("links.GET", "GET /{code}"),
             ("links.pipeline_count_click", "GET /{code}"),
             ("links.RPUSH", "GET /{code}"),
         ]
 
-    def test_span_of_an_unknown_code_says_404(self, browser: TestApp, spans: RecordedSpans) -> None:
+    def test_span_of_an_unknown_code_says_404(
+        self, browser: TestApp, recorded_spans: RecordedSpans
+    ) -> None:
         browser.get("/unknown", status=404)
-        assert attributes(spans.one("GET /{code}"))["http.response.status_code"] == 404
+        assert attributes(recorded_spans.one("GET /{code}"))["http.response.status_code"] == 404
 
 
 class TestPageOfALink:
@@ -315,11 +328,13 @@ class TestMostFollowed:
         browser.get(f"/{made_link(browser)}")
         assert "1 click waits for the worker" in browser.get("/top").text
 
-    def test_is_read_in_two_round_trips(self, browser: TestApp, spans: RecordedSpans) -> None:
+    def test_is_read_in_two_round_trips(
+        self, browser: TestApp, recorded_spans: RecordedSpans
+    ) -> None:
         browser.get(f"/{made_link(browser)}")
-        spans.clear()
+        recorded_spans.clear()
         browser.get("/top")
-        assert spans.names == ["GET /top", "links.pipeline_statistics", "links.MGET"]
+        assert recorded_spans.names == ["GET /top", "links.pipeline_statistics", "links.MGET"]
 
 
 class TestWorker:
@@ -337,9 +352,9 @@ class TestWorker:
             handle(CLICK, app.registry)
         assert client.llen("links:latest") == 10
 
-    def test_a_click_is_a_trace_of_its_own(self, app: Any, spans: RecordedSpans) -> None:
+    def test_a_click_is_a_trace_of_its_own(self, app: Any, recorded_spans: RecordedSpans) -> None:
         handle(CLICK, app.registry)
-        assert spans.tree() == [
+        assert recorded_spans.tree() == [
             ("handle_click", None),
             ("links.pipeline_keep_click", "handle_click"),
         ]
@@ -379,12 +394,12 @@ class TestWorker:
 
     @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
     def test_process_keeps_a_click_and_stops_at_a_signal(
-        self, tmp_path: Path, valkey: Server, client: redis.Redis, stop: signal.Signals
+        self, tmp_path: Path, valkey: Server, outside: redis.Redis, stop: signal.Signals
     ) -> None:
         config = copied_ini("development.ini", tmp_path, {EMBEDDED: valkey.url})
-        client.rpush("clicks", CLICK)
+        outside.rpush("clicks", CLICK)
         with started([sys.executable, "-m", "example_app.worker", config], tmp_path) as worker:
-            wait_until(lambda: client.exists("links:latest"))
+            wait_until(lambda: outside.exists("links:latest"))
             worker.process.send_signal(stop)
             assert worker.process.wait(20) == 0
         assert "  links.pipeline_keep_click" in worker.output
@@ -738,18 +753,18 @@ class TestPserve:
 
 class TestProduction:
     def test_spans_are_sent_by_otlp(
-        self, tmp_path: Path, valkey: Server, client: redis.Redis
+        self, tmp_path: Path, valkey: Server, outside: redis.Redis
     ) -> None:
         config = copied_ini("production.ini", tmp_path, {"redis://localhost:6379/0": valkey.url})
         command = [sys.executable, "-m", "example_app.worker", config]
-        client.rpush("clicks", CLICK)
+        outside.rpush("clicks", CLICK)
         with (
             collector() as (endpoint, received),
             started(
                 command, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, NO_PROXY="*"
             ) as worker,
         ):
-            wait_until(lambda: client.exists("links:latest"))
+            wait_until(lambda: outside.exists("links:latest"))
             worker.process.terminate()
             worker.process.wait(20)
         names = {

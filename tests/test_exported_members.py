@@ -10,6 +10,7 @@ from importlib.resources import files
 import pytest
 
 import pyramid_baseplate_redis
+from pyramid_baseplate_redis import testing
 
 PUBLIC_NAMES = [
     "BlockingConnectionPool",
@@ -93,6 +94,18 @@ def test_everything_else_without_an_underscore_is_a_module_of_the_package() -> N
     allowed = {"annotations", "TYPE_CHECKING"}
     others = {name for name, value in public.items() if not inspect.ismodule(value)}
     assert others <= allowed
+
+
+def test_the_public_names_of_the_testing_kit_are_exactly_these() -> None:
+    assert sorted(testing.__all__) == [
+        "add_clients",
+        "dummy_request",
+        "flush",
+        "for_tests",
+        "includeme",
+        "plain_client",
+    ]
+    assert all((getattr(testing, name).__doc__ or "").strip() for name in testing.__all__)
 
 
 def test_the_package_is_marked_as_typed() -> None:

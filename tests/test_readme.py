@@ -13,6 +13,7 @@ from webtest import TestApp
 
 from pyramid_baseplate_redis.package_settings import PackageSettings
 from pyramid_baseplate_redis.settings import ClientSettings
+from pyramid_baseplate_redis.testing_given import CLIENT_KEY, URL_KEY
 
 from .support import RecordedSpans
 
@@ -62,6 +63,8 @@ def test_the_settings_table_has_every_setting_with_its_default() -> None:
         "foo.url",
         *(f"foo.{item.name}" for item in sorted(settings, key=documented_order(documented))),
         *package,
+        URL_KEY,
+        CLIENT_KEY,
     ]
     for setting in settings:
         default = documented[f"foo.{setting.name}"]

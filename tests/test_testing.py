@@ -33,6 +33,7 @@ from pyramid_baseplate_redis import (
     SentinelRedisClient,
 )
 from pyramid_baseplate_redis.embedded import embedded_server
+from pyramid_baseplate_redis.interfaces import IMessageQueueFactory
 from pyramid_baseplate_redis.testing import (
     add_clients,
     dummy_request,
@@ -117,6 +118,15 @@ class TestSwap:
             request.bar.set("a", "text")
             assert request.bar.get("a") == "text"
             assert request.foo.ping()
+
+    def test_the_length_of_a_queue_that_was_declared_already_is_the_stand_in_s(self) -> None:
+        config = Configurator(settings={"foo.url": NOBODY})
+        config.include("pyramid_baseplate_redis")
+        config.add_message_queue("jobs")
+        config.commit()
+        config.include("pyramid_baseplate_redis.testing")
+
+        assert config.registry.getUtility(IMessageQueueFactory, "jobs").length.length() == 0
 
     def test_an_ini_file_s_own_includes_are_kept(self) -> None:
         made = for_tests({"pyramid.includes": "pyramid_jinja2\n  .other", "foo.url": "x"})

@@ -25,14 +25,20 @@ MISTAKES = {
     "a client's name is text": ("RedisClient(redis_client_name=5)", "arg-type"),
     "a client has no such method": ("client.nonsense()", "attr-defined"),
     "a script's client is not asynchronous": ("await_me: int = client.get('a')", "assignment"),
+    "a server for tests is a URL, a client or a pool": ("for_tests({}, server=6379)", "arg-type"),
+    "a span has no text as its index": ("spans['foo.GET']", "call-overload"),
 }
 PREAMBLE = """
 from pyramid_baseplate_redis import (
     MessageQueue, MonitoredRedisConnection, RedisClient, RedisContextFactory, Timespan,
     pool_from_config,
 )
+from pyramid_baseplate_redis.testing import for_tests
+from pyramid_baseplate_redis.testing_spans import RecordedSpans
 
-def mistake(client: MonitoredRedisConnection, queue: MessageQueue) -> None:
+def mistake(
+    client: MonitoredRedisConnection, queue: MessageQueue, spans: RecordedSpans
+) -> None:
 """
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 import redis
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Span
 from redis.lock import Lock
 from typing_extensions import assert_type
@@ -41,6 +42,14 @@ from pyramid_baseplate_redis import (
     pool_from_config,
     server_context,
 )
+from pyramid_baseplate_redis.testing import (
+    add_clients,
+    dummy_request,
+    flush,
+    for_tests,
+    plain_client,
+)
+from pyramid_baseplate_redis.testing_spans import RecordedSpans, record_spans
 
 
 class Request(Protocol):
@@ -187,3 +196,23 @@ def nightly(env: dict[str, Any]) -> None:
         assert_type(context.span, Span)
         client: MonitoredRedisConnection = context.foo
         client.delete("greeting")
+
+
+def tests(app: Any, settings: dict[str, str], redisdb: redis.Redis, request: Any) -> None:
+    assert_type(for_tests(settings), dict[str, Any])
+    for_tests(settings, "redis://localhost:6379/8")
+    for_tests(settings, redisdb)
+    for_tests(settings, server=redisdb.connection_pool)
+    flush()
+    flush(app)
+    assert_type(plain_client(app, "foo", decode_responses=True), redis.Redis)
+    finish = add_clients(request)
+    finish()
+    with dummy_request(app, params={"page": "2"}) as dummy, record_spans() as spans:
+        commands(dummy)
+        assert_type(spans, RecordedSpans)
+        assert_type(spans.names, list[str])
+        assert_type(spans.tree(), list[tuple[str, str | None]])
+        as_sdks: ReadableSpan = spans.one("foo.GET")
+        assert_type(spans[0], ReadableSpan)
+        assert_type(spans.parent_of(as_sdks), ReadableSpan | None)
