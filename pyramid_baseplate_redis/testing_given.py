@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -36,7 +36,7 @@ class Swapped:
     """
 
     settings: ClientSettings
-    address: Mapping[str, Any]
+    address: Mapping[str, Any] = field(repr=False)  # may have a password
 
     def plain_client(self, **kwargs: Any) -> redis.Redis:
         """A client of redis-py's for the same server and database, without spans."""

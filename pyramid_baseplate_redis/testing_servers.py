@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from typing import cast
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from .embedded import STARTUP_SECONDS, EmbeddedConnection, EmbeddedServer
 from .urls import MOST_DATABASES
@@ -32,11 +34,15 @@ class StandInServer(EmbeddedServer):
     def __init__(self) -> None:
         super().__init__(None)
 
+    def _client(self) -> redis.Redis:
+        # redis-py would try for seconds whether a server that is gone comes back.
+        return redis.Redis(unix_socket_path=self.socket_path, retry=Retry(NoBackoff(), 0))
+
     def flush(self) -> None:
         """Empty it of keys, functions and scripts; nothing is done if it was never started."""
         if not self.socket_path:
             return
-        with redis.Redis(unix_socket_path=self.socket_path) as client:
+        with self._client() as client:
             try:
                 client.flushall()
                 client.function_flush()
@@ -67,7 +73,7 @@ class StandInCluster(StandInServer):
     def _start_or_join(self) -> None:
         super()._start_or_join()
         deadline = time.monotonic() + STARTUP_SECONDS
-        with redis.Redis(unix_socket_path=self.socket_path) as client:
+        with self._client() as client:
             client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
             while client.cluster("info").get("cluster_state") != "ok":
                 self._wait(deadline, self._shell)
@@ -129,9 +135,6 @@ class StandInConnection(EmbeddedConnection):
     @host.setter
     def host(self, value: str) -> None:
         self._host = value
-
-    def repr_pieces(self) -> list[tuple[str, object]]:
-        return [("stand_in_for", self.stand_in_for), ("db", self.db)]
 
     def _connect(self) -> socket.socket:
         server = _servers[self.stand_in_for]

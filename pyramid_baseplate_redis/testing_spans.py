@@ -93,7 +93,10 @@ class RecordedSpans(Sequence[ReadableSpan]):
 
 
 class _Relay(SpanProcessor):
-    """Hands spans to whoever records them now: a provider's processors can't be removed."""
+    """Hands spans to whoever records them now: a provider's processors can't be removed.
+
+    Nothing ends it: an application that shuts its provider down isn't the last one under test.
+    """
 
     def __init__(self) -> None:
         self.recordings: tuple[RecordedSpans, ...] = ()
@@ -105,9 +108,6 @@ class _Relay(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         for recording in self.recordings:
             recording._processor.on_end(span)
-
-    def shutdown(self) -> None:
-        """Nothing: an application that shuts its provider down isn't the last one under test."""
 
 
 _relays: dict[TracerProvider, _Relay] = {}

@@ -80,8 +80,8 @@ def app_of(declare: Callable[[Configurator], object] | None = None, **settings: 
 
 
 @pytest.fixture(autouse=True)
-def _empty(empty_redis: None) -> None:
-    """The kit on itself."""
+def _empty() -> None:
+    flush()
 
 
 def keys_of(app: Any, name: str) -> list[str]:
@@ -251,7 +251,7 @@ class TestSwap:
             app_of()
 
     def test_nothing_is_logged_when_a_server_starts(self, caplog: pytest.LogCaptureFixture) -> None:
-        TestApp(app_of(foo__url="redis://logs-nothing")).get("/count")
+        TestApp(app_of(foo__url="redis://prod:99")).get("/count")
 
         assert caplog.records == []
 
@@ -267,9 +267,9 @@ class TestDatabases:
             ("unix:///a.sock?db=2", "unix:///a.sock?db=2", True),
             ("redis://prod/1", "redis://prod/2", False),
             ("redis://prod/1", "redis://other/1", False),
-            ("redis://prod:1", "redis://prod:2", False),
+            ("redis://prod:1", "redis://prod", False),
             ("redis+sentinel://a,b/main", "redis+sentinel://a,b/second", False),
-            ("unix:///a.sock", "unix:///b.sock", False),
+            ("unix:///a.sock", "unix:///not/here.sock", False),
             ("redis://prod/41", "redis://prod/999999", False),
         ],
     )
@@ -286,7 +286,7 @@ class TestDatabases:
         assert (recorded_spans.one("foo.INCRBY").attributes or {})["db.namespace"] == "42"
 
     def test_flushall_of_one_server_leaves_the_other(self) -> None:
-        with dummy_request(app_of(foo__url="redis://one", bar__url="redis://two")) as request:
+        with dummy_request(app_of(foo__url="redis://prod", bar__url="redis://other")) as request:
             request.foo.set("a", "b")
             request.bar.flushall()
             assert request.foo.exists("a")
@@ -425,6 +425,12 @@ class TestGivenServer:
 
 
 class TestFlush:
+    def test_the_fixture_empties(self, request: pytest.FixtureRequest) -> None:
+        app = app_of()
+        TestApp(app).get("/count")
+        request.getfixturevalue("empty_redis")
+        assert keys_of(app, "foo") == []
+
     def test_keys_are_gone(self) -> None:
         app = app_of()
         TestApp(app).get("/count")
@@ -439,7 +445,7 @@ class TestFlush:
             assert request.foo.script_exists(digest) == [False]
 
     def test_every_database_of_every_client_is_emptied(self) -> None:
-        app = app_of(foo__url="redis://a/3", bar__url="redis://b/30")
+        app = app_of(foo__url="redis://prod/3", bar__url="redis://other/30")
         with dummy_request(app) as request:
             for client in (request.foo, request.bar):
                 client.set("a", "b")
@@ -447,7 +453,7 @@ class TestFlush:
         assert keys_of(app, "foo") == keys_of(app, "bar") == []
 
     def test_another_application_s_are_left_if_one_is_named(self) -> None:
-        app = app_of(foo__url="redis://another")
+        app = app_of(foo__url="redis://other")
         TestApp(app).get("/count")
         flush(app_of())
         assert keys_of(app, "foo") == ["count"]
