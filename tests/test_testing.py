@@ -196,6 +196,15 @@ class TestSwap:
 
         assert TestApp(app).get("/count").json == {"count": 1}
 
+    def test_a_password_stays_at_home(self) -> None:
+        app = app_of(
+            lambda config: config.add_redis_client("foo", RedisClient(username="secret")),
+            foo__url="redis://secret:secret@prod",
+        )
+
+        with dummy_request(app) as request:
+            assert "secret" not in str(request.foo.connection_pool.connection_kwargs)
+
     def test_other_keyword_arguments_and_settings_hold(self) -> None:
         client = RedisClient("mine", decode_responses=True)
         app = app_of(
@@ -348,6 +357,18 @@ class TestGivenServer:
         TestApp(make_app({**settings, "baseplate_redis.testing.url": base})).get("/count")
 
         assert redis.Redis(port=valkey.port, db=4).get("count") == b"1"
+
+    def test_what_is_said_of_it_is_its_own_and_nothing_is_the_application_s(self) -> None:
+        settings = {
+            **for_tests({"foo.url": "rediss://user:real@prod", "foo.ssl_ciphers": "HIGH"}),
+            "baseplate_redis.testing.url": "redis://test",
+            "baseplate_redis.testing.password": "given",
+        }
+        with dummy_request(make_app(settings)) as request:
+            keywords = request.foo.connection_pool.connection_kwargs
+            assert (keywords["host"], keywords["username"]) == ("test", None)
+            assert keywords["password"] == "given"
+            assert "ssl_ciphers" not in keywords
 
     @pytest.mark.parametrize("as_pool", [False, True])
     def test_a_client_or_a_pool(self, valkey: Server, as_pool: bool) -> None:
@@ -811,4 +832,21 @@ def test_two_processes_have_servers_of_their_own(tmp_path: Path) -> None:
             config.commit()
             with dummy_request(config) as request:
                 assert request.foo.incr("count") == 1
+    """)
+
+
+def test_a_forked_process_has_the_servers_of_its_parent() -> None:
+    run_python(f"""
+            import os
+            from pyramid.config import Configurator
+            from pyramid_baseplate_redis.testing import dummy_request, for_tests
+            config = Configurator(settings=for_tests({{"foo.url": {NOBODY!r}}}))
+            config.commit()
+            with dummy_request(config) as request:
+                request.foo.incr("count")
+            child = os.fork()
+            if not child:
+                with dummy_request(config) as request:
+                    os._exit(0 if request.foo.incr("count") == 2 else 1)
+            assert os.waitpid(child, 0)[1] == 0
     """)
