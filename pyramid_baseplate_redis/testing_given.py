@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,6 +18,8 @@ from .files import check_files, client_settings
 from .pools import pool_from_settings
 from .settings import ClientSettings
 from .urls import RedisURL
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "baseplate_redis.testing."
 CLIENT_KEY = f"{PREFIX}client"
@@ -74,6 +77,7 @@ class GivenServer:
         self.address = address
         self.key = key
         self.databases: dict[tuple[str, int], int] = {}
+        self.is_gone = False
 
     def swapped(self, name: str, is_cluster: bool, app: ClientSettings, db: int) -> Swapped:
         """The client that was one of database ``db`` of the server ``name``."""
@@ -105,9 +109,19 @@ _given: dict[tuple[str, ...], GivenServer] = {}  # two applications see the same
 
 
 def flush_given() -> None:
-    """Empty what was used of all servers that were given to this process."""
+    """Empty what was used of all servers that were given to this process.
+
+    One may be gone with the tests that it was given for. What can't be reached is told of once, in
+    a warning; whoever still uses it will find out.
+    """
     for server in list(_given.values()):
-        server.flush()
+        try:
+            server.flush()
+            server.is_gone = False
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            if not server.is_gone:
+                logger.warning("%s: not emptied: %s", server.key, error)
+            server.is_gone = True
 
 
 def given_server(settings: Mapping[str, Any]) -> GivenServer | None:

@@ -44,7 +44,7 @@ from pyramid_baseplate_redis.testing import (
 from pyramid_baseplate_redis.testing_servers import stand_in
 from pyramid_baseplate_redis.testing_spans import RecordedSpans, record_spans
 
-from .support import Server, free_port
+from .support import Server, free_port, running_server
 
 pytest_plugins = ["pyramid_baseplate_redis.testing_fixtures"]
 
@@ -361,13 +361,13 @@ class TestGivenServer:
     def test_what_is_said_of_it_is_its_own_and_nothing_is_the_application_s(self) -> None:
         settings = {
             **for_tests({"foo.url": "rediss://user:real@prod", "foo.ssl_ciphers": "HIGH"}),
-            "baseplate_redis.testing.url": "redis://test",
+            "baseplate_redis.testing.url": f"{NOBODY}/9",
             "baseplate_redis.testing.password": "given",
         }
         with dummy_request(make_app(settings)) as request:
             keywords = request.foo.connection_pool.connection_kwargs
-            assert (keywords["host"], keywords["username"]) == ("test", None)
-            assert keywords["password"] == "given"
+            assert (keywords["host"], keywords["db"]) == ("127.0.0.1", 9)
+            assert (keywords["username"], keywords["password"]) == (None, "given")
             assert "ssl_ciphers" not in keywords
 
     @pytest.mark.parametrize("as_pool", [False, True])
@@ -414,6 +414,24 @@ class TestGivenServer:
 
         assert keys_of(app, "foo") == []
         assert other.exists("precious")
+
+    def test_one_that_is_gone_keeps_no_other_from_being_emptied(
+        self, tmp_path: Path, valkey: Server, base: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with running_server("valkey", tmp_path) as gone:
+            first = self.given(gone.url)
+            TestApp(first).get("/count")
+        app = self.given(base)
+        TestApp(app).get("/count")
+
+        flush()
+        flush()
+
+        assert keys_of(app, "foo") == []
+        told = [each for each in caplog.messages if f"127.0.0.1:{gone.port}" in each]
+        assert len(told) == 1
+        with pytest.raises(redis.ConnectionError):
+            flush(first)
 
     @pytest.mark.parametrize(
         ("server", "message"),
