@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import keyword
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
@@ -14,16 +13,10 @@ from pyramid.request import Request
 from pyramid.tweens import EXCVIEW, INGRESS, MAIN
 
 from .exceptions import ConfigurationError
-from .factory import RedisClient
+from .factory import RedisClient, register_client
 from .files import read_url
 from .health import add_redis_health_view
-from .interfaces import (
-    IClientSwap,
-    IMessageQueueFactory,
-    IRedisClient,
-    IRedisContextFactory,
-    IRedisProbes,
-)
+from .interfaces import IMessageQueueFactory, IRedisContextFactory, IRedisProbes
 from .introspection import (
     CLIENTS_CATEGORY,
     QUEUES_CATEGORY,
@@ -91,12 +84,7 @@ def _declare_client(
     introspectable = config.introspectable(CLIENTS_CATEGORY, name, name, "redis client")
 
     def register() -> None:
-        configured = client or RedisClient()
-        swap = config.registry.queryUtility(IClientSwap)
-        parse = configured.parse if swap is None else partial(swap.parse, configured)
-        factory = parse(name, config.registry.settings)
-        config.registry.registerUtility(configured, IRedisClient, name)
-        config.registry.registerUtility(factory, IRedisContextFactory, name)
+        factory = register_client(config.registry, name, client or RedisClient())
         introspectable.update(client_facts(name, factory, client))
 
     def redis_client(request: Request) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -14,7 +15,7 @@ from .cluster import MonitoredRedisClusterConnection
 from .cluster_pool import ClusterConnectionPool, check_cluster
 from .connection import MonitoredRedisConnection
 from .files import client_settings
-from .interfaces import IMessageQueueFactory, IRedisContextFactory
+from .interfaces import IClientSwap, IMessageQueueFactory, IRedisClient, IRedisContextFactory
 from .metrics import observe_pool
 from .monitored_client import MonitoredClient
 from .pools import check_sentinel, pool_from_settings
@@ -181,6 +182,21 @@ class ClusterRedisContextFactory:
         return MonitoredRedisClusterConnection(
             name, None, self.connection_pool, self.redis_client_name
         )
+
+
+def register_client(registry: Any, name: str, client: RedisClient) -> Any:
+    """Make a client's factory, and keep both in a registry.
+
+    Where the application is being tested, the factory is that of the client's stand-in.
+
+    :raises ConfigurationError: if the client's settings are malformed.
+    """
+    swap = registry.queryUtility(IClientSwap)
+    parse = client.parse if swap is None else partial(swap.parse, client)
+    factory = parse(name, registry.settings)
+    registry.registerUtility(client, IRedisClient, name)
+    registry.registerUtility(factory, IRedisContextFactory, name)
+    return factory
 
 
 class ServerContext:

@@ -22,6 +22,7 @@ from pyramid.testing import DummyRequest
 from pyramid.util import InstancePropertyHelper
 
 from .exceptions import ConfigurationError
+from .factory import register_client
 from .interfaces import IClientSwap, IMessageQueueFactory, IRedisClient, IRedisContextFactory
 from .queue_length import observed_length
 from .request_end import RequestEnd
@@ -60,8 +61,7 @@ def includeme(config: Configurator) -> None:
     registry.registerUtility(swap, IClientSwap)
     # Where actions have run already, as they do at once under pyramid.testing.setUp().
     for name, client in list(registry.getUtilitiesFor(IRedisClient)):
-        factory = swap.parse(client, name, registry.settings)
-        registry.registerUtility(factory, IRedisContextFactory, name)
+        register_client(registry, name, client)
     for name, queue in registry.getUtilitiesFor(IMessageQueueFactory):
         owner = registry.getUtility(IRedisContextFactory, queue.client)
         queue.length = observed_length(name, owner.connection_pool)
