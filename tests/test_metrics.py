@@ -75,7 +75,7 @@ class Collected:
     def of(self, name: str, pool_name: str) -> list[Point]:
         """The points of one metric and one pool."""
         key = "db.client.connection.pool.name"
-        return [each for each in self.points.get(name, []) if each.attributes[key] == pool_name]
+        return [each for each in self.points.get(name, []) if each.attributes.get(key) == pool_name]
 
     def one(self, name: str, pool_name: str) -> Point:
         (found,) = self.of(name, pool_name)

@@ -141,7 +141,7 @@ def test_a_refusal_because_the_server_is_loading_is_tried_again(make_client: Mak
             return 1
 
         assert client._retry is not None
-        assert client._retry.call(incr, reads=False, span=None) == 1
+        assert client._retry.call(incr, reads=False) == 1
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_some_errors_are_never_tried_again(error: Exception) -> None:
         raise error
 
     with pytest.raises(type(error)):
-        RetryPolicy(5, 5).call(fails, reads=True, span=None)
+        RetryPolicy(5, 5).call(fails, reads=True)
     assert len(attempts) == 1
 
 
@@ -173,7 +173,7 @@ def test_retries_end_with_the_budget() -> None:
 
     started = time.monotonic()
     with pytest.raises(redis.ConnectionError):
-        RetryPolicy(1000, 0.2).call(fails, reads=True, span=None)
+        RetryPolicy(1000, 0.2).call(fails, reads=True)
     assert time.monotonic() - started < 0.6
     assert max(attempts) - started < 0.4
     assert len(attempts) > 2
@@ -188,7 +188,7 @@ def test_the_waits_between_attempts_grow_and_differ() -> None:
             raise redis.ConnectionError("down")
 
         with pytest.raises(redis.ConnectionError):
-            RetryPolicy(5, 5).call(fails, reads=True, span=None)
+            RetryPolicy(5, 5).call(fails, reads=True)
         return [later - earlier for earlier, later in pairwise(attempts)]
 
     first, second = gaps(), gaps()
