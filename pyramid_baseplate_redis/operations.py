@@ -136,7 +136,10 @@ class Operation:
 
     def _tell(self, result: object) -> None:
         if self.metered:
-            metrics.record_operation(self.duration, self.describe(), self.error, self.code)
+            try:
+                metrics.record_operation(self.duration, self.describe(), self.error, self.code)
+            except Exception:
+                spans.log_once("measuring an operation failed")
         for observer in self.monitor.observers:
             try:
                 observer.ended(self, result)

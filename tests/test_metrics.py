@@ -314,6 +314,16 @@ def test_a_histogram_that_fails_doesnt_break_the_command(
     assert client.get("key") == b"value"
 
 
+def test_what_cant_be_measured_doesnt_break_the_command(
+    valkey: Server, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(metrics_module, "record_operation", broken)
+    assert connect(valkey.url).set("key", "value") is True
+
+
 def test_the_node_of_a_cluster_that_answered_is_told(cluster: Cluster, connect: Connect) -> None:
     client = connect(cluster.url)
     client.get("key")
