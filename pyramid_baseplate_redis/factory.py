@@ -19,6 +19,7 @@ from .interfaces import IClientSwap, IMessageQueueFactory, IRedisClient, IRedisC
 from .metrics import observe_pool
 from .monitored_client import MonitoredClient
 from .pools import check_sentinel, pool_from_settings
+from .prometheus import observe_if_wanted
 from .server_spans import root_span
 from .settings import ClientSettings
 
@@ -194,6 +195,7 @@ def register_client(registry: Any, name: str, client: RedisClient) -> Any:
     swap = registry.queryUtility(IClientSwap)
     parse = client.parse if swap is None else partial(swap.parse, client)
     factory = parse(name, registry.settings)
+    observe_if_wanted(factory, registry.settings)
     registry.registerUtility(client, IRedisClient, name)
     registry.registerUtility(factory, IRedisContextFactory, name)
     return factory

@@ -41,9 +41,9 @@ class Operation:
     :meth:`end_noscript`, once.
     """
 
-    __slots__ = ("args", "attributes", "batch_name", "code", "commands", "context", "duration",
-                 "error", "is_transaction", "metered", "monitor", "notes", "span", "start_time",
-                 "started")  # fmt: skip
+    __slots__ = ("__weakref__", "args", "attributes", "batch_name", "code", "commands", "context",
+                 "duration", "error", "is_transaction", "metered", "monitor", "notes", "span",
+                 "start_time", "started")  # fmt: skip
 
     def __init__(self, monitor: OperationMonitor) -> None:
         self.monitor = monitor

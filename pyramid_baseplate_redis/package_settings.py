@@ -29,6 +29,7 @@ class PackageSettings:
     server_span: str = "auto"
     trust_trace_headers: bool = False
     health_details: bool = False
+    prometheus: bool = False
 
     @classmethod
     def from_config(cls, app_config: Mapping[str, Any]) -> PackageSettings:
@@ -41,6 +42,7 @@ class PackageSettings:
             "server_span": grammar.choice("auto", "always", "never"),
             "trust_trace_headers": grammar.boolean,
             "health_details": grammar.boolean,
+            "prometheus": grammar.boolean,
         }
         values = {}
         for key, raw in own_keys(app_config, PACKAGE_PREFIX):
