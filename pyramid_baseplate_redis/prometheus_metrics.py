@@ -31,7 +31,6 @@ _POOL_LABELS = ("redis_pool",)
 _BUCKETS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 30)
 _SECONDS_BETWEEN_READINGS = 1.0
 _MOST_CACHED = 1024  # command names in any spelling; only known ones become labels
-PIPELINE = "pipeline"
 
 
 def _pool_gauge(name: str, documentation: str) -> Gauge:
@@ -218,12 +217,12 @@ class PrometheusObserver:
         PROCESS.carry_out(partial(series.record, operation.error is None, operation.duration))
 
     def _series_of(self, operation: Operation) -> _Series:
-        command = PIPELINE if operation.commands is not None else operation.args[0]
+        command = operation.args[0] if operation.commands is None else None
         try:
             return self._series[command]
         except (KeyError, TypeError):
-            name = PIPELINE if operation.commands is not None else known_name(command).lower()
+            name = "pipeline" if command is None else known_name(command).lower()
             series = PROCESS.series_of(name, *self._labels)
-            if isinstance(command, str) and len(self._series) < _MOST_CACHED:
+            if isinstance(command, str | None) and len(self._series) < _MOST_CACHED:
                 self._series[command] = series
             return series
