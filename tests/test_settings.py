@@ -753,8 +753,8 @@ def test_a_setting_of_the_package_is_read(key: str, raw: Any, value: Any) -> Non
         (
             "url",
             "redis://h",
-            "unknown setting; known are clients, server_span, trust_trace_headers and "
-            "health_details",
+            "unknown setting; known are clients, server_span, trust_trace_headers, health_details "
+            "and prometheus",
         ),
         ("sever_span", "auto", "unknown setting; did you mean baseplate_redis.server_span?"),
     ],

@@ -42,6 +42,7 @@ from pyramid_baseplate_redis import (
     pool_from_config,
     server_context,
 )
+from pyramid_baseplate_redis.prometheus import observe_client
 from pyramid_baseplate_redis.testing import (
     add_clients,
     dummy_request,
@@ -216,3 +217,7 @@ def tests(app: Any, settings: dict[str, str], redisdb: redis.Redis, request: Any
         as_sdks: ReadableSpan = spans.one("foo.GET")
         assert_type(spans[0], ReadableSpan)
         assert_type(spans.parent_of(as_sdks), ReadableSpan | None)
+
+
+def prometheus(settings: dict[str, str]) -> None:
+    observe_client(RedisClient().parse("foo", settings))
