@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import redis
 from prometheus_client import REGISTRY
-from pyramid.exceptions import ConfigurationError
+from pyramid.exceptions import ConfigurationExecutionError
 
-from pyramid_baseplate_redis import PoolTimeoutError, RedisClient
+from pyramid_baseplate_redis import ConfigurationError, PoolTimeoutError, RedisClient
 from pyramid_baseplate_redis.prometheus import observe_client
 from pyramid_baseplate_redis.prometheus_metrics import PROCESS, REQUESTS, PrometheusObserver
 
@@ -190,7 +190,17 @@ def test_a_servers_error_is_a_failure(foo: Measured) -> None:
 
     assert foo.requests("lpush") == {"false": 1}
     assert foo.sample("latency_seconds_count", "lpush", redis_success="false") == 1
+
+
+def test_a_command_that_failed_is_active_no_longer_while_its_error_is_handled(
+    foo: Measured,
+) -> None:
+    foo.client.set("a", "text")
+    with pytest.raises(redis.ResponseError) as raised:
+        foo.client.lpush("a", "b")
+
     assert foo.active("lpush") == 0
+    assert raised.tb is not None  # and with it the frames, and what they know of the command
 
 
 def test_a_connection_error_is_a_failure(measure: Callable[..., Measured]) -> None:
@@ -567,6 +577,16 @@ def test_a_forked_process_counts_what_it_does_and_the_parent_does_not(foo: Measu
     assert foo.requests("get") == {"true": 1}
 
 
+def test_any_thread_of_a_forked_process_may_count(foo: Measured) -> None:
+    def get() -> bool:
+        thread = threading.Thread(target=foo.client.get, args=("a",), daemon=True)
+        thread.start()
+        thread.join(30)
+        return foo.requests("get") == {"true": 1}
+
+    assert in_child(get) == 0
+
+
 def test_a_fork_waits_for_the_measurement_of_another_thread(foo: Measured) -> None:
     foo.client.get("a")
     is_adding, go_on = threading.Event(), threading.Event()
@@ -629,8 +649,9 @@ def test_an_application_can_be_built_twice_in_one_process(make_config: Callable[
 def test_a_malformed_setting_is_refused(make_config: Callable[..., Any]) -> None:
     config = make_config(foo__url="redis://localhost", baseplate_redis__prometheus="perhaps")
 
-    with pytest.raises(ConfigurationError, match=r"baseplate_redis\.prometheus: 'perhaps'"):
+    with pytest.raises(ConfigurationExecutionError, match=r"\.prometheus: 'perhaps'") as raised:
         config.commit()
+    assert raised.value.etype is ConfigurationError
 
 
 def test_without_prometheus_client_the_error_names_the_extra(
@@ -641,8 +662,9 @@ def test_without_prometheus_client_the_error_names_the_extra(
     config = make_config(foo__url="redis://localhost", baseplate_redis__prometheus="true")
 
     wanted = r"baseplate_redis\.prometheus: .*'pyramid_baseplate_redis\[prometheus\]'"
-    with pytest.raises(ConfigurationError, match=wanted):
+    with pytest.raises(ConfigurationExecutionError, match=wanted) as raised:
         config.commit()
+    assert raised.value.etype is ConfigurationError
 
 
 def test_a_directory_for_the_files_that_is_missing_is_refused(
@@ -652,14 +674,16 @@ def test_a_directory_for_the_files_that_is_missing_is_refused(
     config = make_config(foo__url="redis://localhost", baseplate_redis__prometheus="true")
 
     wanted = r"baseplate_redis\.prometheus: PROMETHEUS_MULTIPROC_DIR is '/nowhere/at/all'"
-    with pytest.raises(ConfigurationError, match=wanted):
+    with pytest.raises(ConfigurationExecutionError, match=wanted) as raised:
         config.commit()
+    assert raised.value.etype is ConfigurationError
 
 
 NAME_TAKEN = """
 from prometheus_client import Counter
 from pyramid.config import Configurator
-from pyramid.exceptions import ConfigurationError
+from pyramid.exceptions import ConfigurationExecutionError
+from pyramid_baseplate_redis import ConfigurationError
 
 Counter("redis_client_requests", "mine")
 settings = {"foo.url": "redis://localhost", "baseplate_redis.prometheus": "true"}
@@ -667,7 +691,8 @@ config = Configurator(settings=settings)
 config.include("pyramid_baseplate_redis")
 try:
     config.commit()
-except ConfigurationError as error:
+except ConfigurationExecutionError as error:
+    assert error.etype is ConfigurationError
     raise SystemExit("baseplate_redis.prometheus: the metrics exist already" not in str(error))
 raise SystemExit(2)
 """
