@@ -106,8 +106,9 @@ def in_the_background(workers: Workers, pid: int, path: str) -> threading.Thread
     return thread
 
 
-def test_a_command_is_active_while_it_is_under_way(start: Start) -> None:
-    workers = start()
+@pytest.mark.parametrize("kind", ["gthread", "gevent"])
+def test_a_command_is_active_while_it_is_under_way(start: Start, kind: str) -> None:
+    workers = start("-k", kind)
     first, second = workers.pids
     thread = in_the_background(workers, first, "/command/BLPOP/jobs/0")
 
