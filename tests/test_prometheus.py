@@ -639,6 +639,20 @@ def test_a_setting_switches_it_on_for_every_client(make_config: Callable[..., An
         assert [type(each) for each in observers_of(config, name)] == [PrometheusObserver]
 
 
+def test_a_client_that_stands_in_for_another_in_tests_is_measured_too(
+    make_config: Callable[..., Any], valkey: Server
+) -> None:
+    config = make_config(
+        foo__url="redis://localhost",
+        baseplate_redis__prometheus="true",
+        baseplate_redis__testing__url=valkey.url,
+    )
+    config.include("pyramid_baseplate_redis.testing")
+    config.commit()
+
+    assert [type(each) for each in observers_of(config, "foo")] == [PrometheusObserver]
+
+
 def test_an_application_can_be_built_twice_in_one_process(make_config: Callable[..., Any]) -> None:
     for _ in range(2):
         config = make_config(foo__url="redis://localhost", baseplate_redis__prometheus="true")
