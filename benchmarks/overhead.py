@@ -31,6 +31,7 @@ from opentelemetry.trace import SpanKind
 from pyramid_baseplate_redis import RedisClient
 from pyramid_baseplate_redis.measurements import measurements
 from pyramid_baseplate_redis.pools import BlockingConnectionPool
+from pyramid_baseplate_redis.prometheus import observe_client
 
 ROUNDS = 1000
 KEY = "greeting"
@@ -42,6 +43,8 @@ UNSAMPLED = "ours, unsampled parent"
 RECORDED = "ours, recorded"
 METERED = "ours, metrics"
 RECORDED_AND_METERED = "ours, recorded, metrics"
+PROMETHEUS = "ours, Prometheus"
+ALL = "ours, recorded, metrics, Prometheus"
 FLUSHED = "the same, histograms included"
 OTEL_UNSAMPLED = "OpenTelemetry's, unsampled parent"
 OTEL_RECORDED = "OpenTelemetry's, recorded"
@@ -60,7 +63,9 @@ AGAINST_PLAIN: dict[str, float | None] = {
     AROUND: None,
     RECORDED: 1.30,
     METERED: None,
+    PROMETHEUS: None,
     RECORDED_AND_METERED: None,
+    ALL: None,
     OTEL_UNSAMPLED: None,
     OTEL_RECORDED: None,
 }
@@ -71,7 +76,9 @@ ADDED_IN_SPANS: dict[str, float | None] = {
     AROUND: None,
     RECORDED: 1.3,
     METERED: None,
+    PROMETHEUS: None,
     RECORDED_AND_METERED: None,
+    ALL: None,
     OTEL_UNSAMPLED: None,
     OTEL_RECORDED: None,
 }
@@ -79,7 +86,9 @@ ADDED_IN_SPANS: dict[str, float | None] = {
 ADDED_OF_OTEL: dict[str, float | None] = {
     RECORDED: None,
     METERED: None,
+    PROMETHEUS: None,
     RECORDED_AND_METERED: 0.75,
+    ALL: None,
     FLUSHED: None,
 }
 BINDING: dict[str, float | None] = {CONSTRUCTOR: None, BIND: 0.05}
@@ -96,6 +105,10 @@ def variants(url: str) -> list[Variant]:
     ours = factory.connection_pool
     assert isinstance(ours, BlockingConnectionPool)
     stock = stock_pool(ours)
+
+    # Its name in the labels sets it apart from the other one.
+    counted = RedisClient("counted").parse("foo", {"foo.url": url})
+    observe_client(counted)
 
     server_span = states.recording_provider.get_tracer("benchmark").start_span("GET /")
     unsampled_span = states.unsampling_provider.get_tracer("benchmark").start_span("GET /")
@@ -134,6 +147,15 @@ def variants(url: str) -> list[Variant]:
         Variant(UNSAMPLED, get(unsampled), 20, silent, current=unsampled_span),
         Variant(RECORDED, get(recorded), 20, traced, spans=1, current=server_span),
         Variant(METERED, get(no_span), 20, states.metered),
+        Variant(PROMETHEUS, get(counted.make_object_for_context("foo", None)), 20, none),
+        Variant(
+            ALL,
+            get(counted.make_object_for_context("foo", server_span)),
+            20,
+            states.recorded_and_metered,
+            spans=1,
+            current=server_span,
+        ),
         Variant(
             RECORDED_AND_METERED,
             get(recorded),
