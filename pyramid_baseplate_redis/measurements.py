@@ -30,66 +30,84 @@ _SLICE = 50  # so many, before other threads have a chance
 _Measurement = tuple[Histogram, float, Mapping[str, AttributeValue], Context]
 
 
+class _Process:
+    """What one process has to record. A fork's parent has its own, and perhaps its lock."""
+
+    def __init__(self) -> None:
+        self.pending: deque[_Measurement] = deque()
+        self.lock = threading.RLock()
+        self.is_running = False
+
+
 class Measurements:
     """Keeps measurements until they are recorded."""
 
     def __init__(self) -> None:
-        self.forget()
-
-    def forget(self) -> None:
-        """Begin anew, as a forked process has to: what is here is the parent's to record."""
-        self._pending: deque[_Measurement] = deque()
-        self._lock = threading.RLock()
-        self._is_running = False
+        self._processes: dict[int, _Process] = {}
 
     def add(
         self, histogram: Histogram, value: float, attributes: Mapping[str, AttributeValue]
     ) -> None:
         """Have a value recorded; the attributes aren't to be changed any more."""
+        process = self._process()
         # With the context, since an exemplar tells which trace it is from.
         measurement = (histogram, value, attributes, otel_context.get_current())
-        if len(self._pending) >= MOST:
+        if len(process.pending) >= MOST:
             _record(measurement)
             return
-        self._pending.append(measurement)
-        if not self._is_running:
-            self._start()
+        process.pending.append(measurement)
+        if not process.is_running:
+            _start(process)
 
     def flush(self) -> None:
         """Record all that was added before."""
-        while self._flush_some():
+        process = self._process()
+        while _flush_some(process):
             pass
 
-    def _flush_some(self) -> bool:
-        with self._lock:
-            for _ in range(_SLICE):
-                try:
-                    measurement = self._pending.popleft()
-                except IndexError:
-                    return False
-                _record(measurement)
-        return True
+    def _process(self) -> _Process:
+        pid = os.getpid()
+        process = self._processes.get(pid)
+        if process is None:
+            process = self._processes.setdefault(pid, _Process())
+            for other in list(self._processes):
+                if other != pid:
+                    self._processes.pop(other, None)
+        return process
 
-    def _start(self) -> None:
-        self._is_running = True
-        try:
-            # Not threading.Thread, for the reason given in housekeeping.py.
-            _thread.start_new_thread(self._run, ())
-        except RuntimeError:  # the system has no thread left, or Python is about to end
-            self._is_running = False
 
-    def _run(self) -> None:
-        pid, idle = os.getpid(), 0
-        while idle < _IDLE_ROUNDS:
-            time.sleep(ROUND_SECONDS)
-            if os.getpid() != pid:  # a greenlet, in a forked process
-                return
-            idle = 0 if self._pending else idle + 1
-            while self._flush_some():
-                time.sleep(0)
-        self._is_running = False
-        if self._pending and not self._is_running:  # added just now
-            self._start()
+def _flush_some(process: _Process) -> bool:
+    with process.lock:
+        for _ in range(_SLICE):
+            try:
+                measurement = process.pending.popleft()
+            except IndexError:
+                return False
+            _record(measurement)
+    return True
+
+
+def _start(process: _Process) -> None:
+    process.is_running = True
+    try:
+        # Not threading.Thread, for the reason given in housekeeping.py.
+        _thread.start_new_thread(_run, (process,))
+    except RuntimeError:  # the system has no thread left, or Python is about to end
+        process.is_running = False
+
+
+def _run(process: _Process) -> None:
+    pid, idle = os.getpid(), 0
+    while idle < _IDLE_ROUNDS:
+        time.sleep(ROUND_SECONDS)
+        if os.getpid() != pid:  # a greenlet, in a forked process
+            return
+        idle = 0 if process.pending else idle + 1
+        while _flush_some(process):
+            time.sleep(0)
+    process.is_running = False
+    if process.pending and not process.is_running:  # added just now
+        _start(process)
 
 
 def _record(measurement: _Measurement) -> None:
@@ -101,4 +119,3 @@ def _record(measurement: _Measurement) -> None:
 
 
 measurements = Measurements()
-os.register_at_fork(after_in_child=measurements.forget)

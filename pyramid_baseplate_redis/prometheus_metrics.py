@@ -80,9 +80,6 @@ class _Series:
         self.active: weakref.WeakSet[Operation] = weakref.WeakSet()
         self._by_success: dict[bool, tuple[Counter, Histogram]] = {}
 
-    def count_active(self) -> int:
-        return len(self.active)
-
     def record(self, succeeded: bool, seconds: float) -> None:
         written = self._by_success.get(succeeded)
         if written is None:
@@ -106,12 +103,10 @@ class _Process:
         self._pools: weakref.WeakKeyDictionary[HasFigures, str] = weakref.WeakKeyDictionary()
         self._gauges: dict[tuple[Gauge, tuple[str, ...]], Callable[[], int]] = {}
         self._is_read = False
-        self._begin()
-
-    def _begin(self) -> None:
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._tasks: deque[Callable[[], None]] = deque()
         self._is_busy = False
+        self._pid = os.getpid()
 
     def carry_out(self, task: Callable[[], None]) -> None:
         """Do what takes prometheus_client's locks, one task after the other.
@@ -120,7 +115,7 @@ class _Process:
         or a destructor with a command of its own would; and in a forked process when another
         thread had one.
         """
-        with self._lock:
+        with self.lock:
             self._tasks.append(task)
             if self._is_busy:
                 return  # it is this thread: the interrupted call below goes on with it
@@ -131,24 +126,27 @@ class _Process:
             finally:
                 self._is_busy = False
 
-    def before_fork(self) -> None:
-        self._lock.acquire()
-
-    def after_fork_in_parent(self) -> None:
-        self._lock.release()
-
-    def after_fork_in_child(self) -> None:
-        self._begin()
-        self._is_read = False
-        for series in self.series.values():
-            series.active = weakref.WeakSet()
+    def begin_if_forked(self) -> None:
+        """In a forked process, forget what its parent has under way."""
+        if self._pid == os.getpid():
+            return
+        with self.lock:
+            if self._pid != os.getpid():
+                for series in list(self.series.values()):
+                    series.active = weakref.WeakSet()
+                self._is_read = False
+                self._pid = os.getpid()
 
     def series_of(self, *labels: str) -> _Series:
         series = self.series.get(labels)
         if series is None:
             series = self.series.setdefault(labels, _Series(labels))
-            self._show(ACTIVE, labels, series.count_active)
+            self._show(ACTIVE, labels, partial(self._count_active, series))
         return series
+
+    def _count_active(self, series: _Series) -> int:
+        self.begin_if_forked()
+        return len(series.active)
 
     def show_pool(self, pool: HasFigures, name: str) -> None:
         """Show a pool's figures for as long as it lives; those of one name are added up."""
@@ -186,10 +184,12 @@ class _Process:
 
 
 PROCESS = _Process()
+# Whoever forks has the lock, so that no other thread has one of prometheus_client's. Nothing else is
+# done then: tracers of Python code have locks as well, and the fork of one may be held for ever.
 os.register_at_fork(
-    before=PROCESS.before_fork,
-    after_in_parent=PROCESS.after_fork_in_parent,
-    after_in_child=PROCESS.after_fork_in_child,
+    before=PROCESS.lock.acquire,
+    after_in_parent=PROCESS.lock.release,
+    after_in_child=PROCESS.lock.release,
 )
 
 
@@ -207,6 +207,7 @@ class PrometheusObserver:
 
     def started(self, operation: Operation) -> None:
         """See :class:`~.operations.Observer`."""
+        PROCESS.begin_if_forked()
         self._series_of(operation).active.add(operation)
         PROCESS.keep_reading()
 

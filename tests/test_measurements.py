@@ -94,7 +94,7 @@ def test_the_background_comes_back_after_a_rest(
     monkeypatch.setattr(measurements_module, "ROUND_SECONDS", 0.001)
     own = Measurements()
     own.add(histogram, 1, NONE)
-    wait_until(lambda: not own._is_running)
+    wait_until(lambda: not own._process().is_running)
     own.add(histogram, 2, NONE)
     wait_until(lambda: histogram.values == [1, 2])
 
@@ -111,7 +111,7 @@ def test_a_forked_process_doesnt_record_what_is_its_parents(
     histogram: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measurements_module, "ROUND_SECONDS", 60)
-    measurements.forget()
+    measurements.flush()
     measurements.add(histogram, 1, NONE)
 
     def record_another() -> list[float]:
@@ -122,10 +122,9 @@ def test_a_forked_process_doesnt_record_what_is_its_parents(
     assert in_child(record_another) == [2]
     measurements.flush()
     assert histogram.values == [1]
-    measurements.forget()
 
 
 def test_a_process_that_was_forked_during_a_flush_isnt_stuck(histogram: Any) -> None:
-    with measurements._lock:
+    with measurements._process().lock:
         seen = in_threads(lambda: in_child(lambda: measurements.flush() or "done"))
     assert seen == ["done"]
