@@ -184,8 +184,8 @@ class _Process:
 
 
 PROCESS = _Process()
-# Whoever forks has the lock, so that no other thread has one of prometheus_client's. Nothing else is
-# done then: tracers of Python code have locks as well, and the fork of one may be held for ever.
+# Whoever forks has the lock, so that no other thread has one of prometheus_client's. Nothing else
+# is done then: tracers of Python code have locks as well, which may be held for ever in a fork.
 os.register_at_fork(
     before=PROCESS.lock.acquire,
     after_in_parent=PROCESS.lock.release,
