@@ -117,6 +117,7 @@ def pool_keywords(
     :param kwargs: they win over the settings.
     :raises ConfigurationError: as :func:`pool_from_config`.
     """
+    settings = dataclasses.replace(settings, keywords=dict(kwargs))
     check_files(settings)
     _check_tls_version(settings, kwargs)
     warn_if_unverified(settings, kwargs)

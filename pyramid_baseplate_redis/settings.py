@@ -65,6 +65,9 @@ class ClientSettings:
     parsed_url: RedisURL = field(repr=False)
     # Which of the settings are the URL's user name, its password and its query arguments.
     in_url: frozenset[str] = field(default=frozenset(), repr=False)
+    # Which stand in the configuration, and the pool's keyword arguments, which win over them.
+    in_config: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    keywords: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     url_env: str | None = _setting(grammar.variable_name)
     url_file: str | None = _setting(grammar.path_of_url)
@@ -218,7 +221,13 @@ class ClientSettings:
         given.pop("url", None)
         values = {key: parsed(prefix, key, parsers[key], raw) for key, raw in given.items()}
         url, in_url = parsed(prefix, where, lambda url: url_values(url, parsers, prefix), url)
-        settings = cls(prefix=prefix, parsed_url=url, in_url=frozenset(in_url), **(values | in_url))
+        settings = cls(
+            prefix=prefix,
+            parsed_url=url,
+            in_url=frozenset(in_url),
+            in_config=frozenset(values),
+            **(values | in_url),
+        )
         for key, value in in_url.items():
             if key in values and (key in ("password", "ssl_password") or values[key] != value):
                 raise ConfigurationError(

@@ -1,0 +1,94 @@
+"""The command ``predis``: what it is told to do, and how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
+
+_COMMANDS = ("check", "queue", "hotkeys", "top")
+_INTERRUPTED = 130  # as shells have it
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``predis``.
+
+    :param argv: the arguments; by default those of the process.
+    :returns: the exit status: 0; 1 if a server failed or a queue was empty; 2 if the arguments or
+        the application's settings are wrong.
+    """
+    if importlib.util.find_spec("rich") is None:
+        return _failed("needs rich: pip install 'pyramid_baseplate_redis[cli]'", 2)
+    arguments = _parser().parse_args(argv)
+    # What the application prints isn't the command's result.
+    standard_output = sys.stdout
+    # A command here is no work of the application: it has no spans.
+    token = otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            return _run(arguments, standard_output)
+    except BrokenPipeError:
+        # Whoever reads has enough; Python would complain when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), standard_output.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    finally:
+        otel_context.detach(token)
+
+
+def _run(arguments: argparse.Namespace, standard_output: Any) -> int:
+    from .cli_application import CommandError, loaded
+    from .cli_output import Output, printable
+    from .cli_servers import SERVER_ERRORS, explained
+
+    if hasattr(standard_output, "reconfigure"):
+        standard_output.reconfigure(errors="backslashreplace")
+    try:
+        with loaded(arguments.config_uri, arguments.config_vars) as application:
+            output = Output(standard_output, arguments.json)
+            status: int = arguments.run(application, arguments, output)
+            return status
+    except CommandError as error:
+        message, status = str(error), error.status
+    except SERVER_ERRORS as error:
+        message, status = explained(error), 1
+    return _failed(printable(message), status)
+
+
+def _failed(message: str, status: int) -> int:
+    sys.stderr.write(f"predis: {message}\n")
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="predis", description="Look at the Redis clients of a Pyramid application."
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name in _COMMANDS:
+        module: Any = importlib.import_module(f".cli_{name}", __package__)
+        command = commands.add_parser(name, help=module.HELP, description=module.HELP)
+        command.set_defaults(run=module.run)
+        command.add_argument(
+            "config_uri",
+            metavar="config.ini[#app]",
+            help="the application's .ini file; #app is another application in it than main",
+        )
+        for last in module.add_arguments(command):
+            last.add_argument("--json", action="store_true", help="for machines: JSON")
+            last.add_argument(
+                "config_vars",
+                metavar="name=value",
+                nargs="*",
+                help="what the .ini file needs, such as http_port=8080 for %%(http_port)s",
+            )
+    return parser

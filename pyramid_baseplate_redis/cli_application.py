@@ -1,0 +1,147 @@
+"""The application that ``predis`` looks at, loaded as Pyramid's p-scripts load theirs."""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from opentelemetry.trace import INVALID_SPAN
+from plaster.exceptions import PlasterError
+from pyramid.exceptions import ConfigurationError, ConfigurationExecutionError
+from pyramid.paster import bootstrap, setup_logging
+from pyramid.scripts.common import parse_vars
+
+from .factory import ServerContext
+from .interfaces import IMessageQueueFactory, IRedisContextFactory
+
+
+class CommandError(Exception):
+    """Why a command ends here: one line for standard error.
+
+    :param status: the command's exit status: 1 if it failed, 2 if it was asked for wrongly.
+    """
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Application:
+    """The clients and the queues of an application."""
+
+    def __init__(self, registry: Any, context: ServerContext) -> None:
+        self._registry = registry
+        self._context = context
+
+    def factories(self) -> dict[str, Any]:
+        """The factories of all clients, by name."""
+        return dict(sorted(self._registry.getUtilitiesFor(IRedisContextFactory)))
+
+    def factory(self, name: str) -> Any:
+        """The factory of a client.
+
+        :raises CommandError: if there is no such client.
+        """
+        return self._found("Redis client", name, self.factories())
+
+    def client(self, name: str) -> Any:
+        """A client, as a request has it.
+
+        :raises CommandError: if there is no such client.
+        """
+        self.factory(name)
+        return getattr(self._context, name)
+
+    def queue(self, name: str, client: str | None = None) -> Any:
+        """A message queue.
+
+        :param client: the client in whose list of that name it is, for a queue that the
+            application doesn't declare.
+        :raises CommandError: if there is no such queue, or no such client.
+        """
+        if client is not None:
+            return self.client(client).message_queue(name)
+        queues = dict(sorted(self._registry.getUtilitiesFor(IMessageQueueFactory)))
+        hint = "; --client names the client of a queue that the application doesn't declare"
+        self._found("message queue", name, queues, hint)
+        return getattr(self._context, name)
+
+    @staticmethod
+    def _found(what: str, name: str, known: dict[str, Any], hint: str = "") -> Any:
+        if name not in known:
+            configured = ", ".join(known) or "none"
+            message = f"there is no {what} {name!r}; configured: {configured}{hint}"
+            raise CommandError(message, status=2)
+        return known[name]
+
+
+@contextmanager
+def loaded(config_uri: str, config_vars: Sequence[str] = ()) -> Iterator[Application]:
+    """Load an application, with its logging set up.
+
+    :param config_uri: the ``.ini`` file, with ``#name`` behind it for another application than
+        ``main``.
+    :param config_vars: what the file needs, such as ``http_port=8080``.
+    :raises CommandError: if the file can't be read or a setting is wrong. An error of the
+        application's own code is raised as it is.
+    """
+    env = _bootstrap(config_uri, config_vars)
+    context = ServerContext(env["registry"], INVALID_SPAN)
+    try:
+        yield Application(env["registry"], context)
+    finally:
+        context.give_back()
+        env["closer"]()
+
+
+def _bootstrap(config_uri: str, config_vars: Sequence[str]) -> Any:
+    try:
+        options = parse_vars(config_vars)
+    except ValueError:
+        # Pyramid's own message quotes it.
+        raise CommandError("options behind the .ini file are written name=value", 2) from None
+    options.setdefault("__script__", "predis")
+    try:
+        setup_logging(config_uri, options)
+        return bootstrap(config_uri, options=options)
+    except ConfigurationExecutionError as error:
+        if not isinstance(error.evalue, ConfigurationError):
+            raise
+        message = str(error.evalue)
+    except ConfigurationError as error:
+        message = str(error)
+    except configparser.Error as error:
+        message = f"{config_uri}: {_malformed(error)}"
+    except PlasterError as error:
+        message = (
+            f"{config_uri}: nothing can load it ({type(error).__name__}); for an .ini file: "
+            "pip install 'pyramid_baseplate_redis[cli]'"
+        )
+    except OSError as error:
+        if not str(error.filename).endswith(config_uri.partition("#")[0]):
+            raise
+        message = f"{config_uri}: {error.strerror}"
+    except LookupError as error:
+        if not str(error.args[0] if error.args else "").startswith("No section"):
+            raise
+        message = f"{config_uri}: there is no such application in the file"
+    # Raised out here: what was caught may quote a password of the file.
+    raise CommandError(message, 2)
+
+
+def _malformed(error: configparser.Error) -> str:
+    """What is wrong with an .ini file, without the line: it may have a password."""
+    if isinstance(error, configparser.InterpolationMissingOptionError):
+        return f"[{error.section}] {error.option}: refers to a %(name)s that there isn't"
+    if isinstance(error, configparser.InterpolationError):
+        return f"[{error.section}] {error.option}: has a % that isn't doubled; write %%"
+    if isinstance(error, configparser.MissingSectionHeaderError):
+        return f"line {error.lineno}: stands in no [section]"
+    if isinstance(error, configparser.ParsingError):
+        lines = ", ".join(str(number) for number, _ in error.errors)
+        return f"line {lines}: is not written name = value"
+    if isinstance(error, (configparser.DuplicateOptionError, configparser.DuplicateSectionError)):
+        return f"line {error.lineno}: stands there twice"
+    return f"is malformed ({type(error).__name__})"
