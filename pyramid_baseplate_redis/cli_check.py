@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .cli_application import Application, CommandError
-from .cli_output import Output, cell, table
+from .cli_output import Output, cell, failure, table
 from .cli_servers import SERVER_ERRORS, Server, Servers, at_once, explained
 from .effective_settings import EffectiveSetting, effective_settings
 
@@ -127,6 +127,9 @@ def view(report: ClientReport) -> Group:
         parts.append(cell(report.error, "red"))
     if report.servers:
         parts.append(_servers_view(report))
+    for server in report.servers:
+        if server.error is not None:
+            parts.append(failure(server.address, server.error))
     each = "process and node" if report.kind == "cluster" else "process"
     most = report.pool["max_connections"]
     parts.append(Text(f"pool: {report.pool['class']}, at most {most} connections for each {each}"))
@@ -138,14 +141,11 @@ def view(report: ClientReport) -> Group:
 def _servers_view(report: ClientReport) -> Table:
     made = table("server", "role", "version", "ping", right=("ping",))
     for server in report.servers:
-        if server.error is None:
-            ping = f"{(server.ping_seconds or 0) * 1000:.2f} ms"
-            made.add_row(
-                cell(server.address), cell(server.role or ""), cell(server.server or ""), ping
-            )
-    failed = [server for server in report.servers if server.error is not None]
-    for server in failed:
-        made.add_row(cell(server.address), Text("failed", "red"), cell(server.error or "", "red"))
+        if server.error is not None:
+            made.add_row(cell(server.address), Text("failed", "red"))
+            continue
+        ping = f"{(server.ping_seconds or 0) * 1000:.2f} ms"
+        made.add_row(cell(server.address), cell(server.role or ""), cell(server.server or ""), ping)
     return made
 
 

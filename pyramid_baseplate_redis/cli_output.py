@@ -50,7 +50,7 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
 
     :param right: the columns with numbers.
     """
-    made = Table(box=SIMPLE_HEAD, header_style="bold")
+    made = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0))
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made
@@ -68,6 +68,11 @@ def printable(data: bytes | str) -> str:
 def cell(data: bytes | str, style: str = "") -> Text:
     """A table's cell with text from elsewhere."""
     return Text(printable(data), style)
+
+
+def failure(place: str, error: str) -> Text:
+    """A line that says what failed, and why."""
+    return cell(f"{place}: {error}", "red")
 
 
 def lossless(data: bytes) -> dict[str, str | None]:

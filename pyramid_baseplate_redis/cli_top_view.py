@@ -10,12 +10,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from .cli_output import cell, table
+from .cli_output import cell, failure, table
 from .cli_samples import PERCENTILES, CommandRate
 from .cli_watch import Refresh, ServerState
 
 _LEAST_COMMANDS = 3
-_LINES_BESIDE = 13  # of the view without servers and commands
+_LINES_BESIDE = 16  # of the view without servers and commands
 
 
 def view(refresh: Refresh, height: int | None = None) -> Group:
@@ -28,33 +28,37 @@ def view(refresh: Refresh, height: int | None = None) -> Group:
         parts.append(cell(refresh.error, "red"))
     if refresh.servers:
         parts.append(_servers_view(refresh))
+    errors = [state for state in refresh.servers if state.error is not None]
+    parts += [failure(state.address, state.error or "") for state in errors]
     commands = refresh.commands
     room = len(commands)
     if height is not None:
-        room = max(_LEAST_COMMANDS, height - _LINES_BESIDE - len(refresh.servers))
+        taken = _LINES_BESIDE + len(refresh.servers) + len(errors)
+        room = max(_LEAST_COMMANDS, height - taken)
     if commands:
         parts.append(_commands_view(commands[:room]))
+        parts.append(Text("mean: in this refresh; percentiles: since the server started", "dim"))
     if len(commands) > room:
         parts.append(Text(f"and {len(commands) - room} other commands", "dim"))
     return Group(*parts)
 
 
 def _headline(refresh: Refresh) -> Text:
-    named = f" named {refresh.client_name}" if refresh.client_name else ""
+    whose = f"named {refresh.client_name}" if refresh.client_name else "of all clients"
     each = "process and node" if refresh.kind == "cluster" else "process"
     known = "?" if refresh.connections is None else f"{refresh.connections:,}"
     return Text.assemble(
         (refresh.client, "bold"),
         f"  {refresh.time.astimezone():%H:%M:%S}  ",
         (f"{_number(refresh.per_second)} commands/s", "bold green"),
-        f"\npool: {known} connections{named}, at most {refresh.max_connections} for each {each}",
+        f"\npool: {known} connections {whose}, at most {refresh.max_connections} for each {each}",
     )
 
 
 def _servers_view(refresh: Refresh) -> Table:
     made = table(
-        "server", "role", "commands/s", "round trip", "memory", "clients", "blocked", "pool",
-        right=("commands/s", "round trip", "memory", "clients", "blocked", "pool"),
+        "server", "role", "calls/s", "ping", "memory", "clients", "blocked", "pool",
+        right=("calls/s", "ping", "memory", "clients", "blocked", "pool"),
     )  # fmt: skip
     for state in refresh.servers:
         sample = state.sample
@@ -75,12 +79,6 @@ def _servers_view(refresh: Refresh) -> Table:
         total = ("sum", "", _number(refresh.per_second), "", "", "", "", str(refresh.connections))
         made.add_section()
         made.add_row(*total, style="bold")
-    errors = [state for state in refresh.servers if state.error is not None]
-    if errors:
-        made.caption = Text(
-            "\n".join(cell(f"{state.address}: {state.error}").plain for state in errors), "red"
-        )
-        made.caption_justify = "left"
     return made
 
 
@@ -109,7 +107,7 @@ def _milliseconds(seconds: float) -> str:
 
 
 def _microseconds(value: float | None) -> str:
-    return "?" if value is None else f"{value:,.0f} µs"
+    return "?" if value is None else f"{_number(value)} µs"
 
 
 def _memory(info: Any) -> str:

@@ -92,7 +92,7 @@ def pool_from_settings(settings: ClientSettings, **kwargs: Any) -> BlockingConne
         )
     keywords, settings = pool_keywords(settings, kwargs)
     rates = settings.track_key_reads_sample_rate, settings.track_key_writes_sample_rate
-    client = partial(_plain_client, settings, kwargs)
+    client = partial(plain_client, settings, kwargs)
     if any(rates):
         keywords.setdefault("hot_keys", HotKeyTracker(client, *rates, settings.name))
     pool: BlockingConnectionPool
@@ -209,7 +209,7 @@ _NOT_OF_PLAIN_CLIENT = frozenset({
 })  # fmt: skip
 
 
-def _plain_client(
+def plain_client(
     settings: ClientSettings, kwargs: Mapping[str, Any], **overrides: Any
 ) -> redis.Redis:
     """A client for the background, not monitored, which takes no connection from a request's."""

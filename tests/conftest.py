@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -19,6 +20,7 @@ from pyramid.config import Configurator
 
 from pyramid_baseplate_redis import MonitoredRedisConnection, pool_from_config
 
+from .cli_support import Predis
 from .support import MakeClient, RecordedSpans, Server, needs_debian_redis, running_server
 from .topologies import (
     Cluster,
@@ -123,6 +125,16 @@ def make_config() -> Any:
         return config
 
     return make
+
+
+@pytest.fixture
+def predis(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Predis:
+    """The command, on an .ini file that the test writes."""
+    for variable in ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(variable, raising=False)
+    return Predis(tmp_path, capsys, monkeypatch)
 
 
 KINDS = ["valkey", pytest.param("redis", marks=needs_debian_redis)]
