@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if importlib.util.find_spec("rich") is None:
         return _failed("needs rich: pip install 'pyramid_baseplate_redis[cli]'", 2)
-    arguments = _parser().parse_args(argv)
+    arguments = _parsed(argv)
     # What the application prints isn't the command's result.
     standard_output = sys.stdout
     # A command here is no work of the application: it has no spans.
@@ -67,6 +67,17 @@ def _run(arguments: argparse.Namespace, standard_output: Any) -> int:
 def _failed(message: str, status: int) -> int:
     sys.stderr.write(f"predis: {message}\n")
     return status
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    arguments, others = parser.parse_known_args(argv)
+    # argparse takes what may be missing from one place only, before the options or behind them.
+    unknown = [other for other in others if other.startswith("-") or "=" not in other]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    arguments.config_vars.extend(others)
+    return arguments
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -86,12 +86,33 @@ def test_another_application_of_the_file_is_named_behind_a_number_sign(
     assert "bar: standalone, ok" in capsys.readouterr().out
 
 
-def test_options_behind_the_file_are_those_of_p_scripts(predis: Predis, valkey: Server) -> None:
-    predis.write(foo__url="redis://127.0.0.1:%(redis_port)s")
+@pytest.mark.parametrize("options", [[], ["--count", "1"]], ids=["alone", "behind an option"])
+def test_what_the_file_refers_to_stands_at_the_end(
+    predis: Predis, valkey: Server, options: list[str]
+) -> None:
+    predis.write(foo__url="redis://127.0.0.1:%(redis_port)s/%(database)s")
 
-    ended = predis("check", f"redis_port={valkey.port}")
+    ended = predis("hotkeys", "foo", *options, f"redis_port={valkey.port}", "database=0")
 
     assert ended.status == 0, ended.err
+
+
+@pytest.mark.parametrize("argument", ["--nonsense", "--nonsense=1", "nonsense"])
+def test_an_argument_that_is_unknown_is_refused(
+    predis: Predis, argument: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        predis("check", "--json", argument)
+
+    assert ended.value.code == 2
+    assert f"unrecognized arguments: {argument}" in capsys.readouterr().err
+
+
+def test_something_else_in_their_place_is_told(predis: Predis) -> None:
+    ended = predis("check", "nonsense")
+
+    assert ended.status == 2
+    assert ended.err == "predis: options behind the .ini file are written name=value\n"
 
 
 def test_what_the_application_prints_is_not_in_the_result(predis: Predis, valkey: Server) -> None:
