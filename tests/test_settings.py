@@ -439,7 +439,7 @@ def test_every_default_is_our_own() -> None:
     defaults = {
         field.name: getattr(settings, field.name)
         for field in dataclasses.fields(settings)
-        if field.name not in ("prefix", "parsed_url", "in_url")
+        if field.name not in ("prefix", "parsed_url", "in_url", "in_config", "keywords")
     }
     assert defaults == {
         "url_env": None,
