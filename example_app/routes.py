@@ -11,5 +11,6 @@ def includeme(config: Configurator) -> None:
     config.add_redis_health_view("/health/redis")  # for a readiness probe
     config.add_route("home", "/")
     config.add_route("top", "/top")
+    config.add_route("links", "/links")
     config.add_route("link", "/links/{code}")
     config.add_route("follow", "/{code}")

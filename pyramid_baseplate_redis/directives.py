@@ -30,6 +30,7 @@ from .package_settings import PackageSettings, discovered_clients
 from .probes import Probes
 from .queue_length import QueueLength, observed_length
 from .queues import MessageQueue
+from .recorder import recorder_of
 from .request_end import RequestEnd, await_body
 from .settings import PACKAGE_PREFIX, URL_KEYS
 from .tween import SERVER_SPAN_TWEEN, adopt_span, follow_response
@@ -90,6 +91,9 @@ def _declare_client(
     def redis_client(request: Request) -> Any:
         factory = request.registry.getUtility(IRedisContextFactory, name)
         made = factory.make_object_for_context(name, request.span)
+        recorder = recorder_of(request.environ)
+        if recorder is not None:
+            made.observed_by(recorder)
         RequestEnd.of(request).add(made)
         return made
 

@@ -19,6 +19,7 @@ from ..links import (
     count_click,
     find_link,
     link_with_clicks,
+    links_one_by_one,
     statistics,
 )
 
@@ -56,6 +57,13 @@ def link(request: Request) -> dict[str, Any]:
     if url is None:
         raise HTTPNotFound
     return {"code": code, "url": url, "clicks": clicks}
+
+
+@view_config(
+    route_name="links", request_method="GET", renderer="example_app:templates/links.jinja2"
+)
+def links(request: Request) -> dict[str, Any]:
+    return {"links": links_one_by_one(request.links)}
 
 
 @view_config(route_name="follow", request_method="GET")

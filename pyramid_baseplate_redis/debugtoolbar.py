@@ -1,0 +1,154 @@
+"""The panel of pyramid_debugtoolbar: what a request asked of Redis, and what to mend.
+
+::
+
+    debugtoolbar.includes = pyramid_baseplate_redis.debugtoolbar
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pyramid_debugtoolbar.panels import DebugPanel
+
+from .advice import advice, is_large, is_slow, milliseconds, size_text
+from .calling_lines import CallingLine
+from .interfaces import IRedisContextFactory
+from .recorder import Recorder
+from .recording import RecordedOperation, Recording, Totals
+
+if TYPE_CHECKING:
+    from pyramid.config import Configurator
+    from pyramid.request import Request
+    from pyramid.response import Response
+
+    Handler = Callable[[Request], Response]
+
+_LABELS = {"many": "many", "slow": "slow", "wait": "waiting", "large": "large"}
+_MOST_OPEN = 5  # commands of a pipeline that need no click to be seen
+_WARNING = "progress-bar-warning"
+
+
+def includeme(config: Configurator) -> None:
+    """Add the panel to the toolbar.
+
+    :param config: the toolbar's own, which includes what ``debugtoolbar.includes`` names.
+    """
+    config.add_debugtoolbar_panel(RedisDebugPanel)
+
+
+class RedisDebugPanel(DebugPanel):
+    """Shows the operations of a request's Redis clients; only where the toolbar is shown.
+
+    What runs while the body is sent is recorded too, and shown when the page is loaded again.
+    """
+
+    name = "redis"
+    title = "Redis"
+    nav_title = "Redis"
+    template = "pyramid_baseplate_redis:templates/redis.dbtmako"
+
+    def __init__(self, request: Request) -> None:
+        self._recorder = Recorder()
+
+    @property
+    def has_content(self) -> bool:
+        """Whether anything was asked of Redis."""
+        return bool(self._recorder.recording().clients)
+
+    @property
+    def nav_subtitle(self) -> str:
+        """How much was asked, and how long it took: ``12 in 3.4 ms``."""
+        total = self._recorder.recording().total
+        return f"{total.commands} in {milliseconds(total.duration)}"
+
+    @property
+    def nav_subtitle_style(self) -> str:
+        """Red where something failed, yellow where there is something to mend."""
+        recording = self._recorder.recording()
+        if recording.total.errors:
+            return "progress-bar-danger"
+        return _WARNING if advice(recording) else ""
+
+    def wrap_handler(self, handler: Handler) -> Handler:
+        """Record what the handler does, exception views and subrequests included."""
+
+        def recorded(request: Request) -> Response:
+            attributes = request.__dict__
+            for name, _ in request.registry.getUtilitiesFor(IRedisContextFactory):
+                if name in attributes:  # a tween that is further out has used it
+                    attributes[name].observed_by(self._recorder)
+            return self._recorder.record(request.environ, lambda: handler(request))
+
+        return recorded
+
+    def render_vars(self, request: Request) -> dict[str, Any]:
+        """What the template shows."""
+        recording = self._recorder.recording()
+        clients = [_totals(name, totals) for name, totals in recording.clients.items()]
+        return {
+            "advice": [
+                {
+                    "label": _LABELS[found.kind],
+                    "seen": found.seen,
+                    **_place(found.lines),
+                    "remedy": found.remedy,
+                }
+                for found in advice(recording)
+            ],
+            "clients": clients,
+            "total": _totals("All", recording.total) if len(clients) > 1 else None,
+            "rows": [
+                _row(number, operation, recording)
+                for number, operation in enumerate(recording.operations, 1)
+            ],
+            "left_out": recording.left_out,
+            "seconds": milliseconds(recording.seconds),
+        }
+
+
+def _totals(name: str, totals: Totals) -> dict[str, Any]:
+    return {
+        "name": name,
+        "operations": totals.operations,
+        "commands": totals.commands,
+        "duration": milliseconds(totals.duration),
+        "waited": milliseconds(totals.waited),
+        "size": size_text(totals.size),
+        "errors": totals.errors,
+    }
+
+
+def _place(lines: Sequence[CallingLine]) -> dict[str, str]:
+    return {
+        "line": str(lines[0]) if lines else "an unknown line",
+        "lines": "\n".join(line.whole for line in lines),
+    }
+
+
+def _row(number: int, operation: RecordedOperation, recording: Recording) -> dict[str, Any]:
+    seconds = recording.seconds or 1.0
+    count = len(operation.commands) + operation.left_out
+    executed = operation.duration - operation.waited
+    is_odd = is_slow(executed) or is_slow(operation.waited) or is_large(operation.size)
+    return {
+        "number": number,
+        "client": operation.client,
+        "pipeline": operation.name if operation.is_pipeline else None,
+        "count": f"{count} command{'' if count == 1 else 's'}",
+        "is_short": count <= _MOST_OPEN,
+        "commands": operation.commands,
+        "left_out": operation.left_out,
+        "error": operation.error,
+        "duration": f"{operation.duration * 1000:.2f}",
+        "waited": f"{operation.waited * 1000:.2f}" if operation.waited else "",
+        "size": size_text(operation.size),
+        "bytes": operation.size.bytes,
+        **_place(operation.lines),
+        "is_behind_response": recording.handled is not None and operation.at > recording.handled,
+        "style": "danger" if operation.error else "warning" if is_odd else "",
+        "left": f"{100 * operation.at / seconds:.2f}",
+        "waiting_width": f"{100 * operation.waited / seconds:.2f}",
+        "width": f"{100 * executed / seconds:.2f}",
+    }

@@ -1,0 +1,95 @@
+"""A command as a developer may see it: keys and values cut short, secrets left out."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from typing import Any
+
+from .query_text import operation_name
+
+MOST_CHARACTERS = 60  # of an argument
+MOST_ARGUMENTS = 12  # of a command
+HIDDEN = "***"
+_ELLIPSIS = "…"
+# What their arguments are, or may have among them, is a password.
+_BEARERS = frozenset({"ACL", "AUTH", "COMMAND", "CONFIG", "HELLO", "MIGRATE", "MODULE", "SENTINEL"})
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def bears_secrets(command: object) -> bool:
+    """Whether the arguments of a command are never shown.
+
+    :param command: its name, as redis-py was given it.
+    """
+    return operation_name(command).partition(" ")[0] in _BEARERS
+
+
+def shown_command(args: Sequence[Any]) -> str:
+    """A command as ``redis-cli`` would take it: ``SET greeting "hello world"``.
+
+    :param args: as redis-py was given them. Where they may hold a password the result is
+        ``AUTH ***``; otherwise the first dozen is shown, each up to 60 characters.
+    """
+    name = operation_name(args[0])
+    if bears_secrets(args[0]):
+        return f"{cut(name)} {HIDDEN}"
+    # redis-py splits a name at its spaces, so there may be arguments in it.
+    shown = [cut(name), *_words_behind(name, args[0])]
+    shown += [shown_argument(argument) for argument in args[1 : MOST_ARGUMENTS + 1]]
+    if len(args) > MOST_ARGUMENTS + 1:
+        shown.append(f"{_ELLIPSIS} {len(args) - MOST_ARGUMENTS - 1} more")
+    return " ".join(shown)
+
+
+def _words_behind(name: str, command: object) -> list[str]:
+    text = command.decode("utf-8", "replace") if isinstance(command, bytes) else str(command)
+    words = text[: MOST_CHARACTERS * MOST_ARGUMENTS].split()[len(name.split()) :]
+    return [shown_argument(word) for word in words[:MOST_ARGUMENTS]]
+
+
+def shown_argument(value: object) -> str:
+    """An argument as text, in quotes where it has spaces, quotes or anything unprintable.
+
+    Cut off where it gets long, before it is looked at. Bytes that aren't UTF-8 are escaped.
+    """
+    if isinstance(value, memoryview):
+        value = value.cast("B")[: 4 * MOST_CHARACTERS + 1].tobytes() if value.nbytes else b""
+    if isinstance(value, (bytes, bytearray)):
+        text = _decoded(bytes(value[: 4 * MOST_CHARACTERS + 1]))
+    elif isinstance(value, (str, int, float)):
+        text = "".join(map(_escaped, str(value)[: MOST_CHARACTERS + 1]))
+    else:
+        return f"<{type(value).__name__}>"  # which redis-py refuses
+    is_bare = text and not any(character in text for character in " \\'")
+    shown = cut(text)
+    return shown if is_bare else f'"{shown}"'
+
+
+def _decoded(value: bytes) -> str:
+    try:
+        # A character that was cut in two is no mistake.
+        is_whole = len(value) <= 4 * MOST_CHARACTERS
+        text, _ = codecs.utf_8_decode(value, "strict", is_whole)
+    except UnicodeDecodeError:
+        return "".join(
+            _escaped(chr(byte)) if byte < 0x80 else f"\\x{byte:02x}"
+            for byte in value[: MOST_CHARACTERS + 1]
+        )
+    return "".join(map(_escaped, text[: MOST_CHARACTERS + 1]))
+
+
+def _escaped(character: str) -> str:
+    if character in _ESCAPES:
+        return _ESCAPES[character]
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def cut(text: str, most: int = MOST_CHARACTERS) -> str:
+    """The text, cut off where it gets long.
+
+    :param most: how many characters.
+    """
+    return text if len(text) <= most else text[: most - 1] + _ELLIPSIS
