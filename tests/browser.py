@@ -90,6 +90,8 @@ def open_redis_panel(page: Page) -> Page:
     with page.expect_popup() as opened:
         page.get_by_title("Show Toolbar").click()
     toolbar = opened.value
+    # Its script shows the first panel by itself; a click before that would be lost.
+    toolbar.locator(".panelContent:visible").first.wait_for()
     toolbar.get_by_role("link", name="Redis").click()
     toolbar.locator(":focus").blur()
     return toolbar

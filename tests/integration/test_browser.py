@@ -89,6 +89,20 @@ def test_bars_of_the_time_line_go_from_left_to_right(panel: Page) -> None:
     assert lefts[0] < lefts[-1]
 
 
+def test_bar_at_the_very_end_of_the_request_is_seen(panel: Page) -> None:
+    last = panel.locator("#redis-operations .progress").last
+    last.locator(".progress-bar").first.evaluate(
+        "bar => { bar.style.transition = 'none'; bar.style.width = '100%' }"
+    )
+
+    track, bar = last.bounding_box(), last.locator(".progress-bar-info").bounding_box()
+
+    assert track is not None
+    assert bar is not None
+    assert bar["width"] > 0
+    assert bar["y"] < track["y"] + track["height"]
+
+
 def test_click_on_a_heading_sorts_the_operations(panel: Page) -> None:
     reply = panel.locator("#redis-operations tbody tr:first-child td:nth-child(4)")
     panel.get_by_role("columnheader", name="Reply").click()
