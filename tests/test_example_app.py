@@ -297,6 +297,18 @@ class TestMetrics:
             main({}, **{"links.url": "embedded://", "metrics": "nowhere"})
 
 
+class TestOneByOne:
+    def test_page_is_there_before_the_first_link(self, browser: TestApp) -> None:
+        assert "Nobody has followed a link yet" in browser.get("/links").text
+
+    def test_page_has_each_link_that_was_followed(self, browser: TestApp) -> None:
+        made_link(browser)
+        code = made_link(browser)
+        browser.get(f"/{code}")
+        rows = browser.get("/links").html.select("main tbody tr")
+        assert [[cell.text for cell in row.select("td")] for row in rows] == [[code, ADDRESS, "1"]]
+
+
 class TestMostFollowed:
     def rows(self, page: TestResponse) -> list[list[str]]:
         rows = page.html.select_one("table").select("tbody tr")
