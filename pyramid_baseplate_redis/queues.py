@@ -63,26 +63,15 @@ class MessageQueue:
         client: redis.ConnectionPool | redis.Redis | RedisCluster | _MakesClients,
     ) -> None:
         self.queue = name
-        if isinstance(client, redis.ConnectionPool):
-            client = redis.Redis(connection_pool=client)
-        elif isinstance(client, _MakesClients):  # a Cluster's pool
-            client = client.make_client()
-        if not isinstance(client, (redis.Redis, RedisCluster)):
-            # Its type alone: it may be a URL, with a password.
-            given = type(client).__name__
-            raise TypeError(f"client: {given} is neither a redis.ConnectionPool nor a redis.Redis")
-        self.client: Any = client
+        self.client = client = client_of(client)
         self._in_cluster = isinstance(client, RedisCluster)
         self._was_lost = True  # whether redis-py has to find out which node has it
         pool = getattr(client, "connection_pool", None)  # redis-py's RedisCluster has none
         self._hot_keys: HotKeyTracker | None = getattr(pool, "hot_keys", None)
-        monitor = getattr(client, "operation_monitor", None)
-        self._is_monitored = isinstance(monitor, OperationMonitor)
-        if not isinstance(monitor, OperationMonitor):
-            settings = getattr(pool, "client_settings", None)
-            context_name = settings.name if settings else "redis"
-            monitor = OperationMonitor.for_pool(pool, context_name).children_only()
-        self._monitor = monitor
+        self._is_monitored = isinstance(
+            getattr(client, "operation_monitor", None), OperationMonitor
+        )
+        self._monitor = monitor_of(client)
 
     @property
     def _server_span(self) -> Span:
@@ -255,6 +244,34 @@ class MessageQueue:
         operation = self._monitor.start_command(self._server_span, args, started)
         if operation is not None:
             operation.fail(error)
+
+
+def client_of(client: Any) -> Any:
+    """The client that a queue uses.
+
+    :param client: a pool, or a client.
+    :raises TypeError: if it is neither.
+    """
+    if isinstance(client, redis.ConnectionPool):
+        return redis.Redis(connection_pool=client)
+    if isinstance(client, _MakesClients):  # a Cluster's pool
+        client = client.make_client()
+    if not isinstance(client, (redis.Redis, RedisCluster)):
+        # Its type alone: it may be a URL, with a password.
+        given = type(client).__name__
+        raise TypeError(f"client: {given} is neither a redis.ConnectionPool nor a redis.Redis")
+    return client
+
+
+def monitor_of(client: Any) -> OperationMonitor:
+    """A monitored client's; that of a plain client starts no root spans."""
+    monitor = getattr(client, "operation_monitor", None)
+    if isinstance(monitor, OperationMonitor):
+        return monitor
+    pool = getattr(client, "connection_pool", None)  # redis-py's RedisCluster has none
+    settings = getattr(pool, "client_settings", None)
+    context_name = settings.name if settings else "redis"
+    return OperationMonitor.for_pool(pool, context_name).children_only()
 
 
 def _ask(connection: Any, args: tuple[Any, ...], longer: float) -> Any:

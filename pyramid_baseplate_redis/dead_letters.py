@@ -1,0 +1,112 @@
+"""The dead letters of a durable queue: a second stream in the same slot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+
+from .durable_messages import (
+    DEAD_ATTEMPTS,
+    DEAD_ERROR,
+    DEAD_ID,
+    DeadLetter,
+    DurableMessage,
+    without_dead,
+)
+from .exchange import Exchange
+from .stream_commands import StreamCommands
+
+_PAGE = 100
+
+
+class DeadLetters:
+    """Moves messages to their stream and back, each in one transaction.
+
+    A server goes on with a transaction in which one command has failed: where XADD fails because
+    the other key has another type, XDEL would lose the message. So the type is looked at first, and
+    WATCH sees to it that it doesn't change.
+    """
+
+    def __init__(self, commands: StreamCommands, key: str, queue_key: str) -> None:
+        self._commands = commands
+        self._key = key
+        self._queue_key = queue_key
+
+    def bury(self, message: DurableMessage, group: str, error: str, attempts: int) -> None:
+        """Move a message here.
+
+        :param error: the error's class.
+        """
+        own = (DEAD_ID, message.entry_id, DEAD_ERROR, error, DEAD_ATTEMPTS, attempts)
+        commands: list[tuple[Any, ...]] = [
+            ("XADD", self._key, "*", *own, *message.raw_fields),
+            ("XACK", self._queue_key, group, message.entry_id),
+            ("XDEL", self._queue_key, message.entry_id),
+        ]
+
+        def move(ask: Exchange) -> None:
+            _check_type(ask, self._key)
+            ask.transaction(*commands)
+
+        self._commands.watching(self._key, "bury", commands, move)
+        message.is_settled = True
+
+    def letters(self, count: int) -> list[DeadLetter]:
+        """The oldest ones."""
+        (entries,) = self._commands.send(("XRANGE", self._key, "-", "+", "COUNT", count))
+        return [DeadLetter.of(entry) for entry in entries]
+
+    def replay(self, ids: Sequence[str]) -> int:
+        """Put them on the queue again, as new messages, one transaction each.
+
+        :param ids: of the letters; all that are there now if empty.
+        :returns: how many.
+        """
+        return sum(self._replay_one(entry_id) for entry_id in ids or self._ids())
+
+    def _replay_one(self, entry_id: str | bytes) -> int:
+        def move(ask: Exchange) -> int:
+            (entries,) = ask(("XRANGE", self._key, entry_id, entry_id))
+            if not entries:
+                ask(("UNWATCH",))
+                return 0
+            _check_type(ask, self._queue_key)
+            ask.transaction(
+                ("XADD", self._queue_key, "*", *without_dead(entries[0][1])),
+                ("XDEL", self._key, entry_id),
+            )
+            return 1
+
+        return self._commands.watching(self._key, "replay", [("XDEL", self._key, entry_id)], move)
+
+    def discard(self, ids: Sequence[str]) -> int:
+        """Delete them.
+
+        :param ids: of the letters; all that are there now if empty.
+        :returns: how many.
+        """
+        chosen: Sequence[Any] = ids or self._ids()
+        if not chosen:
+            return 0
+        (deleted,) = self._commands.send(("XDEL", self._key, *chosen))
+        return int(deleted)
+
+    def _ids(self) -> list[bytes]:
+        found: list[bytes] = []
+        start = "-"
+        while True:
+            (page,) = self._commands.send(("XRANGE", self._key, start, "+", "COUNT", _PAGE))
+            found += [entry[0] for entry in page]
+            if len(page) < _PAGE:
+                return found
+            start = f"({found[-1].decode()}"
+
+
+def _check_type(ask: Exchange, key: str) -> None:
+    (kind,) = ask(("TYPE", key))
+    if kind not in (b"stream", b"none"):
+        raise redis.ResponseError(
+            f"WRONGTYPE {key} has to be a stream, and is a {kind.decode()}; nothing was moved"
+        )

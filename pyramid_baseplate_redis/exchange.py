@@ -1,0 +1,90 @@
+"""Asks a server on one connection: several commands in one go, replies as bytes, each sent once.
+
+Not by redis-py's methods: a plain client may send XADD again when its reply was lost, gives up
+XREADGROUP after ``socket_timeout``, decodes bodies, and can't parse the reply to XCLAIM with IDLE
+and JUSTID.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import redis
+
+T = TypeVar("T")
+Command = tuple[Any, ...]
+
+_GRACE_SECONDS = 5  # for the end of a block, where there is no socket_timeout
+
+
+class Exchange:
+    """Asks the server on one connection.
+
+    :param asking: whether a node of a Cluster has to be told that it was named by another one.
+    """
+
+    def __init__(self, connection: Any, asking: bool = False) -> None:
+        self._connection = connection
+        self._asking = asking
+
+    def __call__(self, *commands: Command, block: float = 0.0, errors: bool = False) -> list[Any]:
+        """Send commands in one go and return their replies.
+
+        :param block: seconds that the reply may take beyond ``socket_timeout``.
+        :param errors: leave the server's errors among the replies.
+        :raises redis.ResponseError: the first of the server's errors, when all replies are read.
+        """
+        connection = self._connection
+        skipped = 0
+        if self._asking:
+            commands = (("ASKING",), *commands)
+            skipped = 1
+        options: dict[str, Any] = {"disable_decoding": True}
+        if block:
+            timeout = connection.socket_timeout
+            options["timeout"] = block + (_GRACE_SECONDS if timeout is None else timeout)
+        try:
+            if len(commands) == 1:
+                connection.send_command(*commands[0])
+            else:
+                connection.send_packed_command(connection.pack_commands(commands))
+            replies = [_read(connection, options) for _ in commands]
+        except BaseException:
+            # Whatever came between the question and its answer, nobody else may read that answer.
+            connection.disconnect()
+            raise
+        for reply in () if errors else replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies[skipped:]
+
+    def transaction(self, *commands: Command) -> list[Any]:
+        """Send commands in MULTI and EXEC, in one go, and return EXEC's replies.
+
+        :raises redis.WatchError: if a watched key has changed; nothing was executed.
+        """
+        *_, replies = self(("MULTI",), *commands, ("EXEC",))
+        if replies is None:
+            raise redis.WatchError("Watched variable changed.")
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        made: list[Any] = replies
+        return made
+
+
+def _read(connection: Any, options: dict[str, Any]) -> Any:
+    try:
+        return connection.read_response(**options)
+    except redis.ResponseError as error:
+        return error
+
+
+def on_connection(pool: Any, work: Callable[[Exchange], T], asking: bool = False) -> T:
+    """Do something on a connection of a pool."""
+    connection = pool.get_connection()
+    try:
+        return work(Exchange(connection, asking))
+    finally:
+        pool.release(connection)

@@ -1,0 +1,169 @@
+"""How a durable queue waits for messages, and settles them when their block is left."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+
+from .consumer_group import ConsumerGroup
+from .durable_messages import DurableMessage, LeaseLostError
+from .exceptions import is_retryable
+from .messaging_spans import MessageSpan, MessageTracer
+from .queues import TimedOutError
+from .stream_commands import StreamCommands
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+# How often a consumer that waits looks for messages whose lease has run out.
+CLAIM_SECONDS = 1.0
+_TIDY_SECONDS = 60.0
+
+
+class Receiver:
+    """Waits for the messages of one queue, and settles them.
+
+    :param lease: seconds.
+    :param delay: seconds until a message that failed may be received again.
+    """
+
+    def __init__(
+        self, name: str, group: ConsumerGroup, commands: StreamCommands, *, lease: float,
+        delay: float | timedelta, tracer: MessageTracer,
+    ) -> None:  # fmt: skip
+        self._name = name
+        self._commands = commands
+        self._group = group
+        self._claim_seconds = min(CLAIM_SECONDS, lease)
+        self._delay = group.checked_delay(delay)
+        self._tracer = tracer
+        self._claim_at = 0.0
+        self._tidy_at = time.monotonic() + _TIDY_SECONDS
+
+    def wait(self, count: int, timeout: float | None) -> list[DurableMessage]:
+        """Receive messages without settling them, for :class:`Received`."""
+        if timeout is not None and not 0 <= timeout < math.inf:
+            raise ValueError(f"timeout: {timeout!r} is not a number of seconds from 0 on")
+        messages = self._wait(count, timeout)
+        if not messages:
+            raise TimedOutError
+        return messages
+
+    def _wait(self, count: int, timeout: float | None) -> list[DurableMessage]:
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        backoff: Any = ExponentialWithJitterBackoff(base=0.1, cap=2)
+        failures = 0
+        while True:
+            try:
+                messages, has_claimed = self._look(count, deadline)
+            except redis.RedisError as error:
+                if timeout is not None or not is_passing(error):
+                    raise
+                failures += 1
+                if failures == 1:
+                    logger.warning("queue %s: %s; waiting for the server", self._name, error)
+                time.sleep(backoff.compute(failures))
+                continue
+            if failures:
+                logger.warning("queue %s: the server is back", self._name)
+                failures = 0
+            if messages or (has_claimed and time.monotonic() >= deadline):
+                return messages
+
+    def _look(self, count: int, deadline: float) -> tuple[list[DurableMessage], bool]:
+        """Look once for messages, and whether those that others have left were looked for."""
+        now = time.monotonic()
+        claims = now >= self._claim_at or now >= deadline
+        if claims:
+            messages = self._group.claim(count)
+            if messages:
+                return messages, True
+            now = time.monotonic()
+            self._claim_at = now + self._claim_seconds
+            if now >= self._tidy_at:
+                self._tidy_at = now + _TIDY_SECONDS
+                self._group.remove_idle_consumers()
+        block = max(0.0, min(deadline, self._claim_at) - now)
+        return self._group.read(count, block), claims
+
+    def start_processing(self, messages: Sequence[DurableMessage]) -> MessageSpan | None:
+        """Start the span in which messages are processed."""
+        return self._tracer.start_process(self._commands.server_span, messages)
+
+    def leave(
+        self, messages: Sequence[DurableMessage], error: BaseException | None,
+        delay: float | timedelta | None,
+    ) -> None:  # fmt: skip
+        """Settle what was received and isn't settled, for :class:`Received`.
+
+        :param error: what the block raised.
+        """
+        unsettled = [message for message in messages if not message.is_settled]
+        if not unsettled:
+            return
+        if error is None:
+            self._group.acknowledge(unsettled)
+            return
+        chosen = self._delay if delay is None else delay
+        try:
+            self._group.fail(unsettled, error, chosen)
+            soon = time.monotonic() + self._group.checked_delay(chosen)
+            self._claim_at = min(self._claim_at, soon)
+        except (redis.RedisError, LeaseLostError) as failure:  # error goes on
+            logger.warning("queue %s: %s wasn't given back: %s", self._name,
+                           ", ".join(message.id for message in unsettled), failure)  # fmt: skip
+
+
+class Received(Generic[R]):
+    """The block in which received messages are processed; see :meth:`.DurableMessageQueue.receive`.
+
+    :param choose: what ``with`` yields, of the messages.
+    """
+
+    def __init__(
+        self, receiver: Receiver, count: int, timeout: float | None,
+        delay: float | timedelta | None, choose: Callable[[list[DurableMessage]], R],
+    ) -> None:  # fmt: skip
+        self._receiver = receiver
+        self._count = count
+        self._timeout = timeout
+        self._delay = delay
+        self._choose = choose
+        self._messages: list[DurableMessage] = []
+        self._processing: MessageSpan | None = None
+
+    def __enter__(self) -> R:
+        """Wait for messages."""
+        self._messages = self._receiver.wait(self._count, self._timeout)
+        self._processing = self._receiver.start_processing(self._messages)
+        return self._choose(self._messages)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        """Settle them."""
+        try:
+            self._receiver.leave(self._messages, error, self._delay)
+        except BaseException as failure:
+            error = error or failure
+            raise
+        finally:
+            if self._processing is not None:
+                self._processing.end(error)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether it makes sense to wait for the server."""
+    return is_retryable(error) is not False and not isinstance(
+        error, redis.exceptions.MaxConnectionsError
+    )
