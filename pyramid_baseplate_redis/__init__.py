@@ -15,6 +15,15 @@ from .cluster import MonitoredRedisClusterConnection
 from .cluster_pipeline import MonitoredRedisClusterPipeline
 from .cluster_pool import ClusterConnectionPool, cluster_pool_from_config
 from .connection import MonitoredRedisConnection
+from .durable import DurableMessageQueue
+from .durable_messages import (
+    DeadLetter,
+    DurableMessage,
+    LeaseLostError,
+    MessageFormatError,
+    QueueFullError,
+    QueueStats,
+)
 from .exceptions import (
     CircuitOpenError,
     ConfigurationError,
@@ -52,8 +61,13 @@ __all__ = [
     "ClusterRedisClient",
     "ClusterRedisContextFactory",
     "ConfigurationError",
+    "DeadLetter",
+    "DurableMessage",
+    "DurableMessageQueue",
     "ForkedConnectionError",
     "HotKey",
+    "LeaseLostError",
+    "MessageFormatError",
     "MessageQueue",
     "MessageQueueError",
     "MonitoredRedisClusterConnection",
@@ -63,6 +77,8 @@ __all__ = [
     "PoolFigures",
     "PoolReleaseError",
     "PoolTimeoutError",
+    "QueueFullError",
+    "QueueStats",
     "RedisClient",
     "RedisContextFactory",
     "SentinelBlockingConnectionPool",

@@ -25,8 +25,8 @@ def put_after_commit(
     manager = transaction_manager() if transaction_manager is not None else None
     if manager is None:
         raise MessageQueueError(
-            f"queue {queue}: after_commit needs request.tm; add pyramid_tm to the application, or "
-            "put the message when the transaction is over"
+            f"queue {queue}: after_commit needs a transaction of request.tm that is under way; add "
+            "pyramid_tm to the application, or put the message behind the transaction"
         )
     caller = otel_context.get_current()
 

@@ -292,4 +292,4 @@ class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
 
 
 _OWN = ("context_name", "server_span", "connection_pool", "redis_client_name", "_monitor", "_retry",
-        "_hot_keys", "_held", "_own_callbacks")  # fmt: skip
+        "_hot_keys", "_held", "_own_callbacks", "transaction_manager")  # fmt: skip

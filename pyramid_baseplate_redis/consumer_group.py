@@ -123,42 +123,47 @@ class ConsumerGroup:
         if isinstance(pending, Exception) and not is_no_group(pending):
             raise pending
         if isinstance(pending, Exception) or message.is_settled or not pending:
-            raise LeaseLostError(f"queue {self._name}: {message.id} was finished by somebody else")
+            raise self._lost(message.id, "was finished by somebody else")
         _, consumer, idle, delivered = pending[0]
         if consumer != self.consumer.encode() or int(delivered) != message.attempts:
-            raise LeaseLostError(f"queue {self._name}: {message.id} is somebody else's by now")
+            raise self._lost(message.id, "is somebody else's by now")
         # Whoever receives it meanwhile starts at idle 0, and then this claims nothing.
         (claimed,) = self._commands.send(self._claim([message.entry_id], "JUSTID", least=int(idle)))
         if not claimed:
-            raise LeaseLostError(f"queue {self._name}: {message.id} is somebody else's by now")
+            raise self._lost(message.id, "is somebody else's by now")
         message.leased_at = asked_at
 
     def acknowledge(self, messages: Sequence[DurableMessage]) -> None:
         """See :meth:`.DurableMessage.acknowledge`; several are removed in one transaction."""
-        self._make_sure_of(messages)
-        ids = [message.entry_id for message in messages]
-        acknowledged, deleted = self._commands.transaction(
-            "acknowledge", ("XACK", self._key, self._group, *ids), ("XDEL", self._key, *ids)
-        )
-        for message in messages:
-            message.is_settled = True
-        # Not pending, but there: the group was deleted and made anew, and nobody has it.
-        lost = len(ids) - max(acknowledged, deleted)
-        if lost:
-            raise LeaseLostError(
-                f"queue {self._name}: somebody else has finished {ids[0].decode()}"
-                + (f" or others of {len(ids)}" if len(ids) > 1 else "")
+        ours, losses = self._still_ours(messages)
+        if ours:
+            ids = [message.entry_id for message in ours]
+            acknowledged, deleted = self._commands.transaction(
+                "acknowledge",
+                ("XACK", self._key, self._group, *ids),
+                ("XDEL", self._key, *ids),
             )
+            for message in ours:
+                message.is_settled = True
+            # Not pending, but there: the group was deleted and made anew, and nobody has it.
+            if max(acknowledged, deleted) < len(ids):
+                some = "" if len(ids) == 1 else f" or others of {len(ids)}"
+                losses.append(self._lost(f"{ours[0].id}{some}", "was finished by somebody else"))
+        if losses:
+            raise losses[0]
 
     def give_back(self, messages: Sequence[DurableMessage], delay: float | timedelta) -> None:
         """See :meth:`.DurableMessage.give_back`; several in one command."""
         idle = self._lease_ms - round(self.checked_delay(delay) * 1000)
-        self._make_sure_of(messages)
-        ids = [message.entry_id for message in messages]
-        self._commands.send(self._claim(ids, "IDLE", max(0, idle), "JUSTID"))
-        self._cursor = "0-0"
-        for message in messages:
-            message.is_settled = True
+        ours, losses = self._still_ours(messages)
+        if ours:
+            ids = [message.entry_id for message in ours]
+            self._commands.send(self._claim(ids, "IDLE", max(0, idle), "JUSTID"))
+            self._cursor = "0-0"
+            for message in ours:
+                message.is_settled = True
+        if losses:
+            raise losses[0]
 
     def checked_delay(self, delay: float | timedelta) -> float:
         """Seconds.
@@ -177,19 +182,18 @@ class ConsumerGroup:
         self, messages: Sequence[DurableMessage], error: BaseException, delay: float | timedelta
     ) -> None:
         """Give messages back; those that were received ``max_attempts`` times are buried."""
-        again = []
-        for message in messages:
-            if message.attempts < self._max_attempts:
-                again.append(message)
-            else:
-                self._make_sure_of([message])
-                self._dead_letters.bury(message, self._group, error_type(error), message.attempts)
-                logger.warning(
-                    "queue %s: %s is a dead letter after %d attempts: %s",
-                    self._name, message.id, message.attempts, error_type(error),
-                )  # fmt: skip
+        again = [message for message in messages if message.attempts < self._max_attempts]
+        last, losses = self._still_ours([each for each in messages if each not in again])
+        for message in last:
+            self._dead_letters.bury(message, self._group, error_type(error), message.attempts)
+            logger.warning(
+                "queue %s: %s is a dead letter after %d attempts: %s",
+                self._name, message.id, message.attempts, error_type(error),
+            )  # fmt: skip
         if again:
             self.give_back(again, delay)
+        if losses:
+            raise losses[0]
 
     def _try_to_bury(self, message: DurableMessage, error: str, attempts: int) -> None:
         try:
@@ -202,11 +206,24 @@ class ConsumerGroup:
         else:
             logger.warning("queue %s: %s is a dead letter: %s", self._name, message.id, error)
 
-    def _make_sure_of(self, messages: Sequence[DurableMessage]) -> None:
+    def _still_ours(
+        self, messages: Sequence[DurableMessage]
+    ) -> tuple[list[DurableMessage], list[LeaseLostError]]:
+        """Which messages are this consumer's for long enough, and what became of the others."""
         late = time.monotonic() - self._lease / 2
+        ours, losses = [], []
         for message in messages:
-            if message.leased_at < late:
-                self.extend(message)
+            try:
+                if message.leased_at < late:
+                    self.extend(message)
+            except LeaseLostError as error:
+                losses.append(error)
+            else:
+                ours.append(message)
+        return ours, losses
+
+    def _lost(self, message: str, what: str) -> LeaseLostError:
+        return LeaseLostError(f"queue {self._name}: {message} {what}")
 
     def remove_idle_consumers(self) -> None:
         """See :func:`.idle_consumers.remove_idle_consumers`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import keyword
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
@@ -16,22 +15,14 @@ from .exceptions import ConfigurationError
 from .factory import RedisClient, register_client
 from .files import read_url
 from .health import add_redis_health_view
-from .interfaces import IMessageQueueFactory, IRedisContextFactory, IRedisProbes
-from .introspection import (
-    CLIENTS_CATEGORY,
-    QUEUES_CATEGORY,
-    REQUEST_CATEGORY,
-    client_facts,
-    relate_client,
-    relate_queue,
-    source_line_hidden,
-)
+from .interfaces import IRedisContextFactory, IRedisProbes
+from .introspection import CLIENTS_CATEGORY, client_facts, relate_client, source_line_hidden
 from .package_settings import PackageSettings, discovered_clients
 from .probes import Probes
-from .queue_length import QueueLength, observed_length
-from .queues import MessageQueue
+from .queue_directives import DISCOVERY, add_message_queue, discover_queues, follow_transactions
 from .recorder import recorder_of
 from .request_end import RequestEnd, await_body
+from .request_names import check_attribute, check_name, problem_of_name
 from .settings import PACKAGE_PREFIX, URL_KEYS
 from .tween import SERVER_SPAN_TWEEN, adopt_span, follow_response
 
@@ -39,13 +30,6 @@ if TYPE_CHECKING:
     from pyramid.config import Configurator
 
 _LAST = 10_000  # behind every action of the application
-# What the router and its neighbours set on a request; the class itself doesn't have these.
-_SET_BY_PYRAMID = {
-    "registry", "context", "matchdict", "matched_route", "root", "view_name", "subpath",
-    "traversed", "virtual_root", "virtual_root_path", "exception", "exc_info", "request_iface",
-    "invoke_subrequest", "tm", "span", "environ", "override_renderer", "wrapped_view",
-    "wrapped_body", "wrapped_response", "authdebug_message",
-}  # fmt: skip
 
 
 def configure(config: Configurator) -> None:
@@ -61,6 +45,7 @@ def configure(config: Configurator) -> None:
     config.add_subscriber(await_body, NewResponse)
     # Deferred, to see the settings that the application adds and the clients that it declares.
     config.action("discover redis clients", discover_clients, args=(config,), order=PHASE2_CONFIG)
+    config.action("discover message queues", discover_queues, args=(config,), order=DISCOVERY)
 
 
 def add_redis_client(config: Configurator, name: str, client: RedisClient | None = None) -> None:
@@ -95,6 +80,7 @@ def _declare_client(
         if recorder is not None:
             made.observed_by(recorder)
         RequestEnd.of(request).add(made)
+        follow_transactions(request, made)
         return made
 
     redis_client.__doc__ = _description(name)
@@ -106,71 +92,11 @@ def _declare_client(
     config.action(None, relate_client, args=(config, name), order=_LAST)
 
 
-def add_message_queue(config: Configurator, name: str, client: str | None = None) -> None:
-    """Declare the message queue ``request.<name>``, kept in the list of the same name.
-
-    :param name: an identifier that no attribute of a request has.
-    :param client: the name of the Redis client that it uses; may be left out when there is one
-        only.
-    :raises ConfigurationError: if the name can't be used; when the application is built, if there
-        is no such client.
-    """
-    check_name(name)
-    introspectable = config.introspectable(QUEUES_CATEGORY, name, name, "redis message queue")
-
-    def register() -> None:
-        clients = [known for known, _ in config.registry.getUtilitiesFor(IRedisContextFactory)]
-        if name in clients:
-            raise ConfigurationError(f"message queue {name}: there is a Redis client of that name")
-        factory = MessageQueueFactory(name, _chosen_client(name, client, clients))
-        config.registry.registerUtility(factory, IMessageQueueFactory, name)
-        owner = config.registry.getUtility(IRedisContextFactory, factory.client)
-        factory.length = observed_length(name, owner.connection_pool)
-        introspectable.update(name=name, client=factory.client)
-
-    def message_queue(request: Request) -> MessageQueue:
-        factory = request.registry.getUtility(IMessageQueueFactory, name)
-        queue: MessageQueue = factory(getattr(request, factory.client))
-        return queue
-
-    # Behind the clients, discovered ones included.
-    config.action((QUEUES_CATEGORY, name), register, introspectables=(introspectable,))
-    config.add_request_method(message_queue, name, reify=True)
-    config.action(None, relate_queue, args=(config, introspectable), order=_LAST)
-
-
-def _chosen_client(queue: str, client: str | None, clients: list[str]) -> str:
-    if client is None and len(clients) == 1:
-        return clients[0]
-    if client in clients:
-        return client
-    known = ", ".join(sorted(clients)) or "none"
-    raise ConfigurationError(
-        f"message queue {queue}: "
-        + (f"there is no Redis client {client!r}" if client else "name one of the Redis clients")
-        + f"; configured: {known}"
-    )
-
-
-class MessageQueueFactory:
-    """Makes the queue of a request from the request's Redis client."""
-
-    #: How long it is, for the metric; ``None`` where nobody may ask.
-    length: QueueLength | None = None
-
-    def __init__(self, name: str, client: str) -> None:
-        self.name = name
-        self.client = client
-
-    def __call__(self, redis_client: Any) -> MessageQueue:
-        return MessageQueue(self.name, redis_client)
-
-
 def discover_clients(config: Configurator) -> None:
     """Declare the clients that the settings name and the application didn't declare itself."""
     settings = config.registry.settings
     for name in discovered_clients(settings, read_url):
-        problem = _problem_of_name(name)
+        problem = problem_of_name(name)
         if problem is not None and PackageSettings.from_config(settings).clients is not None:
             raise ConfigurationError(f"{PACKAGE_PREFIX}clients: {name}: {problem[0]}")
         if problem is not None:
@@ -182,7 +108,9 @@ def discover_clients(config: Configurator) -> None:
         if config.registry.queryUtility(IRedisContextFactory, name) is None:
             _declare_client(config, name, None, PHASE2_CONFIG)
             if not config.autocommit:  # where there are no conflicts at all
-                config.action(None, _check_attribute, args=(config, name), order=_LAST)
+                hint = f"Redis clients in {PACKAGE_PREFIX}clients"
+                args = (config, name, _url_key(config, name), _description(name), hint)
+                config.action(None, check_attribute, args=args, order=_LAST)
 
 
 def _url_key(config: Configurator, name: str) -> str:
@@ -193,39 +121,6 @@ def _url_key(config: Configurator, name: str) -> str:
 
 def _description(name: str) -> str:
     return f"The Redis client {name}, bound to the request."
-
-
-def _check_attribute(config: Configurator, name: str) -> None:
-    """Pyramid finds no conflict between an action and one that is added while actions run."""
-    attribute = config.introspector.get(REQUEST_CATEGORY, name)
-    # Pyramid wraps what it is given, and keeps the description.
-    if attribute is not None and attribute["callable"].__doc__ != _description(name):
-        raise ConfigurationError(
-            f"{_url_key(config, name)}: the application has a request.{name} of its own; choose "
-            f"another name for the Redis client, or name the clients in {PACKAGE_PREFIX}clients"
-        )
-
-
-def check_name(name: str) -> None:
-    """Refuse a name that can't be, or already is, an attribute of a request.
-
-    :raises ConfigurationError: since Pyramid would replace the attribute silently.
-    """
-    problem = _problem_of_name(name)
-    if problem is not None:
-        raise ConfigurationError(
-            f"{name}: {problem[0]}{problem[1].format('the Redis client or message queue')}"
-        )
-
-
-def _problem_of_name(name: str) -> tuple[str, str] | None:
-    """What is wrong with a name, and what to do about it for what is put into the braces."""
-    identifier = isinstance(name, str) and name.isidentifier() and name.isascii()
-    if not identifier or keyword.iskeyword(name):
-        return f"is not a Python identifier, so request.{name} can't be written", ""
-    if hasattr(Request, name) or name in _SET_BY_PYRAMID:
-        return f"request.{name} is Pyramid's own", "; choose another name for {}"
-    return None
 
 
 def request_span(request: Request) -> Span:

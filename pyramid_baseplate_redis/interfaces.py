@@ -28,6 +28,11 @@ class IMessageQueueFactory(Interface):
     """Makes the message queue of a request; registered by the queue's name."""
 
     client = Attribute("the name of the client that the queue uses")
+    settings = Attribute("the queue's settings")
+    length = Attribute("tells how long it is, for the metric; None where nobody may ask")
+
+    def observe_length(client_factory: Any) -> None:
+        """Have its length collected as a metric, by a client like those of the factory."""
 
     def __call__(redis_client: Any) -> Any:
         """Return the queue on a client."""

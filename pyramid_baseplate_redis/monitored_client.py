@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 from opentelemetry.trace import Span
 from redis.lock import Lock
 
+from .durable import DurableMessageQueue
 from .leases import HeldConnections
 from .operations import Observer, OperationMonitor
 from .queues import MessageQueue
@@ -24,6 +25,8 @@ class MonitoredClient:
     redis_client_name: str
     _monitor: OperationMonitor
     _held: HeldConnections | None
+    # Of the client of a request: returns ``request.tm``, or None without pyramid_tm.
+    transaction_manager: Callable[[], Any] | None = None
 
     def give_back(self) -> None:
         """Give back the connections that pipelines, subscribers and the like still have.
@@ -102,3 +105,12 @@ class MonitoredClient:
         """The message queue kept in the list ``name``."""
         mixed: Any = self
         return MessageQueue(name, mixed)
+
+    def durable_queue(self, name: str, **options: Any) -> DurableMessageQueue:
+        """The durable queue ``name``, on Redis Streams.
+
+        :param options: as for :class:`.DurableMessageQueue`; the settings ``<name>.*`` are those of
+            ``request.<name>``, if that is declared.
+        """
+        options.setdefault("transaction_manager", self.transaction_manager)
+        return DurableMessageQueue(name, self, **options)

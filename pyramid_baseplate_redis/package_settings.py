@@ -26,6 +26,7 @@ class PackageSettings:
     """The ``baseplate_redis.*`` settings, which hold for the whole application."""
 
     clients: list[str] | None = None
+    queues: list[str] | None = None
     server_span: str = "auto"
     trust_trace_headers: bool = False
     health_details: bool = False
@@ -39,6 +40,7 @@ class PackageSettings:
         """
         parsers: dict[str, Callable[[Any], Any]] = {
             "clients": grammar.words,
+            "queues": grammar.words,
             "server_span": grammar.choice("auto", "always", "never"),
             "trust_trace_headers": grammar.boolean,
             "health_details": grammar.boolean,

@@ -20,13 +20,17 @@ logger = logging.getLogger(__name__)
 class QueueLength:
     """The length of a queue, as one server or Cluster tells it.
 
-    :param name: the queue's name, which is its key.
+    :param name: the queue's name, which is the key of a list.
     :param make_client: makes a client that takes no connection from the requests'; called once in
         each process, when the length is first asked for.
+    :param stream: the key of a durable queue's stream; without it the queue is a list.
     """
 
-    def __init__(self, name: str, make_client: Callable[[], Any]) -> None:
+    def __init__(
+        self, name: str, make_client: Callable[[], Any], stream: str | None = None
+    ) -> None:
         self.name = name
+        self._stream = stream
         self._make_client = make_client
         self._client: Any = None
         self._pid = 0
@@ -36,18 +40,20 @@ class QueueLength:
         try:
             if self._pid != os.getpid():
                 self._client, self._pid = self._make_client(), os.getpid()
-            length: int = self._client.llen(self.name)
+            client, stream = self._client, self._stream
+            length: int = client.llen(self.name) if stream is None else client.xlen(stream)
             return length
         except (redis.RedisError, redis.exceptions.RedisClusterException) as error:
             logger.debug("queue %s: its length is unknown: %s", self.name, error)
             return None
 
 
-def observed_length(name: str, pool: Any) -> QueueLength | None:
+def observed_length(name: str, pool: Any, stream: str | None = None) -> QueueLength | None:
     """Have the length of a queue collected as a metric, for as long as what is returned lives.
 
     :param pool: that of the queue's client; where ``foo.metrics`` is false, or nobody knows how to
         make another client like it, ``None`` is returned.
+    :param stream: see :class:`QueueLength`.
     """
     make_client = getattr(pool, "make_background_client", None)
     settings = getattr(pool, "client_settings", None)
@@ -56,6 +62,6 @@ def observed_length(name: str, pool: Any) -> QueueLength | None:
     seconds = min(_MOST_SECONDS, settings.socket_timeout.total_seconds())
     connect = min(_MOST_SECONDS, settings.socket_connect_timeout.total_seconds())
     own = partial(make_client, socket_timeout=seconds, socket_connect_timeout=connect)
-    length = QueueLength(name, own)
+    length = QueueLength(name, own, stream)
     observe_queue(length)
     return length

@@ -24,7 +24,6 @@ from pyramid.util import InstancePropertyHelper
 from .exceptions import ConfigurationError
 from .factory import register_client
 from .interfaces import IClientSwap, IMessageQueueFactory, IRedisClient, IRedisContextFactory
-from .queue_length import observed_length
 from .request_end import RequestEnd
 from .server_spans import end_server_span, start_server_span
 from .testing_clients import ClientSwap
@@ -62,9 +61,8 @@ def includeme(config: Configurator) -> None:
     # Where actions have run already, as they do at once under pyramid.testing.setUp().
     for name, client in list(registry.getUtilitiesFor(IRedisClient)):
         register_client(registry, name, client)
-    for name, queue in registry.getUtilitiesFor(IMessageQueueFactory):
-        owner = registry.getUtility(IRedisContextFactory, queue.client)
-        queue.length = observed_length(name, owner.connection_pool)
+    for _, queue in registry.getUtilitiesFor(IMessageQueueFactory):
+        queue.observe_length(registry.getUtility(IRedisContextFactory, queue.client))
     config.include("pyramid_baseplate_redis")
 
 
