@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .queues import MessageQueueError
 
 if TYPE_CHECKING:
-    from .consumer_group import ConsumerGroup
+    from .message_leases import MessageLeases
 
 BODY = b"body"
 # Of a dead letter, in front of the fields that the message had.
@@ -44,10 +44,10 @@ class DurableMessage:
     """
 
     def __init__(
-        self, group: ConsumerGroup, entry_id: bytes, fields: Sequence[bytes], attempts: int,
+        self, leases: MessageLeases, entry_id: bytes, fields: Sequence[bytes], attempts: int,
         leased_at: float,
     ) -> None:  # fmt: skip
-        self._group = group
+        self._leases = leases
         self.entry_id = entry_id
         self.raw_fields = fields
         self.fields = pairs(fields)
@@ -81,7 +81,7 @@ class DurableMessage:
         :raises LeaseLostError: if it isn't this consumer's any longer.
         :raises redis.RedisError: if the server fails.
         """
-        self._group.extend(self)
+        self._leases.extend(self)
 
     def acknowledge(self) -> None:
         """Remove it from the queue, before the block is left.
@@ -90,7 +90,7 @@ class DurableMessage:
         :raises redis.RedisError: if the server fails; it comes back when its lease has run out,
             unless it was removed and only the reply was lost.
         """
-        self._group.acknowledge([self])
+        self._leases.acknowledge([self])
 
     def give_back(self, delay: float | timedelta = 0) -> None:
         """Let it be received again, before the block is left.
@@ -99,7 +99,7 @@ class DurableMessage:
         :raises LeaseLostError: if somebody else has received it meanwhile.
         :raises redis.RedisError: if the server fails; it comes back when its lease has run out.
         """
-        self._group.give_back([self], delay)
+        self._leases.give_back([self], delay)
 
     def __repr__(self) -> str:
         return f"<DurableMessage {self.id}, attempt {self.attempts}>"

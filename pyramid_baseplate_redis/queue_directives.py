@@ -166,10 +166,11 @@ def follow_transactions(request: Request, client: Any) -> None:
     reference = weakref.ref(request)
 
     def transaction_manager() -> Any:
-        request = reference()
+        request: Any = reference()
         manager = getattr(request, "tm", None)
+        if manager is None or request.environ.get("tm.active"):
+            return manager
         # Any other manager would begin a transaction that nobody commits.
-        is_active = manager is not None and request.environ.get("tm.active")
-        return manager if is_active or getattr(manager, "explicit", False) else None
+        return manager if getattr(manager, "explicit", False) else None
 
     client.transaction_manager = transaction_manager

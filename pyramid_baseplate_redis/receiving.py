@@ -44,7 +44,7 @@ class Receiver:
         self._commands = commands
         self._group = group
         self._claim_seconds = min(CLAIM_SECONDS, lease)
-        self._delay = group.checked_delay(delay)
+        self._delay = group.leases.checked_delay(delay)
         self._tracer = tracer
         self._claim_at = 0.0
         self._tidy_at = time.monotonic() + _TIDY_SECONDS
@@ -111,12 +111,12 @@ class Receiver:
         if not unsettled:
             return
         if error is None:
-            self._group.acknowledge(unsettled)
+            self._group.leases.acknowledge(unsettled)
             return
         chosen = self._delay if delay is None else delay
         try:
-            self._group.fail(unsettled, error, chosen)
-            soon = time.monotonic() + self._group.checked_delay(chosen)
+            self._group.leases.fail(unsettled, error, chosen)
+            soon = time.monotonic() + self._group.leases.checked_delay(chosen)
             self._claim_at = min(self._claim_at, soon)
         except (redis.RedisError, LeaseLostError) as failure:  # error goes on
             logger.warning("queue %s: %s wasn't given back: %s", self._name,

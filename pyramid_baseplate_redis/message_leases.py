@@ -1,0 +1,157 @@
+"""The leases of a durable queue's messages: extending them, and settling what they are about."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from .dead_letters import DeadLetters
+from .durable_messages import DurableMessage, LeaseLostError
+from .exchange import Command
+from .spans import error_type
+from .stream_commands import StreamCommands
+
+logger = logging.getLogger(__name__)
+
+
+class MessageLeases:
+    """Extends, acknowledges, gives back and buries the messages of one consumer.
+
+    Whose a message is, is a matter of the server's pending entries: the consumer, and how often it
+    was delivered. An acknowledgement can't be made conditional on that. So what has been leased for
+    more than half of its lease is extended first, which fails where it was lost.
+
+    :param key: the stream.
+    :param consumer: returns the consumer's name.
+    :param lease: seconds.
+    """
+
+    def __init__(
+        self, commands: StreamCommands, key: str, dead_letters: DeadLetters, *, name: str,
+        group: str, consumer: Callable[[], str], lease: float, max_attempts: int,
+    ) -> None:  # fmt: skip
+        self._commands = commands
+        self._key = key
+        self._dead_letters = dead_letters
+        self._name = name
+        self._group = group
+        self._consumer = consumer
+        self._lease = lease
+        self._lease_ms = max(1, round(lease * 1000))
+        self._max_attempts = max_attempts
+
+    def extend(self, message: DurableMessage) -> None:
+        """See :meth:`.DurableMessage.extend`."""
+        asked_at = time.monotonic()
+        (pending,) = self._commands.send(
+            pending_command(self._key, self._group, message.entry_id), errors=True
+        )
+        if isinstance(pending, Exception) and not is_no_group(pending):
+            raise pending
+        if isinstance(pending, Exception) or message.is_settled or not pending:
+            raise self._lost(message.id, "was finished by somebody else")
+        _, consumer, idle, delivered = pending[0]
+        if consumer != self._consumer().encode() or int(delivered) != message.attempts:
+            raise self._lost(message.id, "is somebody else's by now")
+        # Whoever receives it meanwhile starts at idle 0, and then this claims nothing.
+        (claimed,) = self._commands.send(self._claim([message.entry_id], "JUSTID", least=int(idle)))
+        if not claimed:
+            raise self._lost(message.id, "is somebody else's by now")
+        message.leased_at = asked_at
+
+    def acknowledge(self, messages: Sequence[DurableMessage]) -> None:
+        """See :meth:`.DurableMessage.acknowledge`; several are removed in one transaction."""
+        ours, losses = self._still_ours(messages)
+        if ours:
+            ids = [message.entry_id for message in ours]
+            acknowledged, deleted = self._commands.transaction(
+                "acknowledge",
+                ("XACK", self._key, self._group, *ids),
+                ("XDEL", self._key, *ids),
+            )
+            for message in ours:
+                message.is_settled = True
+            # Not pending, but there: the group was deleted and made anew, and nobody has it.
+            if max(acknowledged, deleted) < len(ids):
+                some = "" if len(ids) == 1 else f" or others of {len(ids)}"
+                losses.append(self._lost(f"{ours[0].id}{some}", "was finished by somebody else"))
+        if losses:
+            raise losses[0]
+
+    def give_back(self, messages: Sequence[DurableMessage], delay: float | timedelta) -> None:
+        """See :meth:`.DurableMessage.give_back`; several in one command."""
+        idle = self._lease_ms - round(self.checked_delay(delay) * 1000)
+        ours, losses = self._still_ours(messages)
+        if ours:
+            ids = [message.entry_id for message in ours]
+            self._commands.send(self._claim(ids, "IDLE", max(0, idle), "JUSTID"))
+            for message in ours:
+                message.is_settled = True
+        if losses:
+            raise losses[0]
+
+    def checked_delay(self, delay: float | timedelta) -> float:
+        """Seconds.
+
+        :raises ValueError: if it is longer than the lease: a pending entry has only the time since
+            its delivery, which can't be in the future.
+        """
+        seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+        if not 0 <= seconds <= self._lease:
+            raise ValueError(
+                f"delay: {seconds!r} is not from 0 to the lease, {self._lease} seconds"
+            )
+        return seconds
+
+    def fail(
+        self, messages: Sequence[DurableMessage], error: BaseException, delay: float | timedelta
+    ) -> None:
+        """Give messages back; those that were received ``max_attempts`` times are buried."""
+        again = [message for message in messages if message.attempts < self._max_attempts]
+        last, losses = self._still_ours([each for each in messages if each not in again])
+        for message in last:
+            self._dead_letters.bury(message, self._group, error_type(error), message.attempts)
+            logger.warning(
+                "queue %s: %s is a dead letter after %d attempts: %s",
+                self._name, message.id, message.attempts, error_type(error),
+            )  # fmt: skip
+        if again:
+            self.give_back(again, delay)
+        if losses:
+            raise losses[0]
+
+    def _still_ours(
+        self, messages: Sequence[DurableMessage]
+    ) -> tuple[list[DurableMessage], list[LeaseLostError]]:
+        """Which messages are this consumer's for long enough, and what became of the others."""
+        late = time.monotonic() - self._lease / 2
+        ours, losses = [], []
+        for message in messages:
+            try:
+                if message.leased_at < late:
+                    self.extend(message)
+            except LeaseLostError as error:
+                losses.append(error)
+            else:
+                ours.append(message)
+        return ours, losses
+
+    def _lost(self, message: str, what: str) -> LeaseLostError:
+        return LeaseLostError(f"queue {self._name}: {message} {what}")
+
+    def _claim(self, ids: Sequence[bytes], *options: Any, least: int = 0) -> Command:
+        return ("XCLAIM", self._key, self._group, self._consumer(), least, *ids, *options)
+
+
+def pending_command(key: str, group: str, entry_id: bytes) -> Command:
+    """Asks who has a message, for how long and for the how manieth time."""
+    return ("XPENDING", key, group, entry_id, entry_id, 1)
+
+
+def is_no_group(error: BaseException) -> bool:
+    """Whether there is no such stream, or no such group."""
+    text = str(error)
+    return text.startswith("NOGROUP") or "no such key" in text or "no longer exists" in text

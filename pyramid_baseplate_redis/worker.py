@@ -1,0 +1,222 @@
+"""A worker: threads that process a message queue until a signal or an error ends them."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import redis
+from opentelemetry import trace
+from opentelemetry.trace import INVALID_SPAN
+from redis.backoff import ExponentialWithJitterBackoff
+
+from .durable import DurableMessageQueue
+from .durable_messages import DurableMessage
+from .exceptions import ConfigurationError
+from .factory import ServerContext
+from .interfaces import IMessageQueueFactory, IRedisContextFactory
+from .queues import MessageQueueError, TimedOutError
+from .receiving import is_passing
+
+if TYPE_CHECKING:
+    from zope.interface.interfaces import IComponents
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[ServerContext, DurableMessage], object]
+
+#: Exit codes.
+FINISHED, FAILED, UNFINISHED = 0, 1, 3
+_WAIT_SECONDS = 1.0  # how long it takes at most until an idle thread sees that it is to stop
+
+
+def work(
+    registry: IComponents,
+    queue: str,
+    handler: Handler,
+    *,
+    concurrency: int = 1,
+    grace: float = 30.0,
+    stop: threading.Event | None = None,
+) -> int:
+    """Process a durable queue until SIGTERM or SIGINT; then finish what was begun.
+
+    Each message is one call of the handler and one line in the log. A handler that returns has
+    processed it; one that raises gives it back, as
+    :meth:`.DurableMessageQueue.receive` says. While the server is away, or a replica takes
+    over, the threads wait for it with growing, jittered waits.
+
+    :param registry: the application's, such as ``env["registry"]`` of
+        :func:`pyramid.paster.bootstrap`.
+    :param queue: the queue's name, as it was declared.
+    :param handler: called with a :class:`.ServerContext`, which has the clients and queues that a
+        request has, and with the message. What takes longer than half of the lease calls
+        ``message.extend()`` now and then.
+    :param concurrency: how many threads.
+    :param grace: seconds that messages have to be finished behind the signal, or until a second
+        one; those that aren't are given back at once.
+    :param stop: set, it stops the worker as a signal does. Signals are handled in the main thread.
+    :returns: the exit code: 0 if all was finished, 3 if something had to be given back, 1 if an
+        error ended it that waiting doesn't mend; it is logged.
+    :raises ConfigurationError: if there is no such durable queue, or its client has fewer
+        connections than ``concurrency``.
+    """
+    worker = _Worker(registry, queue, handler, concurrency, stop or threading.Event())
+    with worker.stopped_by_signals():
+        return worker.run(grace)
+
+
+class _Worker:
+    def __init__(
+        self, registry: IComponents, queue: str, handler: Handler, concurrency: int,
+        stop: threading.Event,
+    ) -> None:  # fmt: skip
+        factory = registry.queryUtility(IMessageQueueFactory, queue)
+        if factory is None or not factory.settings.durable:
+            raise ConfigurationError(
+                f"{queue}.durable: there is no durable queue of that name; write {queue}.queue = "
+                f"<the Redis client> and {queue}.durable = true"
+            )
+        if concurrency < 1:
+            raise ConfigurationError(f"{queue}: a concurrency of {concurrency} processes nothing")
+        self._registry = registry
+        self._name = queue
+        self._handler = handler
+        self._stop = stop
+        self._is_hurried = threading.Event()
+        self._failure: BaseException | None = None
+        self._under_way: dict[int, DurableMessage] = {}
+        client_factory = registry.getUtility(IRedisContextFactory, factory.client)
+        most = getattr(client_factory.connection_pool, "max_connections", concurrency)
+        if most < concurrency:
+            raise ConfigurationError(
+                f"{factory.client}.max_connections: {most} connections are too few for "
+                f"{concurrency} threads, which wait on one each"
+            )
+        client = client_factory.make_object_for_context(factory.client, INVALID_SPAN)
+        self._queue: DurableMessageQueue = factory(client)
+        self._threads = [
+            threading.Thread(
+                target=self._run_thread, args=(number,), name=f"{queue}-{number}", daemon=True
+            )
+            for number in range(concurrency)
+        ]
+
+    @contextmanager
+    def stopped_by_signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT stop it, inside the block; a second one ends the grace."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: object) -> None:
+            if self._stop.is_set():
+                self._is_hurried.set()
+            self._stop.set()
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def run(self, grace: float) -> int:
+        """See :func:`work`."""
+        logger.info("%s: %d threads process messages", self._name, len(self._threads))
+        for thread in self._threads:
+            thread.start()
+        while not self._stop.wait(_WAIT_SECONDS):
+            pass
+        deadline = time.monotonic() + grace
+        for thread in self._threads:
+            while thread.is_alive() and not self._is_hurried.is_set():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                thread.join(min(left, 0.1))
+        given_back = self._give_back()
+        if self._failure is not None:
+            logger.error("%s: stopped by %s", self._name, self._failure, exc_info=self._failure)
+            return FAILED
+        logger.info("%s: stopped; %d messages were given back", self._name, given_back)
+        return UNFINISHED if given_back else FINISHED
+
+    def _give_back(self) -> int:
+        """Give back what the threads that are still there haven't finished."""
+        messages = [each for each in tuple(self._under_way.values()) if not each.is_settled]
+        for message in messages:
+            try:
+                message.give_back()
+            except (redis.RedisError, MessageQueueError) as error:
+                logger.warning("%s: %s wasn't given back: %s", self._name, message.id, error)
+        return len(messages)
+
+    def _run_thread(self, number: int) -> None:
+        backoff: Any = ExponentialWithJitterBackoff(base=0.1, cap=5)
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                self._process_one(number)
+                failures = 0
+            except TimedOutError:
+                failures = 0
+            except redis.RedisError as error:
+                if not is_passing(error):
+                    self._end(error)
+                    return
+                failures += 1
+                if failures == 1:
+                    logger.warning("%s: %s; waiting for the server", self._name, error)
+                self._stop.wait(backoff.compute(failures))
+            except BaseException as error:
+                self._end(error)
+                return
+
+    def _end(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self._stop.set()
+
+    def _process_one(self, number: int) -> None:
+        """Receive and process a message; raises what receiving raises, and tells of the rest."""
+        message: DurableMessage | None = None
+        started = 0.0
+        outcome = "failed"
+        try:
+            with self._queue.receive(_WAIT_SECONDS) as message:
+                self._under_way[number] = message
+                started = time.monotonic()
+                self._handle(message)
+                outcome = "processed, but not acknowledged"
+        except Exception as error:
+            if message is None:
+                raise
+            self._tell(message, outcome, started, error)
+        else:
+            self._tell(message, "processed", started, None)
+        finally:
+            self._under_way.pop(number, None)
+
+    def _handle(self, message: DurableMessage) -> None:
+        context = ServerContext(self._registry, trace.get_current_span())
+        try:
+            self._handler(context, message)
+        finally:
+            context.give_back()
+
+    def _tell(
+        self, message: DurableMessage, outcome: str, started: float, error: Exception | None
+    ) -> None:
+        logger.log(
+            logging.INFO if error is None else logging.ERROR,
+            "%s: %s %s in %.0f ms, attempt %d of %d%s",
+            self._name, message.id, outcome, (time.monotonic() - started) * 1000,
+            message.attempts, self._queue.max_attempts,
+            f": {type(error).__name__}" if error else "",
+            exc_info=error,
+        )  # fmt: skip
