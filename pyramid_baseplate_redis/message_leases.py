@@ -63,18 +63,21 @@ class MessageLeases:
         message.leased_at = asked_at
 
     def acknowledge(self, messages: Sequence[DurableMessage]) -> None:
-        """See :meth:`.DurableMessage.acknowledge`; several are removed in one transaction."""
+        """See :meth:`.DurableMessage.acknowledge`; several are removed in one go.
+
+        Deleted first: should the server stop between the two, nobody receives it again, and what is
+        left of it goes with the next XAUTOCLAIM. Not in MULTI, which a full server refuses.
+        """
         ours, losses = self._still_ours(messages)
         if ours:
             ids = [message.entry_id for message in ours]
-            acknowledged, deleted = self._commands.transaction(
-                "acknowledge",
-                ("XACK", self._key, self._group, *ids),
-                ("XDEL", self._key, *ids),
-            )
+            deleted, acknowledged = self._commands.send(
+                ("XDEL", self._key, *ids), ("XACK", self._key, self._group, *ids),
+                name="acknowledge",
+            )  # fmt: skip
             for message in ours:
                 message.is_settled = True
-            # Not pending, but there: the group was deleted and made anew, and nobody has it.
+            # There, but not pending: the group was deleted and made anew, and nobody has it.
             if max(acknowledged, deleted) < len(ids):
                 some = "" if len(ids) == 1 else f" or others of {len(ids)}"
                 losses.append(self._lost(f"{ours[0].id}{some}", "was finished by somebody else"))

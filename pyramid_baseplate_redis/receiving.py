@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -91,7 +92,8 @@ class Receiver:
             self._claim_at = now + self._claim_seconds
             if now >= self._tidy_at:
                 self._tidy_at = now + _TIDY_SECONDS
-                self._group.remove_idle_consumers()
+                with suppress(redis.ResponseError):  # a full server refuses transactions
+                    self._group.remove_idle_consumers()
         block = max(0.0, min(deadline, self._claim_at) - now)
         return self._group.read(count, block), claims
 

@@ -1,0 +1,211 @@
+"""Messages a second through a queue, put and processed: ours, RQ, dramatiq and plain redis-py.
+
+Run by ``python benchmarks/queue.py``; ``README.rst`` tells how to read the table.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import random
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import dramatiq
+import redis
+import rq
+from dramatiq.brokers.redis import RedisBroker
+from measuring import Spread, Tracing, TracingStates, arguments, console, running_valkey, stock_pool
+from rich.table import Table
+
+from pyramid_baseplate_redis import MonitoredRedisConnection, RedisContextFactory, pool_from_config
+from pyramid_baseplate_redis.pools import BlockingConnectionPool
+
+ROUNDS = 60
+MESSAGES = 96  # in each round
+BODY = b"x" * 100
+MANY = 16  # what dramatiq's own worker fetches at once, with its eight threads
+
+PLAIN = "plain redis-py"
+OURS = "ours, no SDK"
+OURS_MANY = f"ours, {MANY} received at once"
+RECORDED = "ours, recorded"
+DRAMATIQ = "dramatiq"
+DRAMATIQ_MANY = f"dramatiq, {MANY} received at once"
+RQ = "RQ"
+TARGET = 0.80  # of the messages a second of plain redis-py
+AHEAD_OF = [(OURS, DRAMATIQ), (OURS, RQ), (OURS_MANY, DRAMATIQ_MANY)]
+
+
+@dataclass
+class Peer:
+    """A queue: what puts a message, and what receives, processes and acknowledges one."""
+
+    put: Callable[[], object]
+    process: Callable[[], object]
+    tracing: Tracing
+    at_once: int = 1  # how many messages one call of ``process`` is for
+    put_seconds: list[float] = field(default_factory=list)  # of each round
+    process_seconds: list[float] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> list[float]:
+        return [sum(pair) for pair in zip(self.put_seconds, self.process_seconds, strict=True)]
+
+    def run(self) -> None:
+        """One round."""
+        with self.tracing():
+            gc.collect()
+            self.put_seconds.append(_timed(self.put, MESSAGES))
+            self.process_seconds.append(_timed(self.process, MESSAGES // self.at_once))
+
+
+def _timed(call: Callable[[], object], calls: int) -> float:
+    started = time.perf_counter()
+    for _ in range(calls):
+        call()
+    return time.perf_counter() - started
+
+
+def handle(body: bytes | str) -> None:
+    """What processes a message."""
+    if len(body) != len(BODY):
+        raise AssertionError(body)
+
+
+def plain(pool: redis.ConnectionPool, tracing: Tracing) -> Peer:
+    """XADD, XREADGROUP and XACK; the entries stay in the stream."""
+    client = redis.Redis(connection_pool=pool)
+    client.xgroup_create("plain", "workers", "0", mkstream=True)
+
+    def process() -> None:
+        reply: Any = client.xreadgroup("workers", "one", {"plain": ">"}, count=1, block=1000)
+        (((entry_id, fields),),) = reply[b"plain"]  # of RESP3
+        handle(fields[b"body"])
+        client.xack("plain", "workers", entry_id)
+
+    return Peer(lambda: client.xadd("plain", {"body": BODY}), process, tracing)
+
+
+def _client(pool: redis.ConnectionPool) -> MonitoredRedisConnection:
+    return RedisContextFactory(pool, "foo").make_object_for_context("foo", None)
+
+
+def ours(pool: redis.ConnectionPool, name: str, tracing: Tracing) -> Peer:
+    """A DurableMessageQueue, which deletes what is acknowledged."""
+    queue = _client(pool).durable_queue(name)
+
+    def process() -> None:
+        with queue.receive(timeout=1) as message:
+            handle(message.body)
+
+    return Peer(lambda: queue.put(BODY), process, tracing)
+
+
+def ours_many(pool: redis.ConnectionPool, tracing: Tracing) -> Peer:
+    """The same, with receive_many."""
+    queue = _client(pool).durable_queue("many")
+
+    def process() -> None:
+        with queue.receive_many(MANY, timeout=1) as messages:
+            for message in messages:
+                handle(message.body)
+
+    return Peer(lambda: queue.put(BODY), process, tracing, MANY)
+
+
+def with_dramatiq(url: str, tracing: Tracing, prefetch: int) -> Peer:
+    """Its Redis broker and, in place of a worker's threads, what these do with a message."""
+    broker = RedisBroker(url=url, middleware=[])
+    name = f"prefetch_{prefetch}"
+    actor = dramatiq.actor(handle, actor_name=name, queue_name=name, broker=broker)
+    consumer = broker.consume(name, prefetch=prefetch, timeout=1000)
+    text = BODY.decode()
+
+    def process() -> None:
+        message = next(consumer)
+        broker.get_actor(message.actor_name)(*message.args, **message.kwargs)
+        consumer.ack(message)
+
+    return Peer(lambda: actor.send(text), process, tracing)
+
+
+def with_rq(pool: redis.ConnectionPool, tracing: Tracing) -> Peer:
+    """Its SimpleWorker, which forks no process for a job."""
+    connection = redis.Redis(connection_pool=pool)
+    queue = rq.Queue("rq", connection=connection)
+    worker = rq.SimpleWorker([queue], connection=connection)
+    text = BODY.decode()
+
+    def process() -> None:
+        found = rq.Queue.dequeue_any([queue], timeout=1, connection=connection)
+        assert found is not None
+        worker.execute_job(*found)
+
+    return Peer(lambda: queue.enqueue(handle, text, result_ttl=0), process, tracing)
+
+
+def peers(url: str) -> dict[str, Peer]:
+    logging.disable(logging.WARNING)  # RQ writes two lines a job
+    states = TracingStates.make()
+    own = pool_from_config({"foo.url": url}, "foo.")
+    assert isinstance(own, BlockingConnectionPool)
+    stock = stock_pool(own)
+    return {
+        PLAIN: plain(stock, states.none),
+        OURS: ours(own, "ours", states.none),
+        RECORDED: ours(own, "recorded", states.recorded),
+        OURS_MANY: ours_many(own, states.none),
+        DRAMATIQ: with_dramatiq(url, states.none, 1),
+        DRAMATIQ_MANY: with_dramatiq(url, states.none, MANY),
+        RQ: with_rq(stock, states.none),
+    }
+
+
+def show(measured: dict[str, Peer]) -> list[str]:
+    """Print the table; what of the targets is missed."""
+    base = measured[PLAIN].seconds
+    table = Table(title="Messages a second", title_justify="left")
+    table.add_column("")
+    for heading in ("put", "processed", "both", "of plain", "quartiles", "target"):
+        table.add_column(heading, justify="right")
+    ratios = {}
+    for name, peer in measured.items():
+        pairs = zip(base, peer.seconds, strict=True)
+        ratios[name] = Spread.of([theirs / own for theirs, own in pairs])
+        rates = [
+            f"{MESSAGES / statistics.median(seconds):,.0f}"
+            for seconds in (peer.put_seconds, peer.process_seconds, peer.seconds)
+        ]
+        target = f"{TARGET:.2f}" if name == OURS else ""
+        table.add_row(name, *rates, *ratios[name].shown(), target)
+    console.print(table)
+    own = ratios[OURS].median
+    missed = [] if own >= TARGET else [f"{OURS}: {own:.3f} of plain redis-py, target {TARGET:.2f}"]
+    for mine, theirs in AHEAD_OF:
+        if ratios[mine].median <= ratios[theirs].median:
+            missed.append(f"{mine}: behind {theirs}")
+    return missed
+
+
+def main() -> int:
+    chosen = arguments(__doc__, ROUNDS)
+    with running_valkey(chosen.placement) as url:
+        measured = peers(url)
+        order = list(measured.values())
+        for peer in order:  # warm
+            peer.run()
+            peer.put_seconds.clear()
+            peer.process_seconds.clear()
+        shuffle = random.Random(0).shuffle
+        for _ in range(chosen.rounds):
+            shuffle(order)
+            for peer in order:
+                peer.run()
+    missed = show(measured)
+    for each in missed:
+        console.print(f"missed: {each}")
+    return 1 if chosen.check and missed else 0
