@@ -16,8 +16,9 @@ import redis
 
 from .dead_letters import DeadLetters
 from .durable_messages import BODY, DurableMessage, LeaseLostError, MessageFormatError
+from .exchange import is_no_group
 from .idle_consumers import remove_idle_consumers
-from .message_leases import MessageLeases, is_no_group, pending_command
+from .message_leases import MessageLeases, pending_command
 from .stream_commands import StreamCommands
 
 logger = logging.getLogger(__name__)

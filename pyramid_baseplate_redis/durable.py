@@ -11,7 +11,7 @@ from .after_commit import put_after_commit
 from .consumer_group import ConsumerGroup
 from .dead_letters import DeadLetters
 from .durable_messages import DeadLetter, DurableMessage, QueueStats, encoded, time_of
-from .message_leases import is_no_group
+from .exchange import is_no_group
 from .messaging_spans import MessageTracer
 from .queues import client_of, monitor_of
 from .receiving import Received, Receiver

@@ -88,3 +88,9 @@ def on_connection(pool: Any, work: Callable[[Exchange], T], asking: bool = False
         return work(Exchange(connection, asking))
     finally:
         pool.release(connection)
+
+
+def is_no_group(error: BaseException) -> bool:
+    """Whether there is no such stream, or no such group."""
+    text = str(error)
+    return text.startswith("NOGROUP") or "no such key" in text or "no longer exists" in text

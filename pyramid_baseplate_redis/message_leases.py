@@ -10,7 +10,7 @@ from typing import Any
 
 from .dead_letters import DeadLetters
 from .durable_messages import DurableMessage, LeaseLostError
-from .exchange import Command
+from .exchange import Command, is_no_group
 from .spans import error_type
 from .stream_commands import StreamCommands
 
@@ -152,9 +152,3 @@ class MessageLeases:
 def pending_command(key: str, group: str, entry_id: bytes) -> Command:
     """Asks who has a message, for how long and for the how manieth time."""
     return ("XPENDING", key, group, entry_id, entry_id, 1)
-
-
-def is_no_group(error: BaseException) -> bool:
-    """Whether there is no such stream, or no such group."""
-    text = str(error)
-    return text.startswith("NOGROUP") or "no such key" in text or "no longer exists" in text

@@ -11,7 +11,7 @@ import redis
 from opentelemetry.trace import INVALID_SPAN, Span
 from redis.cluster import RedisCluster
 
-from .exchange import Command, Exchange, on_connection
+from .exchange import Command, Exchange, is_no_group, on_connection
 from .operations import Operation
 from .queues import monitor_of
 
@@ -64,9 +64,10 @@ class StreamCommands:
         try:
             (reply,) = self.run(lambda ask: ask(command, block=block))
         except Exception as error:
-            operation = self._monitor.start_command(self.server_span, command, started)
-            if operation is not None:
-                operation.fail(error)
+            if not is_no_group(error):  # which is made then
+                operation = self._monitor.start_command(self.server_span, command, started)
+                if operation is not None:
+                    operation.fail(error)
             raise
         if found(reply):
             operation = self._children.start_command(self.server_span, command, started)

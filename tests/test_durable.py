@@ -25,13 +25,14 @@ from pyramid_baseplate_redis import (
 )
 from pyramid_baseplate_redis.durable import keys_of
 
+from .faults.proxy import Proxy
 from .support import MakeClient, Server, interrupt_when_blocked, running_server, wait_until
 
 STREAM, DEAD = "{jobs}:messages", "{jobs}:dead"
 MakeQueue = Callable[..., DurableMessageQueue]
 
 
-class HandlerFailed(Exception):
+class HandlerError(Exception):
     """What the handlers of these tests raise."""
 
 
@@ -67,9 +68,9 @@ def raw(server: Server) -> Any:
 def fail(queue: DurableMessageQueue, timeout: float = 5, **options: Any) -> bytes:
     """Receive a message and fail to process it; its body."""
     body = b""
-    with pytest.raises(HandlerFailed), queue.receive(timeout, **options) as message:
+    with pytest.raises(HandlerError), queue.receive(timeout, **options) as message:  # noqa: PT012
         body = message.body
-        raise HandlerFailed
+        raise HandlerError
     return body
 
 
@@ -210,7 +211,7 @@ def test_a_client_that_keeps_one_connection_does(server: Server, make_client: Ma
 def test_numbers_that_mean_nothing_are_refused(
     make_queue: MakeQueue, options: dict[str, Any]
 ) -> None:
-    with pytest.raises(ValueError, match="lease|max_|delay|name"):
+    with pytest.raises(ValueError, match=r"lease|max_|delay|name"):
         make_queue(**options)
 
 
@@ -350,9 +351,9 @@ def test_a_delay_longer_than_the_lease_is_refused(queue: DurableMessageQueue) ->
 
 def test_a_message_may_be_acknowledged_before_its_block_is_left(queue: DurableMessageQueue) -> None:
     queue.put("job")
-    with pytest.raises(HandlerFailed), queue.receive(5) as message:
+    with pytest.raises(HandlerError), queue.receive(5) as message:  # noqa: PT012
         message.acknowledge()
-        raise HandlerFailed
+        raise HandlerError
     assert queue.stats().length == 0
 
 
@@ -369,9 +370,9 @@ def test_a_failing_server_does_not_hide_the_handlers_exception(
     with running_server("valkey", tmp_path) as mortal:
         queue = make_client(mortal).durable_queue("jobs")
         queue.put("job")
-        with pytest.raises(HandlerFailed), queue.receive(5) as message:
+        with pytest.raises(HandlerError), queue.receive(5) as message:  # noqa: PT012
             mortal.kill()
-            raise HandlerFailed
+            raise HandlerError
     assert f"{message.id} wasn't given back" in caplog.text
 
 
@@ -397,9 +398,9 @@ def test_receive_many_receives_as_many_as_there_are(queue: DurableMessageQueue) 
 
 def test_an_exception_gives_back_all_that_are_not_acknowledged(queue: DurableMessageQueue) -> None:
     queue.put_many(["a", "b", "c"])
-    with pytest.raises(HandlerFailed), queue.receive_many(3, 5) as messages:
+    with pytest.raises(HandlerError), queue.receive_many(3, 5) as messages:  # noqa: PT012
         messages[0].acknowledge()
-        raise HandlerFailed
+        raise HandlerError
     with queue.receive_many(3, 0) as messages:
         assert [(message.body, message.attempts) for message in messages] == [(b"b", 2), (b"c", 2)]
 
@@ -408,7 +409,7 @@ def test_a_lease_that_was_lost_keeps_the_others_from_nothing(
     queue: DurableMessageQueue, other: DurableMessageQueue, raw: Any
 ) -> None:
     queue.put_many(["a", "b"])
-    with pytest.raises(LeaseLostError), queue.receive_many(2, 5) as messages:
+    with pytest.raises(LeaseLostError), queue.receive_many(2, 5) as messages:  # noqa: PT012
         let_leases_run_out(raw)
         other.get(0)  # a
         messages[0].leased_at -= 3600
@@ -453,10 +454,10 @@ def test_extending_renews_the_lease(
 
 def test_extending_is_no_attempt(queue: DurableMessageQueue) -> None:
     queue.put("job")
-    with pytest.raises(HandlerFailed), queue.receive(5) as message:
+    with pytest.raises(HandlerError), queue.receive(5) as message:  # noqa: PT012
         message.extend()
         message.extend()
-        raise HandlerFailed
+        raise HandlerError
     with queue.receive(0) as message:
         assert message.attempts == 2
 
@@ -491,7 +492,7 @@ def test_a_message_that_somebody_else_finished_is_told_of(
     queue: DurableMessageQueue, other: DurableMessageQueue, raw: Any
 ) -> None:
     queue.put("job")
-    with pytest.raises(LeaseLostError, match="finished by somebody else"), queue.receive(5):
+    with pytest.raises(LeaseLostError, match="finished by somebody else"), queue.receive(5):  # noqa: PT012
         let_leases_run_out(raw)
         other.get(5)
 
@@ -503,11 +504,11 @@ def test_a_failure_behind_a_lost_lease_leaves_the_message_to_who_has_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     queue.put("job")
-    with pytest.raises(HandlerFailed), queue.receive(5) as message:
+    with pytest.raises(HandlerError), queue.receive(5) as message:  # noqa: PT012
         let_leases_run_out(raw)
         theirs = die_with_message(other)
         message.leased_at -= 3600
-        raise HandlerFailed
+        raise HandlerError
     assert "wasn't given back" in caplog.text
     theirs.extend()
 
@@ -533,7 +534,7 @@ def test_the_last_attempt_makes_a_dead_letter_with_the_errors_class(
         fail(queue)
     (letter,) = queue.dead_letters()
     assert (letter.body, letter.message_id, letter.attempts) == (b"job", put, 3)
-    assert letter.error == f"{__name__}.HandlerFailed"
+    assert letter.error == f"{__name__}.HandlerError"
     assert queue.stats().length == 0
     assert f"{put} is a dead letter after 3 attempts" in caplog.text
 
@@ -794,22 +795,41 @@ def test_a_server_that_only_reads_refuses_and_loses_nothing(
 # The server comes and goes
 
 
+@pytest.mark.parametrize("kind", ["plain client", "monitored client"])
 def test_a_put_whose_reply_was_lost_is_not_sent_again(
-    tmp_path: Path, make_client: MakeClient
+    valkey: Server, make_client: MakeClient, kind: str
 ) -> None:
-    with running_server("valkey", tmp_path) as server, redis.Redis(port=server.port) as raw:
-        pools = [
-            redis.Redis(port=server.port, socket_timeout=0.2),  # which has ten retries
-            make_client(server, socket_timeout="200 milliseconds", retries="5"),
-        ]
-        for number, client in enumerate(pools, start=1):
-            queue = DurableMessageQueue("jobs", client)
-            queue.stats()  # it is connected
-            raw.client_pause(600)
-            with pytest.raises(redis.TimeoutError) as caught:
-                queue.put("job")
-            assert is_retryable(caught.value) is None
-            wait_until(lambda number=number: raw.xlen(STREAM) == number)
+    with Proxy(valkey.port) as proxy, redis.Redis(port=valkey.port) as raw:
+        client = (
+            redis.Redis(port=proxy.port)  # which has ten retries
+            if kind == "plain client"
+            else make_client(f"redis://127.0.0.1:{proxy.port}", retries="5")
+        )
+        queue = DurableMessageQueue("jobs", client)
+        queue.stats()  # it is connected
+        proxy.lose_replies(True)
+        with pytest.raises(redis.ConnectionError) as caught:
+            queue.put("job")
+        assert is_retryable(caught.value) is None
+        wait_until(lambda: raw.xlen(STREAM))
+        proxy.lose_replies(False)
+        assert queue.stats().length == 1
+        client.close()
+
+
+def test_a_message_whose_reply_was_lost_comes_back(valkey: Server, make_client: MakeClient) -> None:
+    with Proxy(valkey.port) as proxy, redis.Redis(port=valkey.port) as raw:
+        queue = make_client(f"redis://127.0.0.1:{proxy.port}").durable_queue("jobs")
+        queue.put("job")
+        raw.xgroup_create(STREAM, "workers", "0")
+        proxy.lose_replies(True)
+        with pytest.raises(redis.ConnectionError):
+            queue._group.read(1, 0)
+        proxy.lose_replies(False)
+        wait_until(lambda: raw.xpending(STREAM, "workers")["pending"])
+        let_leases_run_out(raw)
+        with queue.receive(5) as message:
+            assert (message.body, message.attempts) == (b"job", 2)
 
 
 def test_waiting_for_ever_survives_a_restart(
@@ -989,9 +1009,9 @@ def test_no_body_is_in_a_repr_or_in_the_log(
     caplog.set_level(logging.DEBUG)
     queue = make_queue(max_attempts=1)
     queue.put("a secret")
-    with pytest.raises(HandlerFailed), queue.receive(5) as message:
+    with pytest.raises(HandlerError), queue.receive(5) as message:  # noqa: PT012
         shown = repr(message)
-        raise HandlerFailed("another secret")
+        raise HandlerError("another secret")
     shown += repr(queue.dead_letters()) + repr(queue.stats()) + caplog.text
     assert "secret" not in shown
 
