@@ -133,6 +133,7 @@ class _Worker:
             thread.start()
         while not self._stop.wait(_WAIT_SECONDS):
             pass
+        logger.info("%s: stops, and waits for what was begun", self._name)
         deadline = time.monotonic() + grace
         for thread in self._threads:
             while thread.is_alive() and not self._is_hurried.is_set():
