@@ -17,6 +17,9 @@ Command = tuple[Any, ...]
 
 _GRACE_SECONDS = 5  # for the end of a block, where there is no socket_timeout
 
+_ASKING: Command = ("ASKING",)
+_REDIRECTIONS = (redis.exceptions.AskError, redis.exceptions.TryAgainError)  # MOVED is an ASK
+
 
 class Exchange:
     """Asks the server on one connection.
@@ -32,14 +35,16 @@ class Exchange:
         """Send commands in one go and return their replies.
 
         :param block: seconds that the reply may take beyond ``socket_timeout``.
-        :param errors: leave the server's errors among the replies.
+        :param errors: leave the server's errors among the replies, but for redirections.
         :raises redis.ResponseError: the first of the server's errors, when all replies are read.
         """
         connection = self._connection
-        skipped = 0
-        if self._asking:
-            commands = (("ASKING",), *commands)
-            skipped = 1
+        wanted = slice(None)
+        if self._asking and commands[0] == ("MULTI",):
+            commands, wanted = (_ASKING, *commands), slice(1, None)
+        elif self._asking:  # it holds for one command
+            commands = tuple(sent for command in commands for sent in (_ASKING, command))
+            wanted = slice(1, None, 2)
         options: dict[str, Any] = {"disable_decoding": True}
         if block:
             timeout = connection.socket_timeout
@@ -54,10 +59,10 @@ class Exchange:
             # Whatever came between the question and its answer, nobody else may read that answer.
             connection.disconnect()
             raise
-        for reply in () if errors else replies:
-            if isinstance(reply, Exception):
+        for reply in replies:
+            if isinstance(reply, _REDIRECTIONS if errors else Exception):
                 raise reply
-        return replies[skipped:]
+        return replies[wanted]
 
     def transaction(self, *commands: Command) -> list[Any]:
         """Send commands in MULTI and EXEC, in one go, and return EXEC's replies.
