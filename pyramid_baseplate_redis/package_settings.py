@@ -26,11 +26,11 @@ class PackageSettings:
     """The ``baseplate_redis.*`` settings, which hold for the whole application."""
 
     clients: list[str] | None = None
-    queues: list[str] | None = None
     server_span: str = "auto"
     trust_trace_headers: bool = False
     health_details: bool = False
     prometheus: bool = False
+    queues: list[str] | None = None
 
     @classmethod
     def from_config(cls, app_config: Mapping[str, Any]) -> PackageSettings:
@@ -40,11 +40,11 @@ class PackageSettings:
         """
         parsers: dict[str, Callable[[Any], Any]] = {
             "clients": grammar.words,
-            "queues": grammar.words,
             "server_span": grammar.choice("auto", "always", "never"),
             "trust_trace_headers": grammar.boolean,
             "health_details": grammar.boolean,
             "prometheus": grammar.boolean,
+            "queues": grammar.words,
         }
         values = {}
         for key, raw in own_keys(app_config, PACKAGE_PREFIX):

@@ -727,6 +727,7 @@ def test_the_package_has_defaults() -> None:
         ("trust_trace_headers", False, False),
         ("health_details", "true", True),
         ("clients", "foo bar", ["foo", "bar"]),
+        ("queues", "jobs mails", ["jobs", "mails"]),
     ],
 )
 def test_a_setting_of_the_package_is_read(key: str, raw: Any, value: Any) -> None:
@@ -753,8 +754,8 @@ def test_a_setting_of_the_package_is_read(key: str, raw: Any, value: Any) -> Non
         (
             "url",
             "redis://h",
-            "unknown setting; known are clients, server_span, trust_trace_headers, health_details "
-            "and prometheus",
+            "unknown setting; known are clients, server_span, trust_trace_headers, health_details, "
+            "prometheus and queues",
         ),
         ("sever_span", "auto", "unknown setting; did you mean baseplate_redis.server_span?"),
     ],
