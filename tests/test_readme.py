@@ -12,6 +12,7 @@ import pytest
 from webtest import TestApp
 
 from pyramid_baseplate_redis.package_settings import PackageSettings
+from pyramid_baseplate_redis.queue_settings import QueueSettings
 from pyramid_baseplate_redis.settings import ClientSettings
 from pyramid_baseplate_redis.testing_given import CLIENT_KEY, URL_KEY
 
@@ -62,6 +63,7 @@ def test_the_settings_table_has_every_setting_with_its_default() -> None:
     assert list(documented) == [
         "foo.url",
         *(f"foo.{item.name}" for item in sorted(settings, key=documented_order(documented))),
+        *(f"jobs.{item.name}" for item in dataclasses.fields(QueueSettings)),
         *package,
         URL_KEY,
         CLIENT_KEY,
@@ -69,6 +71,10 @@ def test_the_settings_table_has_every_setting_with_its_default() -> None:
     for setting in settings:
         default = documented[f"foo.{setting.name}"]
         if default not in ("", "the system's", "Python's"):
+            assert setting.metadata["parse"](default) == setting.default
+    for setting in dataclasses.fields(QueueSettings):
+        default = documented[f"jobs.{setting.name}"]
+        if default not in ("", "no limit"):
             assert setting.metadata["parse"](default) == setting.default
 
 

@@ -20,6 +20,15 @@ MISTAKES = {
     "a message is not text": ("text: str = queue.get()", "assignment"),
     "a queue needs a client": ("MessageQueue('jobs', 'redis://localhost')", "arg-type"),
     "a queue needs a name": ("MessageQueue(client=client)", "call-arg"),
+    "a durable queue's message is bytes or text": ("durable.put(5)", "call-overload"),
+    "a durable queue's lease has a unit": (
+        "DurableMessageQueue('jobs', client, lease='1 minute')",
+        "arg-type",
+    ),
+    "what waits for a commit has no identifier yet": (
+        "entry_id: str = durable.put('job', after_commit=True)",
+        "assignment",
+    ),
     "settings are a mapping": ("pool_from_config('foo.url')", "arg-type"),
     "a factory needs a pool": ("RedisContextFactory('redis://localhost')", "arg-type"),
     "a client's name is text": ("RedisClient(redis_client_name=5)", "arg-type"),
@@ -30,14 +39,14 @@ MISTAKES = {
 }
 PREAMBLE = """
 from pyramid_baseplate_redis import (
-    MessageQueue, MonitoredRedisConnection, RedisClient, RedisContextFactory, Timespan,
-    pool_from_config,
+    DurableMessageQueue, MessageQueue, MonitoredRedisConnection, RedisClient, RedisContextFactory,
+    Timespan, pool_from_config,
 )
 from pyramid_baseplate_redis.testing import for_tests
 from pyramid_baseplate_redis.testing_spans import RecordedSpans
 
 def mistake(
-    client: MonitoredRedisConnection, queue: MessageQueue, spans: RecordedSpans
+    client: MonitoredRedisConnection, queue: MessageQueue, durable: DurableMessageQueue
 ) -> None:
 """
 

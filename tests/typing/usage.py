@@ -18,8 +18,12 @@ from pyramid_baseplate_redis import (
     ClientHealth,
     ClusterRedisContextFactory,
     ConfigurationError,
+    DeadLetter,
+    DurableMessage,
+    DurableMessageQueue,
     ForkedConnectionError,
     HotKey,
+    LeaseLostError,
     MessageQueue,
     MessageQueueError,
     MonitoredRedisClusterConnection,
@@ -29,6 +33,8 @@ from pyramid_baseplate_redis import (
     PoolFigures,
     PoolReleaseError,
     PoolTimeoutError,
+    QueueFullError,
+    QueueStats,
     RedisClient,
     RedisContextFactory,
     ServerContext,
@@ -51,6 +57,7 @@ from pyramid_baseplate_redis.testing import (
     plain_client,
 )
 from pyramid_baseplate_redis.testing_spans import RecordedSpans, record_spans
+from pyramid_baseplate_redis.worker import work
 
 
 class Request(Protocol):
@@ -133,6 +140,42 @@ def queues(request: Request, pool: redis.ConnectionPool) -> None:
         raise as_queue_error from None
 
 
+class DurableRequest(Protocol):
+    @property
+    def jobs(self) -> DurableMessageQueue: ...
+
+
+def durable_queues(request: DurableRequest, client: MonitoredRedisConnection) -> None:
+    assert_type(request.jobs.put(b"bytes"), str)
+    assert_type(request.jobs.put("text", after_commit=True), None)
+    assert_type(request.jobs.put_many(["text", b"bytes"]), list[str])
+    assert_type(request.jobs.get(timeout=1.5), bytes)
+    assert_type(client.durable_queue("jobs", lease=60), DurableMessageQueue)
+    DurableMessageQueue("jobs", client, lease=timedelta(minutes=1), max_length=10)
+    with request.jobs.receive(timeout=30, delay=5) as message:
+        assert_type(message, DurableMessage)
+        assert_type(message.body, bytes)
+        message.extend()
+    with request.jobs.receive_many(10) as messages:
+        assert_type(messages, list[DurableMessage])
+    assert_type(request.jobs.stats(), QueueStats)
+    assert_type(request.jobs.dead_letters(), list[DeadLetter])
+    assert_type(request.jobs.replay("1-1"), int)
+    try:
+        request.jobs.put("text")
+    except (QueueFullError, LeaseLostError) as error:
+        as_queue_error: MessageQueueError = error
+        raise as_queue_error from None
+
+
+def handle(context: ServerContext, message: DurableMessage) -> None:
+    context.foo.incr("handled")
+
+
+def worker(env: dict[str, Any]) -> None:
+    assert_type(work(env["registry"], "jobs", handle, concurrency=4), int)
+
+
 def configuration(app_config: dict[str, str], span: Span) -> RedisContextFactory:
     assert_type(Timespan("3 seconds"), timedelta)
     assert_type(Timespan(timedelta(seconds=3)), timedelta)
@@ -177,6 +220,7 @@ def main(config: Any) -> None:
     config.include(includeme)
     config.add_redis_client("foo", client=RedisClient())
     config.add_message_queue("jobs", client="foo")
+    config.add_message_queue("mails", client="foo", durable=True, lease="1 minute")
     config.add_redis_health_view("/health/redis")
 
 
