@@ -46,7 +46,8 @@ from pyramid_baseplate_redis.testing import for_tests
 from pyramid_baseplate_redis.testing_spans import RecordedSpans
 
 def mistake(
-    client: MonitoredRedisConnection, queue: MessageQueue, durable: DurableMessageQueue
+    client: MonitoredRedisConnection, queue: MessageQueue, durable: DurableMessageQueue,
+    spans: RecordedSpans,
 ) -> None:
 """
 
