@@ -78,7 +78,12 @@ class ConsumerGroup:
         command = ("XREADGROUP", "GROUP", self._group, self.consumer, "COUNT", count, *waiting,
                    "STREAMS", self._key, ">")  # fmt: skip
         asked_at = time.monotonic()
-        reply = self._in_group(lambda: self._commands.poll(command, bool, block))
+        try:
+            reply = self._in_group(lambda: self._commands.poll(command, bool, block))
+        except redis.ResponseError as error:
+            if not str(error).startswith("UNBLOCKED"):
+                raise
+            reply = None  # an administrator or a failover has ended the wait
         if not reply:
             return []
         ((_, entries),) = reply.items() if isinstance(reply, dict) else reply
@@ -123,7 +128,7 @@ class ConsumerGroup:
     def _try_to_bury(self, message: DurableMessage, error: str, attempts: int) -> None:
         try:
             self._dead_letters.bury(message, self._group, error, attempts)
-        except redis.ResponseError as failure:  # a full server, a key of another type
+        except (redis.ResponseError, redis.WatchError) as failure:
             logger.warning(
                 "queue %s: %s can't become a dead letter, and comes back: %s",
                 self._name, message.id, failure,

@@ -64,6 +64,10 @@ class Exchange:
                 raise reply
         return replies[wanted]
 
+    def hang_up(self) -> None:
+        """Close the connection, with whatever it watches."""
+        self._connection.disconnect()
+
     def transaction(self, *commands: Command) -> list[Any]:
         """Send commands in MULTI and EXEC, in one go, and return EXEC's replies.
 

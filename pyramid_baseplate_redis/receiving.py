@@ -28,6 +28,8 @@ R = TypeVar("R")
 # How often a consumer that waits looks for messages whose lease has run out.
 CLAIM_SECONDS = 1.0
 _TIDY_SECONDS = 60.0
+# The latter if no node of a Cluster can be asked; it isn't a RedisError.
+SERVER_ERRORS = (redis.RedisError, redis.exceptions.RedisClusterException)
 
 
 class Receiver:
@@ -66,7 +68,7 @@ class Receiver:
         while True:
             try:
                 messages, has_claimed = self._look(count, deadline)
-            except redis.RedisError as error:
+            except SERVER_ERRORS as error:
                 if timeout is not None or not is_passing(error):
                     raise
                 failures += 1
@@ -97,13 +99,17 @@ class Receiver:
         block = max(0.0, min(deadline, self._claim_at) - now)
         return self._group.read(count, block), claims
 
+    def checked_delay(self, delay: float | timedelta) -> float:
+        """See :meth:`.MessageLeases.checked_delay`."""
+        return self._group.leases.checked_delay(delay)
+
     def start_processing(self, messages: Sequence[DurableMessage]) -> MessageSpan | None:
         """Start the span in which messages are processed."""
         return self._tracer.start_process(self._commands.server_span, messages)
 
     def leave(
         self, messages: Sequence[DurableMessage], error: BaseException | None,
-        delay: float | timedelta | None,
+        delay: float | None,
     ) -> None:  # fmt: skip
         """Settle what was received and isn't settled, for :class:`Received`.
 
@@ -118,9 +124,8 @@ class Receiver:
         chosen = self._delay if delay is None else delay
         try:
             self._group.leases.fail(unsettled, error, chosen)
-            soon = time.monotonic() + self._group.leases.checked_delay(chosen)
-            self._claim_at = min(self._claim_at, soon)
-        except (redis.RedisError, LeaseLostError) as failure:  # error goes on
+            self._claim_at = min(self._claim_at, time.monotonic() + chosen)
+        except (*SERVER_ERRORS, LeaseLostError) as failure:  # error goes on
             logger.warning("queue %s: %s wasn't given back: %s", self._name,
                            ", ".join(message.id for message in unsettled), failure)  # fmt: skip
 
@@ -138,7 +143,7 @@ class Received(Generic[R]):
         self._receiver = receiver
         self._count = count
         self._timeout = timeout
-        self._delay = delay
+        self._delay = None if delay is None else receiver.checked_delay(delay)
         self._choose = choose
         self._messages: list[DurableMessage] = []
         self._processing: MessageSpan | None = None

@@ -13,7 +13,7 @@ from redis.cluster import RedisCluster
 
 from .exchange import Command, Exchange, is_no_group, on_connection
 from .operations import Operation
-from .queues import monitor_of
+from .queues import MessageQueueError, monitor_of
 
 T = TypeVar("T")
 
@@ -64,7 +64,8 @@ class StreamCommands:
         try:
             (reply,) = self.run(lambda ask: ask(command, block=block))
         except Exception as error:
-            if not is_no_group(error):  # which is made then
+            # A group is made then, and a wait that was ended goes on.
+            if not is_no_group(error) and not str(error).startswith("UNBLOCKED"):
                 operation = self._monitor.start_command(self.server_span, command, started)
                 if operation is not None:
                     operation.fail(error)
@@ -92,15 +93,16 @@ class StreamCommands:
 
         def watched(ask: Exchange) -> T:
             ask(("WATCH", key))
-            is_done = False
             try:
-                result = work(ask)
-                is_done = True
-                return result
-            finally:
-                if not is_done:
-                    with contextlib.suppress(redis.RedisError):
-                        ask(("UNWATCH",))
+                return work(ask)
+            except (redis.ResponseError, MessageQueueError):
+                ask(("UNWATCH",))
+                raise
+            except redis.WatchError:
+                raise
+            except BaseException:
+                ask.hang_up()
+                raise
 
         def attempt() -> T:
             for attempt in range(_MOST_CONFLICTS):

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import redis
 from opentelemetry import trace
 from opentelemetry.trace import INVALID_SPAN
 from redis.backoff import ExponentialWithJitterBackoff
@@ -21,7 +20,7 @@ from .exceptions import ConfigurationError
 from .factory import ServerContext
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
 from .queues import MessageQueueError, TimedOutError
-from .receiving import is_passing
+from .receiving import SERVER_ERRORS, is_passing
 
 if TYPE_CHECKING:
     from zope.interface.interfaces import IComponents
@@ -154,7 +153,7 @@ class _Worker:
         for message in messages:
             try:
                 message.give_back()
-            except (redis.RedisError, MessageQueueError) as error:
+            except (*SERVER_ERRORS, MessageQueueError) as error:
                 logger.warning("%s: %s wasn't given back: %s", self._name, message.id, error)
         return len(messages)
 
@@ -167,7 +166,7 @@ class _Worker:
                 failures = 0
             except TimedOutError:
                 failures = 0
-            except redis.RedisError as error:
+            except SERVER_ERRORS as error:
                 if not is_passing(error):
                     self._end(error)
                     return

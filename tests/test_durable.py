@@ -250,6 +250,21 @@ def test_who_waits_gets_a_message_when_it_is_put(
     thread.join()
 
 
+def test_a_wait_that_an_administrator_ends_goes_on(
+    queue: DurableMessageQueue, other: DurableMessageQueue, raw: Any
+) -> None:
+    def unblock() -> None:
+        wait_until(lambda: raw.info("clients")["blocked_clients"])
+        (waiting,) = [each for each in raw.client_list() if "b" in each["flags"]]
+        raw.client_unblock(waiting["id"], error=True)
+        other.put("job")
+
+    thread = threading.Thread(target=unblock)
+    thread.start()
+    assert queue.get(10) == b"job"
+    thread.join()
+
+
 def test_an_interrupted_wait_loses_no_message_and_no_connection(
     server: Server, make_client: MakeClient
 ) -> None:
@@ -343,6 +358,13 @@ def test_what_failed_comes_back_when_its_delay_is_over(make_queue: MakeQueue) ->
     queue.put("job")
     fail(queue)
     assert queue.get(10) == b"job"
+
+
+def test_a_delay_longer_than_the_lease_is_refused_before_anything_is_received(
+    queue: DurableMessageQueue,
+) -> None:
+    with pytest.raises(ValueError, match="from 0 to the lease"):
+        queue.receive(5, delay=31)
 
 
 def test_a_delay_longer_than_the_lease_is_refused(queue: DurableMessageQueue) -> None:
