@@ -278,6 +278,22 @@ def test_an_interrupted_wait_loses_no_message_and_no_connection(
     assert queue.get(5) == b"job"
 
 
+def test_a_plain_clients_next_command_does_not_read_the_reply_of_an_interrupted_one(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt  # behind sending, before a byte is read
+
+    with redis.Redis(port=server.port) as client:
+        queue = DurableMessageQueue("jobs", client)
+        queue.stats()  # it is connected
+        with monkeypatch.context() as patch:
+            patch.setattr(redis.Connection, "read_response", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                queue.put("job")
+        assert client.echo("mine") == b"mine"
+
+
 def test_a_message_that_was_on_its_way_to_who_was_interrupted_comes_back(
     queue: DurableMessageQueue, other: DurableMessageQueue, raw: Any
 ) -> None:

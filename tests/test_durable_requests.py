@@ -196,6 +196,23 @@ def test_a_script_has_the_queue_too(make_config: MakeConfig, valkey: Server) -> 
             context.jobs.put("job", after_commit=True)
 
 
+def test_the_length_of_a_durable_queue_is_a_metric_too(
+    make_config: MakeConfig, valkey: Server
+) -> None:
+    config = make_config(foo__url=valkey.url, jobs__queue="foo", jobs__durable="true")
+    request = request_of(config)
+    request.jobs.put_many(["a", "b"])
+    assert config.registry.getUtility(IMessageQueueFactory, "jobs").length.length() == 2
+
+
+def test_an_application_that_is_tested_has_durable_queues_too(make_config: MakeConfig) -> None:
+    config = make_config(foo__url=NOWHERE, jobs__queue="foo", jobs__durable="true")
+    config.include("pyramid_baseplate_redis.testing")
+    request = request_of(config)
+    request.jobs.put("job")
+    assert request.jobs.get(5) == b"job"
+
+
 # After the commit
 
 
