@@ -46,12 +46,14 @@ class MessageLeases:
     def extend(self, message: DurableMessage) -> None:
         """See :meth:`.DurableMessage.extend`."""
         asked_at = time.monotonic()
+        if message.is_settled:
+            raise self._lost(message.id, "is settled already")
         (pending,) = self._commands.send(
             pending_command(self._key, self._group, message.entry_id), errors=True
         )
         if isinstance(pending, Exception) and not is_no_group(pending):
             raise pending
-        if isinstance(pending, Exception) or message.is_settled or not pending:
+        if isinstance(pending, Exception) or not pending:
             raise self._lost(message.id, "was finished by somebody else")
         _, consumer, idle, delivered = pending[0]
         if consumer != self._consumer().encode() or int(delivered) != message.attempts:
@@ -115,14 +117,16 @@ class MessageLeases:
         """Give messages back; those that were received ``max_attempts`` times are buried."""
         again = [message for message in messages if message.attempts < self._max_attempts]
         last, losses = self._still_ours([each for each in messages if each not in again])
+        try:
+            self.give_back(again, delay)
+        except LeaseLostError as loss:
+            losses.append(loss)
         for message in last:
             self._dead_letters.bury(message, self._group, error_type(error), message.attempts)
             logger.warning(
                 "queue %s: %s is a dead letter after %d attempts: %s",
                 self._name, message.id, message.attempts, error_type(error),
             )  # fmt: skip
-        if again:
-            self.give_back(again, delay)
         if losses:
             raise losses[0]
 
@@ -134,6 +138,8 @@ class MessageLeases:
         ours, losses = [], []
         for message in messages:
             try:
+                if message.is_settled:
+                    raise self._lost(message.id, "is settled already")
                 if message.leased_at < late:
                     self.extend(message)
             except LeaseLostError as error:

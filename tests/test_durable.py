@@ -253,10 +253,12 @@ def test_who_waits_gets_a_message_when_it_is_put(
 def test_a_wait_that_an_administrator_ends_goes_on(
     queue: DurableMessageQueue, other: DurableMessageQueue, raw: Any
 ) -> None:
+    def was_unblocked() -> bool:
+        waiting = [each["id"] for each in raw.client_list() if "b" in each["flags"]]
+        return any(raw.client_unblock(each, error=True) for each in waiting)
+
     def unblock() -> None:
-        wait_until(lambda: raw.info("clients")["blocked_clients"])
-        (waiting,) = [each for each in raw.client_list() if "b" in each["flags"]]
-        raw.client_unblock(waiting["id"], error=True)
+        wait_until(was_unblocked)
         other.put("job")
 
     thread = threading.Thread(target=unblock)
@@ -395,6 +397,32 @@ def test_a_message_may_be_acknowledged_before_its_block_is_left(queue: DurableMe
         message.acknowledge()
         raise HandlerError
     assert queue.stats().length == 0
+
+
+@pytest.mark.parametrize("settle", ["acknowledge", "give_back", "extend"])
+def test_a_message_is_settled_once(queue: DurableMessageQueue, settle: str) -> None:
+    queue.put("job")
+    with queue.receive(5) as message:
+        message.acknowledge()
+        with pytest.raises(LeaseLostError, match="is settled already"):
+            getattr(message, settle)()
+
+
+def test_a_dead_letter_that_can_not_be_moved_keeps_nothing_else_from_being_given_back(
+    make_queue: MakeQueue, raw: Any
+) -> None:
+    queue = make_queue("first", max_attempts=3)
+    raw.set(DEAD, "something else")
+    first, _ = queue.put_many(["a", "b"])
+    with pytest.raises(HandlerError), queue.receive_many(2, 5):
+        raise HandlerError
+    raw.response_callbacks.pop("XCLAIM", None)
+    raw.execute_command(
+        "XCLAIM", STREAM, "workers", "first", 0, first, "IDLE", 3600_000, "RETRYCOUNT", 2, "JUSTID"
+    )  # fmt: skip
+    with pytest.raises(HandlerError), queue.receive_many(2, 0):  # the last attempt of a
+        raise HandlerError
+    assert queue.get(0) == b"b"
 
 
 def test_a_message_may_be_given_back_without_an_exception(queue: DurableMessageQueue) -> None:

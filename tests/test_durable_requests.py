@@ -284,6 +284,35 @@ def test_a_message_is_dropped_when_the_transaction_is_doomed(
     assert raw.exists("{jobs}:messages") == 0
 
 
+class RefusesToCommit:
+    """A database that can't commit in the end."""
+
+    transaction_manager = transaction.manager
+
+    def sortKey(self) -> str:  # noqa: N802
+        return "refuses"
+
+    def tpc_vote(self, transaction: Any) -> None:
+        raise KeyError("no")
+
+    def nothing(self, transaction: Any) -> None:
+        pass
+
+    abort = commit = tpc_begin = tpc_finish = tpc_abort = nothing
+
+
+def test_a_message_is_dropped_when_the_commit_fails(
+    make_app: Callable[..., TestApp], raw: Any
+) -> None:
+    def view(request: Any) -> Any:
+        request.jobs.put("job", after_commit=True)
+        request.tm.get().join(RefusesToCommit())
+
+    with pytest.raises(KeyError):
+        make_app(view, "pyramid_tm").get("/")
+    assert raw.exists("{jobs}:messages") == 0
+
+
 def test_a_message_without_after_commit_waits_for_nothing(
     make_app: Callable[..., TestApp], raw: Any
 ) -> None:
