@@ -14,6 +14,7 @@ from redis.cluster import RedisCluster
 from .exchange import Command, Exchange, is_no_group, on_connection
 from .operations import Operation
 from .queues import MessageQueueError, monitor_of
+from .retries import RetryPolicy
 
 T = TypeVar("T")
 
@@ -37,6 +38,8 @@ class StreamCommands:
         self._key = key
         self._in_cluster = isinstance(client, RedisCluster)
         self._hot_keys = getattr(getattr(client, "connection_pool", None), "hot_keys", None)
+        retry = getattr(client, "_retry", None)  # a monitored client's
+        self._retry = retry if isinstance(retry, RetryPolicy) else None
         self._monitor = monitor_of(client)
         self._children = self._monitor.children_only()
 
@@ -52,7 +55,7 @@ class StreamCommands:
         :param name: of the span, ``<context_name>.pipeline_<name>``, if there are several.
         """
         operation = self._started(commands, name, is_transaction=False)
-        return _told(operation, lambda: self.run(lambda ask: ask(*commands, errors=errors)))
+        return _told(operation, lambda: self._tried(lambda ask: ask(*commands, errors=errors)))
 
     def poll(self, command: Command, found: Callable[[Any], object], block: float = 0.0) -> Any:
         """Send a command that mostly finds nothing; only if it does, or fails, it is told of.
@@ -80,7 +83,7 @@ class StreamCommands:
     def transaction(self, name: str, *commands: Command) -> list[Any]:
         """Send commands in MULTI and EXEC; see :meth:`Exchange.transaction`."""
         operation = self._started(commands, name, is_transaction=True)
-        return _told(operation, lambda: self.run(lambda ask: ask.transaction(*commands)))
+        return _told(operation, lambda: self._tried(lambda ask: ask.transaction(*commands)))
 
     def watching(
         self, key: str, name: str, commands: Sequence[Command], work: Callable[[Exchange], T]
@@ -123,6 +126,12 @@ class StreamCommands:
         trace_name = f"{self._monitor.context_name}.pipeline_{name}"
         queued: list[Any] = [(command, {}) for command in commands]
         return self._monitor.start_batch(self.server_span, trace_name, is_transaction, queued)
+
+    def _tried(self, work: Callable[[Exchange], T]) -> T:
+        """As :meth:`run`; again, as ``foo.retries`` says, where nothing was executed."""
+        if self._retry is None:
+            return self.run(work)
+        return self._retry.call(lambda: self.run(work), reads=False, in_cluster=self._in_cluster)
 
     def run(self, work: Callable[[Exchange], T]) -> T:
         """Do something on one connection.

@@ -885,6 +885,20 @@ def test_a_put_whose_reply_was_lost_is_not_sent_again(
         client.close()
 
 
+def test_a_put_that_was_not_sent_is_tried_again_as_the_client_is_told_to(
+    valkey: Server, make_client: MakeClient
+) -> None:
+    with Proxy(valkey.port) as proxy:
+        client = make_client(f"redis://127.0.0.1:{proxy.port}", retries="100")
+        queue = client.durable_queue("jobs")
+        proxy.refuse(True)
+        again = threading.Timer(0.3, proxy.refuse, (False,))
+        again.start()
+        queue.put("job")
+        again.join()
+        assert queue.stats().length == 1
+
+
 def test_a_message_whose_reply_was_lost_comes_back(valkey: Server, make_client: MakeClient) -> None:
     with Proxy(valkey.port) as proxy, redis.Redis(port=valkey.port) as raw:
         queue = make_client(f"redis://127.0.0.1:{proxy.port}").durable_queue("jobs")
