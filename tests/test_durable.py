@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
@@ -976,6 +977,7 @@ def test_each_process_is_a_consumer_of_its_own(make_queue: MakeQueue, raw: Any) 
     with make_queue().receive(5):
         (consumer,) = raw.xinfo_consumers(STREAM, "workers")
     assert consumer["name"].decode() == make_queue().consumer
+    assert f":{os.getpid()}:" in make_queue().consumer
 
 
 def _wait_once(queue: DurableMessageQueue) -> None:

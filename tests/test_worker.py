@@ -162,17 +162,17 @@ def test_the_context_belongs_to_the_process_span(
 def test_what_a_handler_leaves_open_is_given_back(
     make_registry: Callable[..., Any], valkey: Server, queue: DurableMessageQueue
 ) -> None:
-    pools = []
+    subscribers = []
 
     def handle(context: Any, message: Any) -> None:
-        pools.append(context.foo.connection_pool)
-        context.foo.pubsub().subscribe("news")
+        subscribers.append(context.foo.pubsub())
+        subscribers[0].subscribe("news")
 
     queue.put("job")
     working = Working(make_registry(valkey), handle)
     wait_until(lambda: queue.stats().length == 0)
     working.end()
-    assert pools[0].figures.in_use == 0
+    assert subscribers[0].connection_pool.figures.in_use == 0
 
 
 def test_what_was_begun_is_finished_when_it_stops(
