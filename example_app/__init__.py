@@ -21,7 +21,7 @@ def main(global_config: dict[str, str], **settings: Any) -> Any:
         # request.links, configured by links.*; what it stores is text. Without the argument this
         # line could be left out: the settings alone make a client.
         config.add_redis_client("links", RedisClient(decode_responses=True))
-        config.add_message_queue("clicks", client="links")
+        config.add_message_queue("clicks", client="links", durable=True)
         config.set_csrf_storage_policy(CookieCSRFStoragePolicy(httponly=True))
         config.set_default_csrf_options(require_csrf=True)
         config.scan(".views")

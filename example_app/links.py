@@ -8,7 +8,7 @@ key                    type        holds
 ``links:clicks``       string      how often links were followed altogether
 ``links:days``         hash        clicks of each day, written by the worker
 ``links:latest``       list        the latest clicks, newest first, written by the worker
-``clicks``             list        the message queue between the app and the worker
+``{clicks}:messages``  stream      the message queue between the app and the worker
 ====================== =========== ==================================================
 """
 
@@ -157,7 +157,7 @@ def statistics(redis: MonitoredRedisConnection) -> Statistics:
         pipeline.get("links:clicks")
         pipeline.hgetall("links:days")
         pipeline.lrange("links:latest", 0, MOST_SHOWN - 1)
-        pipeline.llen("clicks")
+        pipeline.xlen("{clicks}:messages")
         followed, total, days, latest, waiting = pipeline.execute()
     urls: Any = redis.mget([f"link:{code}" for code, _ in followed]) if followed else []
     return Statistics(

@@ -44,10 +44,11 @@ from example_app import main
 from example_app.links import MOST_CHARACTERS, Click
 from example_app.metrics import pool_lines
 from example_app.tracing import SpanTreePrinter
-from example_app.worker import handle, work
-from pyramid_baseplate_redis import MessageQueue, pool_from_config
+from example_app.worker import handle
+from pyramid_baseplate_redis import pool_from_config, server_context
 from pyramid_baseplate_redis.testing import dummy_request, for_tests, plain_client
 from pyramid_baseplate_redis.testing_spans import RecordedSpans
+from pyramid_baseplate_redis.worker import work
 
 from .support import (
     Server,
@@ -60,6 +61,8 @@ from .support import (
 POOL = "db.client.connection.pool"
 APP = Path(__file__).parent.parent / "example_app"
 ADDRESS = "https://example.com/a/long/way"
+PREDIS_WORK = [str(Path(sys.executable).with_name("predis")), "work"]
+WORKER = ["clicks", "example_app.worker:handle"]
 CLICK = b'{"code": "abc234", "at": "2026-11-23T10:20:30+00:00"}'
 
 
@@ -228,7 +231,8 @@ class TestFollowingALink:
             ("GET /{code}", None),
             ("links.GET", "GET /{code}"),
             ("links.pipeline_count_click", "GET /{code}"),
-            ("links.RPUSH", "GET /{code}"),
+            ("send clicks", "GET /{code}"),
+            ("links.XADD", "send clicks"),
         ]
 
     def test_span_of_an_unknown_code_says_404(
@@ -349,27 +353,38 @@ class TestMostFollowed:
         assert recorded_spans.names == ["GET /top", "links.pipeline_statistics", "links.MGET"]
 
 
+def handled(app: Any, body: bytes) -> None:
+    """Have the worker's handler process a message."""
+    with server_context(app.registry, "test") as context:
+        context.clicks.put(body)
+        with context.clicks.receive(timeout=0) as message:
+            handle(context, message)
+
+
 class TestWorker:
     def test_click_shows_up_among_the_latest(self, app: Any, browser: TestApp) -> None:
-        handle(CLICK, app.registry)
+        handled(app, CLICK)
         assert browser.get("/top").html.select_one("time").text == "2026-11-23 10:20:30"
+
+    def test_click_that_was_kept_waits_no_longer(self, app: Any, browser: TestApp) -> None:
+        handled(app, CLICK)
+        assert "for the worker" not in browser.get("/top").text
 
     def test_clicks_are_counted_by_day(self, app: Any, client: redis.Redis) -> None:
         for day in ("23", "23", "24"):
-            handle(CLICK.replace(b"-23T", b"-%sT" % day.encode()), app.registry)
+            handled(app, CLICK.replace(b"-23T", b"-%sT" % day.encode()))
         assert client.hgetall("links:days") == {"2026-11-23": "2", "2026-11-24": "1"}
 
     def test_ten_latest_clicks_are_kept(self, app: Any, client: redis.Redis) -> None:
         for _ in range(11):
-            handle(CLICK, app.registry)
+            handled(app, CLICK)
         assert client.llen("links:latest") == 10
 
-    def test_a_click_is_a_trace_of_its_own(self, app: Any, recorded_spans: RecordedSpans) -> None:
-        handle(CLICK, app.registry)
-        assert recorded_spans.tree() == [
-            ("handle_click", None),
-            ("links.pipeline_keep_click", "handle_click"),
-        ]
+    def test_a_click_is_kept_where_its_message_is_processed(
+        self, app: Any, empty_redis: None, recorded_spans: RecordedSpans
+    ) -> None:
+        handled(app, CLICK)
+        assert ("links.pipeline_keep_click", "process clicks") in recorded_spans.tree()
 
     @pytest.mark.parametrize(
         "message",
@@ -378,26 +393,35 @@ class TestWorker:
             b'{"code": "a", "at": "today"}',
         ],
     )  # fmt: skip
-    def test_message_that_is_no_click_is_dropped_with_a_warning(
-        self, app: Any, client: redis.Redis, caplog: pytest.LogCaptureFixture, message: bytes
+    def test_message_that_is_no_click_is_a_dead_letter_in_the_end(
+        self, app: Any, client: redis.Redis, message: bytes
     ) -> None:
-        handle(message, app.registry)
-        assert "dropped a message: not a click" in caplog.text
-        assert client.keys() == []
+        with server_context(app.registry, "test") as context:
+            context.clicks.put(message)
+            for _ in range(5):
+                with (
+                    pytest.raises(ValueError, match="not a click"),
+                    context.clicks.receive(timeout=5) as received,
+                ):
+                    handle(context, received)
+            (letter,) = context.clicks.dead_letters()
+        assert (letter.body, letter.error) == (message, "ValueError")
+        assert not client.exists("links:latest")
 
     def test_goes_on_when_redis_was_away(self, tmp_path: Path) -> None:
         with running_server("valkey", tmp_path) as server:
             app = main({}, **{"links.url": server.url})
-            queue = MessageQueue("clicks", pool_from_config({"redis.url": server.url}))
             stopping = threading.Event()
-            worker = threading.Thread(target=work, args=(queue, app.registry, stopping))
+            worker = threading.Thread(
+                target=work, args=(app.registry, "clicks", handle), kwargs={"stop": stopping}
+            )
             worker.start()
             try:
                 server.kill()
                 time.sleep(0.1)
                 server.restart()
                 with redis.Redis(port=server.port) as client:
-                    client.rpush("clicks", CLICK)
+                    client.xadd("{clicks}:messages", {"body": CLICK})
                     wait_until(lambda: client.exists("links:latest"))
             finally:
                 stopping.set()
@@ -409,8 +433,8 @@ class TestWorker:
         self, tmp_path: Path, valkey: Server, outside: redis.Redis, stop: signal.Signals
     ) -> None:
         config = copied_ini("development.ini", tmp_path, {EMBEDDED: valkey.url})
-        outside.rpush("clicks", CLICK)
-        with started([sys.executable, "-m", "example_app.worker", config], tmp_path) as worker:
+        outside.xadd("{clicks}:messages", {"body": CLICK.decode()})
+        with started([*PREDIS_WORK, config, *WORKER], tmp_path) as worker:
             wait_until(lambda: outside.exists("links:latest"))
             worker.process.send_signal(stop)
             assert worker.process.wait(20) == 0
@@ -706,7 +730,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     pserve = str(Path(sys.executable).with_name("pserve"))
     with (
         started([pserve, config], directory) as app,
-        started([sys.executable, "-m", "example_app.worker", config], directory) as worker,
+        started([*PREDIS_WORK, config, *WORKER], directory) as worker,
     ):
         wait_until(lambda: app.process.poll() is not None or open_sockets_to(port))
         assert app.process.poll() is None, app.errors
@@ -749,12 +773,13 @@ class TestPserve:
             rf"^GET /{{code}}{duration}  302\n"
             rf"  links\.GET{duration}\n"
             rf"  links\.pipeline_count_click{duration}  2 commands\n"
-            rf"  links\.RPUSH{duration}\n"
+            rf"  send clicks{duration}\n"
+            rf"    links\.XADD{duration}\n"
         )
         assert re.search(expected, session.output, re.MULTILINE)
 
     def test_spans_of_the_worker_are_printed(self, session: Session) -> None:
-        assert "handle_click" in session.worker_output
+        assert "process clicks" in session.worker_output
 
     def test_static_files_are_not_printed(self, session: Session) -> None:
         assert "/static/" not in session.output
@@ -768,8 +793,8 @@ class TestProduction:
         self, tmp_path: Path, valkey: Server, outside: redis.Redis
     ) -> None:
         config = copied_ini("production.ini", tmp_path, {"redis://localhost:6379/0": valkey.url})
-        command = [sys.executable, "-m", "example_app.worker", config]
-        outside.rpush("clicks", CLICK)
+        command = [*PREDIS_WORK, config, *WORKER]
+        outside.xadd("{clicks}:messages", {"body": CLICK.decode()})
         with (
             collector() as (endpoint, received),
             started(
@@ -786,7 +811,7 @@ class TestProduction:
             for scope in resource.scope_spans
             for span in scope.spans
         }
-        assert names == {"links.BLPOP", "handle_click", "links.pipeline_keep_click"}
+        assert {"process clicks", "links.pipeline_keep_click"} <= names
 
 
 @contextmanager
