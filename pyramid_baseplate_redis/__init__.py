@@ -21,6 +21,7 @@ from .durable_messages import (
     DurableMessage,
     LeaseLostError,
     MessageFormatError,
+    QueuedMessage,
     QueueFullError,
     QueueStats,
 )
@@ -79,6 +80,7 @@ __all__ = [
     "PoolTimeoutError",
     "QueueFullError",
     "QueueStats",
+    "QueuedMessage",
     "RedisClient",
     "RedisContextFactory",
     "SentinelBlockingConnectionPool",

@@ -14,7 +14,7 @@ from typing import Any
 from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
-_COMMANDS = ("check", "queue", "hotkeys", "top")
+_COMMANDS = ("check", "queue", "hotkeys", "top", "work")
 _INTERRUPTED = 130  # as shells have it
 
 
@@ -23,11 +23,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     :param argv: the arguments; by default those of the process.
     :returns: the exit status: 0; 1 if a server failed or a queue was empty; 2 if the arguments or
-        the application's settings are wrong.
+        the application's settings are wrong; 3 if a worker gave messages back.
     """
     if importlib.util.find_spec("rich") is None:
         return _failed("needs rich: pip install 'pyramid_baseplate_redis[cli]'", 2)
     arguments = _parsed(argv)
+    if arguments.is_application:
+        return _run(arguments, sys.stdout)
     # What the application prints isn't the command's result.
     standard_output = sys.stdout
     # A command here is no work of the application: it has no spans.
@@ -54,7 +56,7 @@ def _run(arguments: argparse.Namespace, standard_output: Any) -> int:
         standard_output.reconfigure(errors="backslashreplace")
     try:
         with loaded(arguments.config_uri, arguments.config_vars) as application:
-            output = Output(standard_output, arguments.json)
+            output = Output(standard_output, getattr(arguments, "json", False))
             status: int = arguments.run(application, arguments, output)
             return status
     except CommandError as error:
@@ -77,6 +79,9 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     arguments.config_vars.extend(others)
+    ids = getattr(arguments, "ids", [])  # which are any number, too
+    arguments.config_vars.extend(each for each in ids if "=" in each)
+    ids[:] = [each for each in ids if "=" not in each]
     return arguments
 
 
@@ -88,14 +93,17 @@ def _parser() -> argparse.ArgumentParser:
     for name in _COMMANDS:
         module: Any = importlib.import_module(f".cli_{name}", __package__)
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
-        command.set_defaults(run=module.run)
+        command.set_defaults(
+            run=module.run, is_application=getattr(module, "IS_APPLICATION", False)
+        )
         command.add_argument(
             "config_uri",
             metavar="config.ini[#app]",
             help="the application's .ini file; #app is another application in it than main",
         )
         for last in module.add_arguments(command):
-            last.add_argument("--json", action="store_true", help="for machines: JSON")
+            if name != "work":
+                last.add_argument("--json", action="store_true", help="for machines: JSON")
             last.add_argument(
                 "config_vars",
                 metavar="name=value",

@@ -32,12 +32,12 @@ class Application:
     """The clients and the queues of an application."""
 
     def __init__(self, registry: Any, context: ServerContext) -> None:
-        self._registry = registry
+        self.registry = registry
         self._context = context
 
     def factories(self) -> dict[str, Any]:
         """The factories of all clients, by name."""
-        return dict(sorted(self._registry.getUtilitiesFor(IRedisContextFactory)))
+        return dict(sorted(self.registry.getUtilitiesFor(IRedisContextFactory)))
 
     def factory(self, name: str) -> Any:
         """The factory of a client.
@@ -63,10 +63,18 @@ class Application:
         """
         if client is not None:
             return self.client(client).message_queue(name)
-        queues = dict(sorted(self._registry.getUtilitiesFor(IMessageQueueFactory)))
+        queues = dict(sorted(self.registry.getUtilitiesFor(IMessageQueueFactory)))
         hint = "; --client names the client of a queue that the application doesn't declare"
         self._found("message queue", name, queues, hint)
         return getattr(self._context, name)
+
+    def check_queue(self, name: str) -> None:
+        """See to it that the application declares a message queue.
+
+        :raises CommandError: if it doesn't.
+        """
+        queues = dict(sorted(self.registry.getUtilitiesFor(IMessageQueueFactory)))
+        self._found("message queue", name, queues)
 
     @staticmethod
     def _found(what: str, name: str, known: dict[str, Any], hint: str = "") -> Any:

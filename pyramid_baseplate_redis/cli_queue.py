@@ -11,19 +11,23 @@ from typing import Any
 from redis.client import NEVER_DECODE
 from rich.text import Text
 
+from . import cli_durable
 from .cli_application import Application, CommandError
+from .cli_durable import AnyQueue
 from .cli_output import Output, cell, lossless, table
-from .queues import MessageQueue, TimedOutError
+from .durable import DurableMessageQueue
+from .queues import TimedOutError
 
 # What an action does: it gets the queue, its arguments, and where to write.
-Act = Callable[[MessageQueue, argparse.Namespace, Output], None]
+Act = Callable[[AnyQueue, argparse.Namespace, Output], None]
 HELP = "put a message on a queue, take one off, look at it"
+_ACTIONS = "put|get|peek|length|stats|dead|replay|discard"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
     """Add the command's own; returns the actions' parsers, which are to have the common ones."""
     parser.add_argument("name", metavar="NAME", help="the message queue, request.NAME")
-    actions = parser.add_subparsers(metavar="put|get|peek|length", required=True)
+    actions = parser.add_subparsers(metavar=_ACTIONS, required=True)
     put = _action(actions, "put", "put a message on the queue", _put)
     put.add_argument(
         "message",
@@ -43,7 +47,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> list[argparse.ArgumentPars
     peek = _action(actions, "peek", "show the next messages and leave them there", _peek)
     peek.add_argument("--count", metavar="N", type=number, default=10, help="how many at most (10)")
     length = _action(actions, "length", "how many messages are on the queue", _length)
-    return [put, get, peek, length]
+    durable = "of a durable queue: "
+    stats = _action(actions, "stats", f"{durable}what is in it", cli_durable.stats)
+    dead = _action(actions, "dead", f"{durable}show the dead letters", cli_durable.dead)
+    dead.add_argument(
+        "--count", metavar="N", type=number, default=100, help="how many at most (100)"
+    )
+    replay = _action(
+        actions, "replay", f"{durable}put dead letters on it again", cli_durable.replay
+    )
+    discard = _action(actions, "discard", f"{durable}delete dead letters", cli_durable.discard)
+    for moving in (replay, discard):
+        moving.add_argument("ids", metavar="ID", nargs="*", help="of a dead letter")
+        moving.add_argument("--all", action="store_true", help="all of them")
+    return [put, get, peek, length, stats, dead, replay, discard]
 
 
 def _action(actions: Any, name: str, text: str, act: Act) -> argparse.ArgumentParser:
@@ -80,7 +97,7 @@ def run(application: Application, arguments: argparse.Namespace, output: Output)
     return 0
 
 
-def _put(queue: MessageQueue, arguments: argparse.Namespace, output: Output) -> None:
+def _put(queue: AnyQueue, arguments: argparse.Namespace, output: Output) -> None:
     if arguments.message == "-":
         message = sys.stdin.buffer.read()
     else:
@@ -90,7 +107,7 @@ def _put(queue: MessageQueue, arguments: argparse.Namespace, output: Output) -> 
     output.write(Text(f"put {len(message)} bytes on {queue.queue}"), data)
 
 
-def _get(queue: MessageQueue, arguments: argparse.Namespace, output: Output) -> None:
+def _get(queue: AnyQueue, arguments: argparse.Namespace, output: Output) -> None:
     try:
         message = queue.get(timeout=arguments.timeout)
     except TimedOutError:
@@ -98,7 +115,10 @@ def _get(queue: MessageQueue, arguments: argparse.Namespace, output: Output) -> 
     output.write(cell(message), {"queue": queue.queue, **lossless(message)})
 
 
-def _peek(queue: MessageQueue, arguments: argparse.Namespace, output: Output) -> None:
+def _peek(queue: AnyQueue, arguments: argparse.Namespace, output: Output) -> None:
+    if isinstance(queue, DurableMessageQueue):
+        cli_durable.peek(queue, arguments.count, output)
+        return
     options = {NEVER_DECODE: True}  # messages needn't be text
     messages = queue.client.execute_command(
         "LRANGE", queue.queue, 0, arguments.count - 1, **options
@@ -110,6 +130,9 @@ def _peek(queue: MessageQueue, arguments: argparse.Namespace, output: Output) ->
     output.write(view if messages else Text(f"{queue.queue}: the queue is empty"), data)
 
 
-def _length(queue: MessageQueue, arguments: argparse.Namespace, output: Output) -> None:
-    length = queue.client.llen(queue.queue)
+def _length(queue: AnyQueue, arguments: argparse.Namespace, output: Output) -> None:
+    if isinstance(queue, DurableMessageQueue):
+        length = queue.stats().length
+    else:
+        length = queue.client.llen(queue.queue)
     output.write(Text(str(length)), {"queue": queue.queue, "length": length})

@@ -10,9 +10,17 @@ from typing import Any, Literal, overload
 from .after_commit import put_after_commit
 from .consumer_group import ConsumerGroup
 from .dead_letters import DeadLetters
-from .durable_messages import DeadLetter, DurableMessage, QueueStats, encoded, time_of
+from .durable_messages import (
+    DeadLetter,
+    DurableMessage,
+    QueuedMessage,
+    QueueStats,
+    encoded,
+    time_of,
+)
 from .exchange import is_no_group
 from .messaging_spans import MessageTracer
+from .peeking import peeked
 from .queues import client_of, monitor_of
 from .receiving import Received, Receiver
 from .sending import Sender
@@ -199,6 +207,14 @@ class DurableMessageQueue:
             seconds = int(now[0]) + int(now[1]) / 1e6 - time_of(oldest[0][0]).timestamp()
             age = timedelta(seconds=max(0.0, seconds))
         return QueueStats(length, pending[0], age, dead)
+
+    def peek(self, count: int = 10) -> list[QueuedMessage]:
+        """The oldest messages, received ones included; none of them is received by this.
+
+        :param count: how many, at most.
+        :raises redis.RedisError: if the server fails.
+        """
+        return peeked(self._commands, self.key, self._group_name, count)
 
     def dead_letters(self, count: int = 100) -> list[DeadLetter]:
         """The oldest dead letters.

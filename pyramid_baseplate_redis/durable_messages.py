@@ -138,6 +138,17 @@ class DeadLetter:
 
 
 @dataclass(frozen=True)
+class QueuedMessage:
+    """A message of a queue, as somebody sees it who doesn't receive it."""
+
+    id: str  #: what ``put`` returned
+    body: bytes = field(repr=False)  #: what was put; empty if the entry is no message
+    enqueued_at: datetime  #: when it was put, by the server's clock
+    attempts: int  #: how often it was received
+    consumer: str | None  #: who received it last and hasn't acknowledged it
+
+
+@dataclass(frozen=True)
 class QueueStats:
     """What is in a queue."""
 

@@ -38,6 +38,7 @@ PUBLIC_NAMES = [
     "PoolTimeoutError",
     "QueueFullError",
     "QueueStats",
+    "QueuedMessage",
     "RedisClient",
     "RedisContextFactory",
     "SentinelBlockingConnectionPool",
