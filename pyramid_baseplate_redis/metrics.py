@@ -40,8 +40,13 @@ from .spans import error_type
 
 if TYPE_CHECKING:
     from .blocking_pool import PoolFigures
+    from .durable_messages import QueueStats
 
-QUEUE_LENGTH = "pyramid_baseplate_redis.message_queue.length"  # the conventions have none
+# The conventions have none for what is in a queue.
+QUEUE_LENGTH = "pyramid_baseplate_redis.message_queue.length"
+QUEUE_IN_FLIGHT = "pyramid_baseplate_redis.message_queue.in_flight"
+QUEUE_OLDEST_AGE = "pyramid_baseplate_redis.message_queue.oldest_age"
+QUEUE_DEAD_LETTERS = "pyramid_baseplate_redis.message_queue.dead_letters"
 # Seconds; the conventions' for operations. For connections they name none: the same.
 BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
 
@@ -55,6 +60,7 @@ class _HasFigures(Protocol):
 
 class _HasLength(Protocol):
     name: str
+    stats: QueueStats | None
 
     def length(self) -> int | None: ...
 
@@ -162,9 +168,36 @@ def _lengths(options: CallbackOptions) -> Iterable[Observation]:
     for queue in list(_queues):
         length = queue.length()
         if length is not None:
-            yield Observation(
-                length, {MESSAGING_SYSTEM: "redis", MESSAGING_DESTINATION_NAME: queue.name}
-            )
+            yield _of_queue(queue, length)
+
+
+# What is told of durable queues beside it has been asked for with the length, just before.
+
+
+def _in_flight(options: CallbackOptions) -> Iterable[Observation]:
+    for queue, stats in _stats():
+        yield _of_queue(queue, stats.in_flight)
+
+
+def _oldest_age(options: CallbackOptions) -> Iterable[Observation]:
+    for queue, stats in _stats():
+        age = stats.oldest_age
+        yield _of_queue(queue, 0.0 if age is None else age.total_seconds())
+
+
+def _dead_letters(options: CallbackOptions) -> Iterable[Observation]:
+    for queue, stats in _stats():
+        yield _of_queue(queue, stats.dead)
+
+
+def _stats() -> Iterator[tuple[_HasLength, QueueStats]]:
+    for queue in list(_queues):
+        if queue.stats is not None:
+            yield queue, queue.stats
+
+
+def _of_queue(queue: _HasLength, value: float) -> Observation:
+    return Observation(value, {MESSAGING_SYSTEM: "redis", MESSAGING_DESTINATION_NAME: queue.name})
 
 
 _meter = metrics.get_meter("pyramid_baseplate_redis")
@@ -215,4 +248,22 @@ _meter.create_observable_gauge(
     [_lengths],
     unit="{message}",
     description="How many messages are in the queue.",
+)
+_meter.create_observable_gauge(
+    QUEUE_IN_FLIGHT,
+    [_in_flight],
+    unit="{message}",
+    description="How many of them were received and aren't acknowledged.",
+)
+_meter.create_observable_gauge(
+    QUEUE_OLDEST_AGE,
+    [_oldest_age],
+    unit="s",
+    description="How long ago the oldest of them was put.",
+)
+_meter.create_observable_gauge(
+    QUEUE_DEAD_LETTERS,
+    [_dead_letters],
+    unit="{message}",
+    description="How many dead letters there are.",
 )

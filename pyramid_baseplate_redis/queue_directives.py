@@ -10,7 +10,8 @@ from pyramid.config import PHASE1_CONFIG, PHASE2_CONFIG
 from pyramid.request import Request
 from zope.interface import implementer
 
-from .durable import DurableMessageQueue, keys_of
+from .durable import DurableMessageQueue
+from .durable_messages import QueueStats
 from .exceptions import ConfigurationError
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
 from .introspection import QUEUES_CATEGORY, relate_queue
@@ -44,8 +45,11 @@ class MessageQueueFactory:
 
     def observe_length(self, client_factory: Any) -> None:
         """Have its length collected as a metric; see :func:`.observed_length`."""
-        stream = keys_of(self.name)[0] if self.settings.durable else None
-        self.length = observed_length(self.name, client_factory.connection_pool, stream)
+        stats = self._stats if self.settings.durable else None
+        self.length = observed_length(self.name, client_factory.connection_pool, stats)
+
+    def _stats(self, client: Any) -> QueueStats:
+        return DurableMessageQueue(self.name, client, group=self.settings.group).stats()
 
     def __call__(self, redis_client: Any) -> MessageQueue | DurableMessageQueue:
         """Return the queue on a client."""

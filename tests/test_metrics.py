@@ -23,7 +23,12 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from pyramid.config import Configurator
 
-from pyramid_baseplate_redis import MessageQueue, PoolTimeoutError, RedisClient
+from pyramid_baseplate_redis import (
+    MessageQueue,
+    PoolTimeoutError,
+    RedisClient,
+    server_context,
+)
 from pyramid_baseplate_redis import metrics as metrics_module
 from pyramid_baseplate_redis.interfaces import IRedisContextFactory
 
@@ -581,6 +586,84 @@ def test_a_queue_whose_application_is_gone_is_no_longer_asked(valkey: Server) ->
     del registry
     gc.collect()
     assert name not in lengths()
+
+
+@contextmanager
+def app_with_durable_queue(url: str) -> Iterator[tuple[Any, str]]:
+    name = f"jobs{next(_numbers)}"
+    with Configurator(settings={"foo.url": url}) as config:
+        config.include("pyramid_baseplate_redis")
+        config.add_message_queue(name, client="foo", durable=True, max_attempts=1, group="own")
+    with server_context(config.registry, "test") as context:
+        yield getattr(context, name), name
+
+
+def of_queue(collected: Collected, name: str) -> dict[str, Any]:
+    """What is told of a queue, with the units."""
+    prefix = "pyramid_baseplate_redis.message_queue."
+    return {
+        metric.removeprefix(prefix): (point.value, point.unit)
+        for metric, points in collected.points.items()
+        for point in points
+        if point.attributes.get("messaging.destination.name") == name and metric.startswith(prefix)
+    }
+
+
+def test_what_is_in_a_durable_queue_is_collected(server: Server) -> None:
+    with app_with_durable_queue(server.url) as (queue, name):
+        queue.put("dead")
+        with suppress(ZeroDivisionError), queue.receive(timeout=1):
+            raise ZeroDivisionError
+        queue.put_many(["first", "second", "third"])
+        time.sleep(0.05)
+        with queue.receive(timeout=1):
+            told = of_queue(Collected(), name)
+    age, unit = told.pop("oldest_age")
+    assert (unit, age >= 0.05, age < 60) == ("s", True, True)
+    assert told == {
+        "length": (3, "{message}"),
+        "in_flight": (1, "{message}"),
+        "dead_letters": (1, "{message}"),
+    }
+
+
+def test_what_is_in_an_empty_durable_queue_is_collected(valkey: Server) -> None:
+    with app_with_durable_queue(valkey.url) as (_, name):
+        assert of_queue(Collected(), name) == {
+            "length": (0, "{message}"),
+            "in_flight": (0, "{message}"),
+            "oldest_age": (0, "s"),
+            "dead_letters": (0, "{message}"),
+        }
+
+
+def test_a_durable_queue_is_asked_once_for_all_its_metrics(valkey: Server) -> None:
+    gc.collect()  # the applications of other tests
+    with app_with_durable_queue(valkey.url) as (_, name):
+        Collected()
+        with redis.Redis(port=valkey.port) as plain:
+            plain.config_resetstat()
+            Collected()
+            calls = plain.info("commandstats")
+        assert calls["cmdstat_xpending"]["calls"] == 1
+        assert name in {
+            point.attributes["messaging.destination.name"]
+            for point in Collected().points["pyramid_baseplate_redis.message_queue.in_flight"]
+        }
+
+
+def test_asking_for_metrics_is_no_operation(valkey: Server, spans: RecordedSpans) -> None:
+    with app_with_durable_queue(valkey.url):
+        Collected()
+        spans.clear()
+        before = [point.value for point in Collected().points.get(DURATION, [])]
+        assert [point.value for point in Collected().points.get(DURATION, [])] == before
+        assert spans.names == []
+
+
+def test_a_list_has_no_figures_of_a_durable_queue(valkey: Server) -> None:
+    with app_with_queue(valkey.url) as (_, name):
+        assert of_queue(Collected(), name) == {"length": (0, "{message}")}
 
 
 # Without an SDK
