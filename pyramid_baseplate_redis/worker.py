@@ -127,7 +127,9 @@ class _Worker:
 
     def run(self, grace: float) -> int:
         """See :func:`work`."""
-        logger.info("%s: %d threads process messages", self._name, len(self._threads))
+        count = len(self._threads)
+        threads = "1 thread processes" if count == 1 else f"{count} threads process"
+        logger.info("%s: %s messages", self._name, threads)
         for thread in self._threads:
             thread.start()
         while not self._stop.wait(_WAIT_SECONDS):

@@ -142,7 +142,7 @@ def test_a_wrong_password_ends_it(start: Start, tmp_path: Path) -> None:
 def test_it_goes_on_when_the_server_was_away(start: Start, tmp_path: Path) -> None:
     with running_server("valkey", tmp_path) as server:
         worker = start(server.url, "count")
-        wait_until(lambda: "process messages" in worker.log, SECONDS)
+        wait_until(lambda: "1 thread processes messages" in worker.log, SECONDS)
         server.kill()
         wait_until(lambda: "waiting for the server" in worker.log, SECONDS)
         server.restart()
@@ -154,7 +154,7 @@ def test_it_goes_on_when_the_server_was_away(start: Start, tmp_path: Path) -> No
 
 def test_it_goes_on_at_the_new_primary(start: Start, sentinels: SentinelSet) -> None:
     worker = start(sentinels.url, "count", foo__socket_timeout="1 second")
-    wait_until(lambda: "process messages" in worker.log, SECONDS)
+    wait_until(lambda: "1 thread processes messages" in worker.log, SECONDS)
     sentinels.failover()
 
     def processed_one() -> bool:
