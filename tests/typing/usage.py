@@ -33,6 +33,7 @@ from pyramid_baseplate_redis import (
     PoolFigures,
     PoolReleaseError,
     PoolTimeoutError,
+    QueuedMessage,
     QueueFullError,
     QueueStats,
     RedisClient,
@@ -159,6 +160,7 @@ def durable_queues(request: DurableRequest, client: MonitoredRedisConnection) ->
     with request.jobs.receive_many(10) as messages:
         assert_type(messages, list[DurableMessage])
     assert_type(request.jobs.stats(), QueueStats)
+    assert_type(request.jobs.peek(5), list[QueuedMessage])
     assert_type(request.jobs.dead_letters(), list[DeadLetter])
     assert_type(request.jobs.replay("1-1"), int)
     try:
