@@ -103,7 +103,8 @@ class Watch:
         """Ask all servers at the same time; one that fails costs its timeouts and is shown so."""
         error, states = None, []
         try:
-            states = at_once(self._look_at, self._servers.find(anew=self._has_failed))
+            found = self._servers.find(anew=self._has_failed)
+            states = at_once(self._look_at, found) + self._missing(found)
         except SERVER_ERRORS as failure:
             error = explained(failure)
         self._has_failed = error is not None or any(one.error is not None for one in states)
@@ -117,6 +118,11 @@ class Watch:
             self._reads_from_replicas,
             error,
         )
+
+    def _missing(self, found: list[Server]) -> list[ServerState]:
+        """Servers that there were: Sentinels and Clusters don't name those that are down."""
+        addresses = self._samples.keys() - {server.address for server in found}
+        return [ServerState(address, error="isn't named any more") for address in sorted(addresses)]
 
     def _look_at(self, server: Server) -> ServerState:
         round_trips = self._round_trips.setdefault(server.address, deque(maxlen=_KEPT_ROUND_TRIPS))

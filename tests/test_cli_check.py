@@ -6,7 +6,9 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +178,20 @@ def test_all_servers_behind_sentinel_are_asked(
     }
 
 
+def test_servers_behind_sentinel_are_asked_with_the_clients_passwords(
+    predis: Predis, fresh_sentinels: Callable[..., SentinelSet]
+) -> None:
+    sentinels = fresh_sentinels(
+        username="web", password="of-the-data", sentinel_password="of-the-sentinels"
+    )
+    predis.write(foo__url=sentinels.url, foo__sentinel_password="of-the-sentinels")
+
+    ended = predis("check", "--json")
+
+    assert ended.status == 0, ended.out
+    assert len(servers_of(ended.json)) == 2
+
+
 def test_sentinels_that_are_down_fail(predis: Predis) -> None:
     predis.write(foo__url=f"redis+sentinel://127.0.0.1:{free_port()}/mymaster")
 
@@ -223,3 +239,11 @@ def test_all_are_asked_at_the_same_time() -> None:
 
 def test_nobody_to_ask_is_no_error() -> None:
     assert at_once(str.upper, []) == []
+
+
+def test_those_who_ask_have_the_callers_context() -> None:
+    # Or else OpenTelemetry's instrumentation of redis-py would make spans.
+    variable: ContextVar[str] = ContextVar("variable", default="another")
+    variable.set("the caller's")
+
+    assert at_once(lambda _: variable.get(), [1, 2]) == ["the caller's"] * 2

