@@ -16,6 +16,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
 from . import metrics, spans
+from .metrics import has_provider as has_meters
 from .notes import Notes, take_notes
 
 logger = logging.getLogger(__name__)
@@ -41,35 +42,33 @@ class Operation:
     :meth:`end_noscript`, once.
     """
 
-    __slots__ = ("__weakref__", "args", "attributes", "batch_name", "code", "commands", "context",
-                 "duration", "error", "is_transaction", "metered", "monitor", "notes", "span",
-                 "start_time", "started")  # fmt: skip
+    # On the class: most are never set, and a command waits for each that is.
+    #: Of a command, as redis-py was given them.
+    args: Sequence[Any] = ()
+    #: Of a pipeline: redis-py's pairs of arguments and options.
+    commands: Sequence[Any] | None = None
+    is_transaction = False
+    #: Of :func:`time.perf_counter`, in seconds.
+    started = 0.0
+    #: Seconds; once it is over.
+    duration = 0.0
+    #: What it failed with. A watched key that has changed is no failure, and a failure inside
+    #: ``execute(raise_on_error=False)`` is one.
+    error: BaseException | None = None
+    #: The server's error code, such as ``WRONGTYPE``.
+    code: str | None = None
+    #: What was noted of it: how long it waited for a connection, the server, retries.
+    notes: Notes | None = None
+    metered = False
+    span: Span | None = None
+    # Of a span that is started when all is over.
+    context: Context | None = None
+    start_time: int | None = None  # nanoseconds since the epoch
+    batch_name = ""
+    attributes: dict[str, Any] | None = None
 
     def __init__(self, monitor: OperationMonitor) -> None:
         self.monitor = monitor
-        #: Of a command, as redis-py was given them.
-        self.args: Sequence[Any] = ()
-        #: Of a pipeline: redis-py's pairs of arguments and options.
-        self.commands: Sequence[Any] | None = None
-        self.is_transaction = False
-        #: Of :func:`time.perf_counter`, in seconds.
-        self.started = 0.0
-        #: Seconds; once it is over.
-        self.duration = 0.0
-        #: What it failed with. A watched key that has changed is no failure, and a failure
-        #: inside ``execute(raise_on_error=False)`` is one.
-        self.error: BaseException | None = None
-        #: The server's error code, such as ``WRONGTYPE``.
-        self.code: str | None = None
-        #: What was noted of it: how long it waited for a connection, the server, retries.
-        self.notes: Notes | None = None
-        self.metered = False
-        self.span: Span | None = None
-        # Of a span that is started when all is over.
-        self.context: Context | None = None
-        self.start_time: int | None = None  # nanoseconds since the epoch
-        self.batch_name = ""
-        self.attributes: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -102,7 +101,8 @@ class Operation:
         self._over()
         if self.span is not None:
             spans.end(self.span, self.notes)
-        self._tell(result)
+        if self.metered or self.monitor.observers:
+            self._tell(result)
 
     def fail(self, error: BaseException, code: str | None = None, result: object = None) -> None:
         """It failed, unless ``error`` is a :class:`redis.WatchError`.
@@ -233,16 +233,19 @@ class OperationMonitor:
         span = None
         if context is not None and not self._in_cluster:
             span, context = self.tracer.started_command(context, args, start_time), None
-        metered = self._is_metered(span or context)
-        if span is None and context is None and not metered and not self.observers:
+        is_traced = span is not None or context is not None
+        metered = self._metered and has_meters() and (is_traced or not spans.is_suppressed())
+        if not (is_traced or metered or self.observers):
             return None
         operation = Operation(self)
         operation.args = args
-        operation.span = span
-        operation.metered = metered
-        if context is not None:
+        if span is not None:
+            operation.span = span
+        elif context is not None:
             operation.context = context
             operation.start_time = start_time or time.time_ns()
+        if metered:
+            operation.metered = True
         operation.begin(start_time)
         return operation
 
@@ -255,8 +258,9 @@ class OperationMonitor:
         :param commands: redis-py's pairs of arguments and options.
         """
         context = self.tracer.batch_context(server_span)
-        metered = self._is_metered(context)
-        if context is None and not metered and not self.observers:
+        is_traced = context is not None
+        metered = self._metered and has_meters() and (is_traced or not spans.is_suppressed())
+        if not (is_traced or metered or self.observers):
             return None
         operation = Operation(self)
         operation.commands = commands
@@ -268,8 +272,3 @@ class OperationMonitor:
             operation.span = self.tracer.started_batch(context, trace_name, attributes, commands)
         operation.begin(None)
         return operation
-
-    def _is_metered(self, traced: object) -> bool:
-        if not self._metered or not metrics.has_provider():
-            return False
-        return traced is not None or not spans.is_suppressed()
