@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import signal
 import threading
@@ -62,8 +63,8 @@ def work(
     :param stop: set, it stops the worker as a signal does. Signals are handled in the main thread.
     :returns: the exit code: 0 if all was finished, 3 if something had to be given back, 1 if an
         error ended it that waiting doesn't mend; it is logged.
-    :raises ConfigurationError: if there is no such durable queue, or its client has fewer
-        connections than ``concurrency``.
+    :raises ConfigurationError: if there is no such durable queue, its client has fewer connections
+        than ``concurrency``, or the handler is a coroutine function.
     """
     worker = _Worker(registry, queue, handler, concurrency, stop or threading.Event())
     with worker.stopped_by_signals():
@@ -80,6 +81,11 @@ class _Worker:
             raise ConfigurationError(
                 f"{queue}.durable: there is no durable queue of that name; write {queue}.queue = "
                 f"<the Redis client> and {queue}.durable = true"
+            )
+        if inspect.iscoroutinefunction(handler):
+            raise ConfigurationError(
+                f"{queue}: the handler is a coroutine function, which nothing awaits here: its "
+                "messages would be acknowledged unprocessed"
             )
         if concurrency < 1:
             raise ConfigurationError(f"{queue}: a concurrency of {concurrency} processes nothing")

@@ -262,6 +262,18 @@ def test_what_can_not_work_is_refused(
         work(config.registry, "jobs", lambda *_: None, **options)
 
 
+def test_a_handler_that_would_have_to_be_awaited_is_refused(
+    make_registry: Callable[..., Any], valkey: Server, queue: DurableMessageQueue
+) -> None:
+    async def handle(context: Any, message: Any) -> None:
+        """Never runs."""
+
+    queue.put("job")
+    with pytest.raises(ConfigurationError, match="the handler is a coroutine function"):
+        work(make_registry(valkey), "jobs", handle)
+    assert queue.get(0) == b"job"
+
+
 # Signals
 
 SCRIPT = """
