@@ -93,6 +93,16 @@ class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
         self.__dict__.update(vars(self.connection_pool.cluster()))
         self.__dict__.update(own, _adopted_by=os.getpid())
 
+    @property
+    def nodes_manager(self) -> Any:  # type: ignore[override]
+        """What redis-py knows of the nodes; in a forked process its own.
+
+        A parent's may be locked for ever by a thread that isn't here.
+        """
+        if self._adopted_by != os.getpid():
+            self._adopt()
+        return self.__dict__["nodes_manager"]
+
     def bound_to(self, server_span: Span) -> MonitoredRedisClusterConnection:
         """A client that shares everything with this one, but belongs to ``server_span``."""
         if self._adopted_by != os.getpid() and self.connection_pool.is_made:

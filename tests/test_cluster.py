@@ -175,6 +175,35 @@ def test_a_child_forked_while_a_thread_holds_the_locks_does_not_wait_for_them(
 ) -> None:
     client = make(cluster, trace=trace)
     client.set("a", 1)
+    assert ends_in_a_child(client, lambda: client.get("a") == b"1")
+
+
+@pytest.mark.parametrize("is_bound", [False, True])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda client: client.pipeline().get("a").execute() == [b"1"],
+        lambda client: client.transaction(lambda pipe: pipe.get("a"), "a") == [],
+        lambda client: client.mget_nonatomic("a", "b") == [b"1", None],
+        lambda client: client.pubsub().subscribe("channel") is None,
+        lambda client: client.message_queue("jobs").get(timeout=1) == b"message",
+        lambda client: len(client.get_primaries()) == 3,
+    ],
+)
+def test_what_a_child_makes_waits_for_no_lock_of_the_parents(
+    client: MonitoredRedisClusterConnection,
+    use: Callable[[MonitoredRedisClusterConnection], bool],
+    is_bound: bool,
+) -> None:
+    client.set("a", 1)
+    client.rpush("jobs", "message")
+    assert ends_in_a_child(
+        client, lambda: use(client.bound_to(INVALID_SPAN) if is_bound else client)
+    )
+
+
+def ends_in_a_child(client: MonitoredRedisClusterConnection, use: Callable[[], bool]) -> bool:
+    """Whether ``use`` is true in a child forked while a thread holds all locks."""
     own = client.connection_pool._locks[os.getpid()]
     locked, done = threading.Event(), threading.Event()
 
@@ -190,11 +219,11 @@ def test_a_child_forked_while_a_thread_holds_the_locks_does_not_wait_for_them(
     if not pid:
         status = 1
         try:
-            status = 0 if client.get("a") == b"1" else 1
+            status = 0 if use() else 1
         finally:
             os._exit(status)
     ended = (0, 0)
-    for _ in range(100):
+    for _ in range(200):
         ended = os.waitpid(pid, os.WNOHANG)
         if ended[0]:
             break
@@ -204,7 +233,7 @@ def test_a_child_forked_while_a_thread_holds_the_locks_does_not_wait_for_them(
         os.waitpid(pid, 0)
     done.set()
     thread.join()
-    assert ended == (pid, 0)
+    return ended == (pid, 0)
 
 
 # Spans
