@@ -254,9 +254,11 @@ def client_of(client: Any) -> Any:
     """
     if isinstance(client, redis.ConnectionPool):
         return redis.Redis(connection_pool=client)
+    if isinstance(client, (redis.Redis, RedisCluster)):
+        return client  # looking for an attribute it lacks, a Cluster's asks for the layout
     if isinstance(client, _MakesClients):  # a Cluster's pool
         client = client.make_client()
-    if not isinstance(client, (redis.Redis, RedisCluster)):
+    else:
         # Its type alone: it may be a URL, with a password.
         given = type(client).__name__
         raise TypeError(f"client: {given} is neither a redis.ConnectionPool nor a redis.Redis")

@@ -773,6 +773,12 @@ def test_a_message_queue_works(
         queue.get(timeout=1)
 
 
+def test_to_make_a_queue_opens_nothing(make: MakeClusterClient) -> None:
+    client = make("redis+cluster://127.0.0.1:1")
+    client.message_queue("jobs")
+    MessageQueue("jobs", client.connection_pool)
+
+
 def test_a_message_is_bytes_whatever_the_client_decodes(
     cluster: Cluster, make: MakeClusterClient
 ) -> None:
