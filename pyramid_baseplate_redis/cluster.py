@@ -18,7 +18,7 @@ from .explanations import explain_cross_slot
 from .leases import HeldConnections
 from .monitor import MonitoredMonitor
 from .monitored_client import MonitoredClient
-from .notes import forget_redirection, take_notes
+from .notes import forget_redirection
 from .operations import OperationMonitor
 from .pipeline import copied_callbacks
 from .pubsub import MonitoredClusterPubSub
@@ -138,7 +138,6 @@ class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
         try:
             if operation is not None and self._adopted_by != os.getpid():
                 self._adopt()
-                take_notes()  # what was asked for the layout is not of this command
             result = self._executed(args, kwargs)
         except BaseException as error:
             explain_cross_slot(error)

@@ -22,7 +22,7 @@ from .blocking_pool import BlockingConnectionPool, PoolFigures
 from .exceptions import ConfigurationError
 from .files import client_settings
 from .hot_key_tracker import HotKeyTracker
-from .notes import note_server
+from .notes import note_server, unnoted
 from .pools import make_breaker, pool_keywords
 from .settings import ClientSettings
 from .slots import Slot
@@ -156,7 +156,7 @@ class ClusterConnectionPool:
                     return self._made
                 # Its end would wait for its locks, too.
                 self._parents.append(self._made)
-            made = _Cluster(self)
+            made = unnoted(_Cluster)(self)
             self._made, self._pid = made, pid
         return made
 
@@ -281,3 +281,8 @@ class _Cluster(RedisCluster):
 
     def __init__(self, pool: ClusterConnectionPool) -> None:
         super().__init__(**pool.cluster_keywords())
+        # Both are shared by all clients, and ask nodes that the command doesn't go to.
+        nodes_manager: Any = self.nodes_manager
+        nodes_manager.initialize = unnoted(nodes_manager.initialize)
+        commands_parser: Any = self.commands_parser
+        commands_parser.get_keys = unnoted(commands_parser.get_keys)

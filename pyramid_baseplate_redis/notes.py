@@ -6,7 +6,13 @@ same thread or greenlet.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Notes:
@@ -72,6 +78,21 @@ def forget_redirection() -> None:
     """The last redirection isn't to be counted, since it will come again."""
     notes = _taken()
     notes.redirections = max(0, notes.redirections - 1)
+
+
+def unnoted(call: Callable[P, T]) -> Callable[P, T]:
+    """``call``, whose servers and redirections aren't noted: it asks for what a command needs."""
+
+    @wraps(call)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        notes = _taken()
+        kept = notes.server, notes.servers, notes.redirections
+        try:
+            return call(*args, **kwargs)
+        finally:
+            notes.server, notes.servers, notes.redirections = kept
+
+    return wrapped
 
 
 def note_retries(count: int) -> None:

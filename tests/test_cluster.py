@@ -307,6 +307,48 @@ def test_redirections_of_all_clients_together_have_the_layout_asked_for_anew(
         cluster.migrate_slot(cluster.slot_of(key), target, source)
 
 
+def test_the_span_names_the_node_though_another_is_asked_for_the_layout(
+    cluster: Cluster, spans: RecordedSpans
+) -> None:
+    pool = cluster_pool_from_config({"foo.url": cluster.url}, "foo.", reinitialize_steps=1)
+    client = ClusterRedisContextFactory(pool, "foo").make_object_for_context("foo", None)
+    client.set("foo", "bar")
+    source = cluster.node_of("foo")
+    cluster.migrate_slot(cluster.slot_of("foo"), source, another(cluster, source))
+    spans.clear()
+    assert client.get("foo") == b"bar"
+    (span,) = spans.all
+    assert server_of(span) == ("127.0.0.1", cluster.node_of("foo").port)
+    assert span.attributes["redis.client.operation.redirections"] == 1
+    pool.disconnect()
+
+
+def test_the_span_of_a_failure_names_the_node_that_failed(
+    client: MonitoredRedisClusterConnection,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    spans: RecordedSpans,
+) -> None:
+    client.get("foo")
+    node = cluster.node_of("foo")
+    spans.clear()
+    _losing_replies(client, node, monkeypatch)
+    with pytest.raises(redis.ConnectionError):
+        client.get("foo")
+    (span,) = spans.all
+    assert server_of(span) == ("127.0.0.1", node.port)
+
+
+def test_the_span_names_the_node_though_another_was_asked_where_the_keys_are(
+    client: MonitoredRedisClusterConnection, cluster: Cluster, spans: RecordedSpans
+) -> None:
+    names = [f"stream:{number}" for number in range(20)]
+    for name in names:
+        client.xread({name: "0"})  # redis-py asks its default node: COMMAND GETKEYS
+    servers = [server_of(span) for span in spans.all]
+    assert servers == [("127.0.0.1", cluster.node_of(name).port) for name in names]
+
+
 def test_a_command_that_is_asked_elsewhere_has_one_span_that_counts_the_redirection(
     client: MonitoredRedisClusterConnection, cluster: Cluster, spans: RecordedSpans
 ) -> None:
@@ -777,6 +819,17 @@ def test_to_make_a_queue_opens_nothing(make: MakeClusterClient) -> None:
     client = make("redis+cluster://127.0.0.1:1")
     client.message_queue("jobs")
     MessageQueue("jobs", client.connection_pool)
+
+
+def test_the_first_message_of_a_process_comes_from_the_queues_node(
+    cluster: Cluster, make: MakeClusterClient, spans: RecordedSpans
+) -> None:
+    client = make(cluster)
+    node = cluster.node_of("jobs")
+    node.client.rpush("jobs", "message")
+    assert client.message_queue("jobs").get(timeout=5) == b"message"
+    (span,) = spans.all
+    assert server_of(span) == ("127.0.0.1", node.port)
 
 
 def test_a_message_is_bytes_whatever_the_client_decodes(
