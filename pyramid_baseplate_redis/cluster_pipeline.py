@@ -134,6 +134,7 @@ class MonitoredRedisClusterPipeline(ClusterPipeline):
         """
         queue = self._execution_strategy.command_queue
         if not queue and self.connection is None:
+            self.check_replies()
             return cast("list[Any]", _execute(self, raise_on_error))
         if self._hot_keys is not None:
             for command in queue:
@@ -195,12 +196,19 @@ class MonitoredRedisClusterPipeline(ClusterPipeline):
     def check_replies(self) -> None:
         """Refuse to go on where an interruption left a reply unread: it would be taken for ours.
 
+        Nor without the connection on which keys were watched: nothing guards what is executed on
+        another.
+
         :raises redis.WatchError: since keys are watched no longer.
         """
         connection = self.connection
         if connection is not None and getattr(connection, "owes_replies", False):
             self.reset()
             raise redis.WatchError("A command was interrupted while watching one or more keys")
+        is_lost = connection is None or not connection.is_connected
+        if is_lost and getattr(self._execution_strategy, "has_watched", False):
+            self.reset()
+            raise redis.WatchError("The connection was lost while watching one or more keys")
 
     def traced(self, args: tuple[Any, ...], call: Callable[[], Any]) -> Any:
         """Run ``call`` in the span of a command that is sent at once."""
@@ -245,6 +253,7 @@ class _Transaction(TransactionStrategy):
     """redis-py's, with a span for each command that is sent at once: WATCH, and what is read."""
 
     _pipe: MonitoredRedisClusterPipeline
+    has_watched = False  # whether a node was told to watch keys
 
     def annotate_exception(self, exception: Any, number: int, command: Any) -> None:
         self._pipe.note_error(exception)
@@ -260,7 +269,7 @@ class _Transaction(TransactionStrategy):
         watching, self._watching = self._watching, False
         self._command_queue = []
         self._pipeline_slots = set()
-        self._explicit_transaction = self._executing = False
+        self._explicit_transaction = self._executing = self.has_watched = False
         if connection is None:
             return
         if connection.pid != os.getpid():
@@ -279,4 +288,14 @@ class _Transaction(TransactionStrategy):
     def _immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         self._pipe.check_replies()
         execute = super()._immediate_execute_command
-        return self._pipe.traced(args, lambda: execute(*args, **options))
+        result = self._pipe.traced(args, lambda: execute(*args, **options))
+        if args[0] in self.IMMEDIATE_EXECUTE_COMMANDS:
+            self.has_watched = args[0] == "WATCH"
+        return result
+
+    def _reinitialize_on_error(self, error: Any, failure_count: Any) -> None:
+        super()._reinitialize_on_error(error, failure_count)
+        # redis-py would go on, on a connection to the other node, on which nothing is watched.
+        if self.has_watched and isinstance(error, self.SLOT_REDIRECT_ERRORS):
+            self.reset()
+            raise redis.WatchError("Slot rebalancing occurred while watching keys")

@@ -545,6 +545,65 @@ def test_a_transaction_follows_a_moved_slot(
     assert spans.names == ["foo.pipeline"]
 
 
+def test_a_slot_that_moves_while_a_key_is_watched_is_a_watch_error(
+    client: MonitoredRedisClusterConnection, cluster: Cluster
+) -> None:
+    client.set("foo", 1)
+    source = cluster.node_of("foo")
+    pipeline = client.pipeline(transaction=True)
+    pipeline.watch("foo")
+    cluster.migrate_slot(cluster.slot_of("foo"), source, another(cluster, source))
+    with pytest.raises(redis.WatchError):  # where it is now, nobody watches it
+        pipeline.get("foo")
+    assert client.connection_pool.figures.in_use == 0
+
+
+def test_a_transaction_whose_slot_moves_while_it_reads_is_tried_again(
+    client: MonitoredRedisClusterConnection, cluster: Cluster
+) -> None:
+    client.set("{foo}n", 1)
+    moves = [another(cluster, cluster.node_of("{foo}n"))]
+    others = [5]
+
+    def interfered(pipeline: Any) -> None:
+        if moves:
+            source, slot = cluster.node_of("{foo}n"), cluster.slot_of("{foo}n")
+            cluster.migrate_slot(slot, source, moves.pop())
+        value = int(pipeline.get("{foo}n"))
+        if others:
+            cluster.node_of("{foo}n").client.set("{foo}n", others.pop())
+        pipeline.multi()
+        pipeline.set("{foo}n", value + 1)
+
+    client.transaction(interfered, "{foo}n")
+    assert client.get("{foo}n") == b"6"
+
+
+@pytest.mark.parametrize("loses", ["a reply", "its connection"])
+def test_a_transaction_that_lost_its_connection_watches_no_longer(
+    client: MonitoredRedisClusterConnection,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    loses: str,
+) -> None:
+    client.set("foo", 1)
+    pipeline = client.pipeline(transaction=True)
+    pipeline.watch("foo")
+    if loses == "a reply":
+        lost = _losing_replies(client, cluster.node_of("foo"), monkeypatch)
+        with pytest.raises(redis.ConnectionError):
+            pipeline.get("foo")
+        lost.clear()
+    else:
+        pipeline.connection.disconnect()
+    client.set("foo", "somebody else's")
+    pipeline.multi()
+    pipeline.set("foo", 2)
+    with pytest.raises(redis.WatchError, match="lost"):
+        pipeline.execute()
+    assert client.get("foo") == b"somebody else's"
+
+
 def test_a_transaction_gives_its_connection_back(
     client: MonitoredRedisClusterConnection,
 ) -> None:
