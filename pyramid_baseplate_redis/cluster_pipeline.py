@@ -165,19 +165,25 @@ class MonitoredRedisClusterPipeline(ClusterPipeline):
     def _executed(self, raise_on_error: bool) -> list[Any]:
         self.check_replies()
         queue = self._execution_strategy.command_queue
-        # Some may have been executed where others failed: only what reads is sent again.
-        if self._retry is None or not all(only_reads(command.args[0]) for command in queue):
+        # Some may have been executed where others failed: only what reads is sent again. Not where
+        # keys were watched: they are no longer.
+        is_repeatable = self.connection is None and all(
+            only_reads(command.args[0]) for command in queue
+        )
+        if self._retry is None or not is_repeatable:
             self._failures = None
             return cast("list[Any]", _execute(self, raise_on_error))
+        strategy: Any = self._execution_strategy  # its base class has no setter
+        slots = getattr(strategy, "_pipeline_slots", None)
 
         def execute() -> list[Any]:
             # redis-py forgets them at the end of each attempt.
-            strategy: Any = self._execution_strategy  # its base class has no setter
             strategy.command_queue = queue
+            strategy._pipeline_slots = slots
             self._failures = None
             return cast("list[Any]", _execute(self, raise_on_error))
 
-        return self._retry.call(execute, reads=self.connection is None)
+        return self._retry.call(execute, reads=True)
 
     def _send_again(self, *args: Any, **options: Any) -> Any:
         """Called by redis-py for each command that failed, or that a node sent elsewhere.

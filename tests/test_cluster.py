@@ -718,6 +718,17 @@ def test_reads_are_tried_again_where_the_settings_say_so(
     assert span.attributes["redis.client.operation.retry_attempts"] == 1
 
 
+def test_a_transaction_that_only_reads_is_tried_again_as_a_whole(
+    cluster: Cluster, make: MakeClusterClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make(cluster, retries="3")
+    client.mset_nonatomic({"{foo}1": "a", "{foo}2": "b"})
+    lost = _losing_replies(client, cluster.node_of("{foo}1"), monkeypatch)
+    lost[:] = lost[:1]
+    pipeline = client.pipeline(transaction=True)
+    assert pipeline.get("{foo}1").get("{foo}2").execute() == [b"a", b"b"]
+
+
 def _losing_replies(
     client: MonitoredRedisClusterConnection, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> list[int]:
