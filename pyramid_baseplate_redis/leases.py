@@ -68,8 +68,8 @@ class HeldConnections:
         """
         for reference, frames in tuple(self._made.items()):
             made = reference()
-            connection = getattr(made, "connection", None)
-            if made is None or connection is None or getattr(made, "outlives_request", False):
+            connections = _connections_of(made)
+            if made is None or not connections or getattr(made, "outlives_request", False):
                 continue
             try:
                 logger.warning(
@@ -79,7 +79,16 @@ class HeldConnections:
                     place_of(frames),
                 )
                 # So that closing asks the server for nothing.
-                connection.disconnect()
+                for connection in connections:
+                    connection.disconnect()
                 made.close()
             except Exception:
                 logger.exception("%s: closing %s failed", client, type(made).__name__)
+
+
+def _connections_of(made: Any) -> list[Any]:
+    several: list[Any] | None = getattr(made, "connections", None)
+    if several is not None:
+        return several
+    connection = getattr(made, "connection", None)
+    return [] if connection is None else [connection]

@@ -959,6 +959,37 @@ def test_a_subscriber_works(client: MonitoredRedisClusterConnection, spans: Reco
     assert client.connection_pool.figures.in_use == 0
 
 
+def test_shard_channels_have_spans(
+    client: MonitoredRedisClusterConnection, spans: RecordedSpans
+) -> None:
+    found: list[Any] = []
+    with client.pubsub() as subscriber:
+        subscriber.ssubscribe(channel=found.append)
+        subscriber.get_sharded_message(timeout=1)
+        client.spublish("channel", "hello")
+        wait_until(lambda: subscriber.get_sharded_message(timeout=0.1) or found)
+        subscriber.sunsubscribe("channel")
+    assert [message["data"] for message in found] == [b"hello"]
+    assert spans.names == [
+        "foo.SSUBSCRIBE",
+        "foo.SPUBLISH",
+        "foo.process",
+        "foo.SUNSUBSCRIBE",
+    ]
+
+
+def test_shard_channels_that_a_request_leaves_open_are_given_back(
+    client: MonitoredRedisClusterConnection, caplog: pytest.LogCaptureFixture
+) -> None:
+    bound = client.bound_to(INVALID_SPAN)
+    subscriber = bound.pubsub()
+    subscriber.ssubscribe("a", "b", "c")  # on all three primaries
+    assert client.connection_pool.figures.in_use == 3
+    bound.give_back()
+    assert client.connection_pool.figures.in_use == 0
+    assert "MonitoredClusterPubSub was left open" in caplog.text
+
+
 def test_a_monitor_shows_what_one_node_gets(
     client: MonitoredRedisClusterConnection, cluster: Cluster, spans: RecordedSpans
 ) -> None:
