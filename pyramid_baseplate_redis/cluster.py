@@ -14,7 +14,7 @@ from redis.cluster import RedisCluster
 from . import native_metrics
 from .cluster_pipeline import MonitoredRedisClusterPipeline
 from .cluster_pool import ClusterConnectionPool
-from .explanations import explain_cross_slot
+from .explanations import explain_cross_slot, hide_arguments
 from .leases import HeldConnections
 from .monitor import MonitoredMonitor
 from .monitored_client import MonitoredClient
@@ -141,6 +141,7 @@ class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
             result = self._executed(args, kwargs)
         except BaseException as error:
             explain_cross_slot(error)
+            hide_arguments(error, args)
             if operation is not None:
                 if isinstance(error, redis.exceptions.NoScriptError) and loads_script():
                     operation.end_noscript()

@@ -14,7 +14,7 @@ from redis.cluster import ClusterPipeline, PipelineStrategy, RedisCluster, Trans
 from redis.retry import Retry
 
 from . import spans
-from .explanations import explain_cross_slot
+from .explanations import explain_cross_slot, hide_arguments
 from .hot_key_tracker import HotKeyTracker
 from .retries import RetryPolicy, only_reads
 
@@ -149,6 +149,8 @@ class MonitoredRedisClusterPipeline(ClusterPipeline):
             results = self._executed(raise_on_error)
         except BaseException as error:
             explain_cross_slot(error)
+            for command in queue:
+                hide_arguments(error, command.args)
             if operation is not None:
                 operation.fail(error, self._take_code(error))
             raise
@@ -290,6 +292,14 @@ class _Transaction(TransactionStrategy):
         node = self._nodes_manager.find_connection_owner(connection)
         if node is not None and node.redis_connection is not None:
             node.redis_connection.connection_pool.release(connection)
+
+    def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().execute_command(*args, **kwargs)
+        except redis.exceptions.RedisClusterException as error:
+            explain_cross_slot(error)
+            hide_arguments(error, args)
+            raise
 
     def _immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         self._pipe.check_replies()

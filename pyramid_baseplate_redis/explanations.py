@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import redis
@@ -55,6 +56,17 @@ def explain_cross_slot(error: BaseException) -> None:
         )
     if crosses and not text.endswith(_HASH_TAGS):
         error.args = (f"{text}{_HASH_TAGS}", *error.args[1:])
+
+
+def hide_arguments(error: BaseException, args: Sequence[Any]) -> None:
+    """Leave a command's name alone where redis-py quotes its arguments: one may be a secret.
+
+    :param args: the command's.
+    """
+    if isinstance(error, RedisClusterException) and len(args) > 1:
+        text, quoted = str(error), str(tuple(args))
+        if quoted in text:
+            error.args = (text.replace(quoted, f"({args[0]!r}, ...)"), *error.args[1:])
 
 
 def address_of(connection: Any) -> str:

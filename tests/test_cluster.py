@@ -649,6 +649,39 @@ def test_a_script_whose_keys_are_in_two_slots_fails_with_a_hint(
         client.eval("return 1", 2, "a", "b")
 
 
+def test_keys_that_are_watched_in_two_slots_fail_with_a_hint(
+    client: MonitoredRedisClusterConnection,
+) -> None:
+    with client.pipeline(transaction=True) as pipeline:
+        pipeline.watch("foo")
+        with pytest.raises(RedisClusterException, match="hash tag"):
+            pipeline.watch("bar")
+
+
+def test_a_transactions_command_with_keys_in_two_slots_fails_with_a_hint(
+    client: MonitoredRedisClusterConnection,
+) -> None:
+    with pytest.raises(RedisClusterException, match="hash tag"):
+        client.pipeline(transaction=True).execute_command("RENAME", "foo", "bar")
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda client: client.execute_command("HELLO", "3", "AUTH", "user", SECRET),
+        lambda client: client.execute_command("EVAL", SECRET),
+        lambda client: client.pipeline().config_set("requirepass", SECRET).execute(),
+        lambda client: client.pipeline(transaction=True).execute_command("HELLO", "3", SECRET),
+    ],
+)
+def test_an_error_that_quotes_a_command_shows_no_secret(
+    client: MonitoredRedisClusterConnection, send: Callable[[Any], Any]
+) -> None:
+    with pytest.raises(RedisClusterException) as raised:
+        send(client)
+    assert SECRET not in str(raised.value)
+
+
 def test_a_cluster_that_nobody_answers_for_is_told_by_name_and_without_a_secret(
     make: MakeClusterClient,
 ) -> None:
