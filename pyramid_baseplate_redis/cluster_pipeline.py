@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
+import time
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import redis
@@ -20,6 +22,7 @@ from .retries import RetryPolicy, only_reads
 
 if TYPE_CHECKING:
     from .cluster import MonitoredRedisClusterConnection
+    from .cluster_pool import ClusterConnectionPool
 
 T = TypeVar("T")
 
@@ -121,6 +124,11 @@ class MonitoredRedisClusterPipeline(ClusterPipeline):
             self._client.reinitialize_counter = value
 
     @property
+    def shared_pool(self) -> ClusterConnectionPool:
+        """What the clients of the process share."""
+        return self._client.connection_pool
+
+    @property
     def connection(self) -> Any:
         """The connection that a transaction keeps while it watches keys."""
         return getattr(self._execution_strategy, "_transaction_connection", None)
@@ -193,7 +201,8 @@ class MonitoredRedisClusterPipeline(ClusterPipeline):
         The former fails as before: the node may have executed it.
         """
         if self._failures is None:  # the first of them, in redis-py's order
-            results = [command.result for command in self._execution_strategy.command_queue]
+            queue = sorted(self._execution_strategy.command_queue, key=lambda each: each.position)
+            results = [command.result for command in queue]
             failures = [each for each in results if isinstance(each, _SENT_AGAIN)]
             self._failures = iter(failures)
         failed = next(self._failures)
@@ -248,13 +257,42 @@ class MonitoredRedisClusterPipeline(ClusterPipeline):
 
 
 class _Pipeline(PipelineStrategy):
-    """redis-py's, which tells the pipeline of errors."""
+    """redis-py's, which tells the pipeline of errors, and takes connections in one order.
+
+    redis-py takes one to each node as it comes up among the commands, and waits for the next: two
+    pipelines that begin with each other's node would wait until ``pool_timeout``.
+    """
 
     _pipe: MonitoredRedisClusterPipeline
 
     def annotate_exception(self, exception: Any, number: int, command: Any) -> None:
         self._pipe.note_error(exception)
         super().annotate_exception(exception, number, command)
+
+    def _send_cluster_commands(
+        self, stack: Any, raise_on_error: bool = True, allow_redirections: bool = True
+    ) -> Any:
+        ordered = self._by_node(stack)
+        if ordered is None:
+            return super()._send_cluster_commands(stack, raise_on_error, allow_redirections)
+        started = time.monotonic()
+        for position, command in enumerate(ordered):
+            command.position = position
+        try:
+            super()._send_cluster_commands(stack, False, allow_redirections)
+        finally:
+            for position, command in enumerate(stack):
+                command.position = position
+        if raise_on_error:
+            self._raise_first_error(stack, started)
+        return [command.result for command in stack]
+
+    def _by_node(self, stack: Any) -> Any:
+        """The commands of each node together; ``None`` where they may stay as they are."""
+        nodes = self._pipe.shared_pool.primaries_of(stack)
+        if nodes is None or len(set(nodes)) < 2:
+            return None
+        return [command for _, command in sorted(zip(nodes, stack, strict=True), key=itemgetter(0))]
 
 
 class _Transaction(TransactionStrategy):

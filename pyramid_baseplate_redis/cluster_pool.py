@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from redis.cluster import ClusterNode, LoadBalancingStrategy, RedisCluster
 from redis.commands import READ_COMMANDS
+from redis.crc import key_slot
 from redis.maint_notifications import MaintNotificationsConfig
 
 from .blocking_pool import BlockingConnectionPool, PoolFigures
@@ -110,6 +111,7 @@ class ClusterConnectionPool:
         # when to ask for the whole layout.
         self.reinitialize_counter = 0
         self._direct: dict[Any, bool] = {}  # by command
+        self._with_key_first: dict[Any, bool] = {}
         self._pid = 0
         self._made: _Cluster | None = None
         self._locks: dict[int, threading.RLock] = {}
@@ -173,18 +175,56 @@ class ClusterConnectionPool:
         return known and len(args) > 1 and (not kwargs or kwargs.keys() == _KEYS)
 
     def _is_direct(self, name: str) -> bool:
+        if not self._has_key_first(name) or name in self.cluster().result_callbacks:
+            return False
+        return bool(self.cluster().commands_parser.commands[name.lower()]["last_key_pos"] == 1)
+
+    def primaries_of(self, commands: Sequence[Any]) -> list[str] | None:
+        """The names of the nodes that commands go to; ``None`` if one goes elsewhere than its key.
+
+        :param commands: redis-py's, of a pipeline.
+        """
         cluster = self.cluster()
-        settings = self.client_settings
-        if settings.read_from_replicas and name.upper() in READ_COMMANDS:
+        encode, node_of = cluster.encoder.encode, cluster.nodes_manager.get_node_from_slot
+        with_key_first = self._with_key_first
+        slots: dict[int, str] = {}
+        primaries = []
+        for command in commands:
+            args = command.args
+            if len(args) < 2 or "target_nodes" in command.options:
+                return None
+            name, key = args[0], args[1]
+            if not (with_key_first.get(name) or self._has_key_first(name)):
+                return None
+            slot = key_slot(encode(key))
+            primary = slots.get(slot)
+            if primary is None:
+                primary = slots[slot] = node_of(slot).name
+            primaries.append(primary)
+        return primaries
+
+    def _has_key_first(self, name: Any) -> bool:
+        """Whether a command goes to the primary that has its first argument, a key."""
+        if not isinstance(name, str):
+            return False
+        known = self._with_key_first.get(name)
+        if known is None:
+            known = self._finds_key_first(name)
+            if len(self._with_key_first) < _MOST_COMMANDS:
+                self._with_key_first[name] = known
+        return known
+
+    def _finds_key_first(self, name: str) -> bool:
+        cluster = self.cluster()
+        if self.client_settings.read_from_replicas and name.upper() in READ_COMMANDS:
             return False
         command = cluster.commands_parser.commands.get(name.lower())
         return (
             command is not None
-            and (command["first_key_pos"], command["last_key_pos"]) == (1, 1)
+            and command["first_key_pos"] == 1
             and not {"movablekeys", "pubsub"}.intersection(command["flags"])
             and not command.get("subcommands")
             and name.upper() not in cluster.command_flags
-            and name not in cluster.result_callbacks
             and not cluster._policy_resolver.resolve(name.lower())
         )
 

@@ -70,6 +70,16 @@ def another(cluster: Cluster, source: Node) -> Node:
     return next(node for node in cluster.primaries() if node is not source)
 
 
+def one_key_each(cluster: Cluster) -> list[str]:
+    """A key on each primary; tests move slots for good."""
+    found: dict[int, str] = {}
+    names = (f"key:{number}" for number in range(1000))
+    while len(found) < len(cluster.primaries()):
+        name = next(names)
+        found.setdefault(cluster.node_of(name).port, name)
+    return list(found.values())
+
+
 def server_of(span: Any) -> tuple[Any, Any]:
     return span.attributes.get("server.address"), span.attributes.get("server.port")
 
@@ -431,6 +441,67 @@ def test_a_pipeline_follows_a_moved_slot_within_its_span(
     assert client.pipeline().incr("foo").incr("foo").execute() == [2, 3]
     (span,) = spans.all
     assert span.attributes["redis.client.operation.redirections"] >= 1
+
+
+def test_pipelines_do_not_wait_for_each_others_connections(
+    cluster: Cluster, make: MakeClusterClient
+) -> None:
+    client = make(cluster, max_connections="1", pool_timeout="20 seconds")
+    names = one_key_each(cluster)
+    done: list[int] = []
+
+    def work(order: list[str]) -> None:
+        for _ in range(100):
+            pipeline = client.pipeline()
+            for name in order:
+                pipeline.get(name)
+            pipeline.execute()
+            done.append(1)
+
+    orders = [names, names[::-1], names[1:] + names[:1], names[::-1]]
+    threads = [threading.Thread(target=work, args=[order]) for order in orders]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 400
+    assert client.connection_pool.figures.timeouts == 0
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_results_stand_where_their_commands_do_whatever_the_nodes(
+    client: MonitoredRedisClusterConnection,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    order: tuple[int, ...],
+) -> None:
+    names = one_key_each(cluster)
+    moved, lost, wrong = names
+    client.set(moved, "moved")
+    client.lpush(wrong, "no text")
+    source, silent = cluster.node_of(moved), cluster.node_of(lost)
+    cluster.migrate_slot(cluster.slot_of(moved), source, cluster.node_of(wrong))
+    _losing_replies(client, silent, monkeypatch)
+    pipeline = client.pipeline()
+    for index in order:
+        pipeline.get(names[index])
+    results = pipeline.execute(raise_on_error=False)
+    assert results[order.index(0)] == b"moved"
+    assert isinstance(results[order.index(1)], redis.ConnectionError)
+    assert isinstance(results[order.index(2)], redis.ResponseError)
+
+
+def test_the_first_error_of_a_pipeline_is_that_of_its_first_command(
+    client: MonitoredRedisClusterConnection, cluster: Cluster
+) -> None:
+    names = one_key_each(cluster)
+    client.mset_nonatomic(dict.fromkeys(names, "text"))
+    for order in (names, names[::-1]):
+        pipeline = client.pipeline()
+        for name in order:
+            pipeline.lpush(name, 1)
+        with pytest.raises(redis.ResponseError, match=rf"Command # 1 \(LPUSH {order[0]} 1\)"):
+            pipeline.execute()
 
 
 def test_an_empty_pipeline_makes_no_span(
@@ -1012,11 +1083,11 @@ def test_shard_channels_have_spans(
 
 
 def test_shard_channels_that_a_request_leaves_open_are_given_back(
-    client: MonitoredRedisClusterConnection, caplog: pytest.LogCaptureFixture
+    client: MonitoredRedisClusterConnection, cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     bound = client.bound_to(INVALID_SPAN)
     subscriber = bound.pubsub()
-    subscriber.ssubscribe("a", "b", "c")  # on all three primaries
+    subscriber.ssubscribe(*one_key_each(cluster))
     assert client.connection_pool.figures.in_use == 3
     bound.give_back()
     assert client.connection_pool.figures.in_use == 0
