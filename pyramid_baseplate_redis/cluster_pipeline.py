@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import redis
 from opentelemetry.trace import Span
-from redis.backoff import NoBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.cluster import ClusterPipeline, PipelineStrategy, RedisCluster, TransactionStrategy
 from redis.retry import Retry
 
@@ -30,16 +30,27 @@ T = TypeVar("T")
 _execute = inspect.unwrap(ClusterPipeline.execute)
 _execute_command = inspect.unwrap(RedisCluster.execute_command)
 _REDIRECTIONS = (redis.exceptions.AskError, redis.exceptions.TryAgainError)  # MOVED is an ASK
-_MOST_REDIRECTIONS = 5
+_MIGRATING = (redis.exceptions.AskError, redis.exceptions.TryAgainError)  # and not MOVED
+_MOST_REDIRECTIONS = 10
 # What redis-py sends again; it looks at its own class only.
 _SENT_AGAIN = ClusterPipeline.ERRORS_ALLOW_RETRY
+
+
+class _Backoff(ExponentialWithJitterBackoff):
+    """redis-py's; not before the second attempt: the first MOVED has told where to go."""
+
+    def __init__(self) -> None:
+        super().__init__(base=0.01, cap=0.5)
+
+    def compute(self, failures: int) -> float:
+        return super().compute(failures) if failures > 1 else 0.0
 
 
 class _Redirections(Retry):
     """redis-py's retries, for redirections alone: what failed otherwise may have been executed."""
 
     def __init__(self) -> None:
-        super().__init__(NoBackoff(), _MOST_REDIRECTIONS)
+        super().__init__(_Backoff(), _MOST_REDIRECTIONS, _REDIRECTIONS)
 
     def call_with_retry(
         self,
@@ -348,7 +359,14 @@ class _Transaction(TransactionStrategy):
         return result
 
     def _reinitialize_on_error(self, error: Any, failure_count: Any) -> None:
-        super()._reinitialize_on_error(error, failure_count)
+        if type(error) in _MIGRATING:
+            # A transaction can't follow an ASK; its slot is where it was. redis-py takes it for a
+            # MOVED, for all clients of the process.
+            was_executing, self._executing = self._executing, False
+            if self.has_watched and was_executing and type(error) is redis.exceptions.TryAgainError:
+                raise error  # the node has forgotten what it watched
+        else:
+            super()._reinitialize_on_error(error, failure_count)
         # redis-py would go on, on a connection to the other node, on which nothing is watched.
         if self.has_watched and isinstance(error, self.SLOT_REDIRECT_ERRORS):
             self.reset()

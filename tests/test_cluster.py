@@ -650,6 +650,60 @@ def test_a_transaction_whose_slot_moves_while_it_reads_is_tried_again(
     assert client.get("{foo}n") == b"6"
 
 
+@pytest.mark.parametrize("moved", [["{foo}1", "{foo}2"], ["{foo}1"]])
+def test_a_transaction_waits_while_its_slot_migrates(
+    client: MonitoredRedisClusterConnection, cluster: Cluster, moved: list[str]
+) -> None:
+    for name in ("{foo}1", "{foo}2"):
+        client.set(name, name)
+    source, slot = cluster.node_of("{foo}1"), cluster.slot_of("{foo}1")
+    target = another(cluster, source)
+    cluster.begin_migration(slot, source, target)
+    cluster.move_keys(slot, source, target, *moved)  # ASK with both, else TRYAGAIN
+    later = threading.Timer(0.1, cluster.finish_migration, (slot, source, target))
+    later.start()
+    pipeline = client.pipeline(transaction=True)
+    pipeline.execute_command("MGET", "{foo}1", "{foo}2")
+    assert pipeline.execute() == [[b"{foo}1", b"{foo}2"]]
+    later.join()
+
+
+def test_a_transaction_in_a_slot_that_migrates_sends_nobody_elsewhere(
+    client: MonitoredRedisClusterConnection, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.set("foo", "bar")
+    source, slot = cluster.node_of("foo"), cluster.slot_of("foo")
+    target = another(cluster, source)
+    cluster.begin_migration(slot, source, target)
+    cluster.move_keys(slot, source, target, "foo")
+    monkeypatch.setattr("redis.retry.sleep", lambda seconds: None)
+    with pytest.raises(redis.exceptions.AskError):
+        client.pipeline(transaction=True).get("foo").execute()
+    assert client.nodes_manager.get_node_from_slot(slot).port == source.port
+    cluster.finish_migration(slot, source, target)
+
+
+def test_a_transaction_that_is_refused_while_it_watches_is_not_executed_unguarded(
+    client: MonitoredRedisClusterConnection, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("{foo}1", "{foo}2"):
+        client.set(name, name)
+    source, slot = cluster.node_of("{foo}1"), cluster.slot_of("{foo}1")
+    target = another(cluster, source)
+    cluster.begin_migration(slot, source, target)
+    cluster.move_keys(slot, source, target, "{foo}1")
+    pipeline = client.pipeline(transaction=True)
+    pipeline.watch("{foo}2")
+    pipeline.multi()
+    pipeline.execute_command("MSET", "{foo}1", "mine", "{foo}2", "mine")
+    waits: list[float] = []
+    monkeypatch.setattr("redis.retry.sleep", waits.append)
+    with pytest.raises(redis.exceptions.TryAgainError):
+        pipeline.execute()
+    assert not waits
+    cluster.finish_migration(slot, source, target)
+
+
 @pytest.mark.parametrize("loses", ["a reply", "its connection"])
 def test_a_transaction_that_lost_its_connection_watches_no_longer(
     client: MonitoredRedisClusterConnection,
