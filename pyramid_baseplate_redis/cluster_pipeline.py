@@ -310,6 +310,7 @@ class _Transaction(TransactionStrategy):
     """redis-py's, with a span for each command that is sent at once: WATCH, and what is read."""
 
     _pipe: MonitoredRedisClusterPipeline
+    _pool: Any = None  # from which it has its connection
     has_watched = False  # whether a node was told to watch keys
 
     def annotate_exception(self, exception: Any, number: int, command: Any) -> None:
@@ -338,9 +339,20 @@ class _Transaction(TransactionStrategy):
                 connection.read_response()
             except (redis.ConnectionError, redis.TimeoutError):
                 connection.disconnect()
-        node = self._nodes_manager.find_connection_owner(connection)
-        if node is not None and node.redis_connection is not None:
-            node.redis_connection.connection_pool.release(connection)
+        self._give_back(connection)
+
+    def _give_back(self, connection: Any) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:  # or an interruption came first; the slot is free without its help
+            pool.release(connection)
+
+    def _get_client_and_connection_for_transaction(self) -> Any:
+        before = self._transaction_connection
+        client, connection = super()._get_client_and_connection_for_transaction()
+        if connection is not before:
+            # redis-py looks for it by the address: a node that left and came back has another.
+            self._pool = client.connection_pool
+        return client, connection
 
     def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -366,6 +378,10 @@ class _Transaction(TransactionStrategy):
             if self.has_watched and was_executing and type(error) is redis.exceptions.TryAgainError:
                 raise error  # the node has forgotten what it watched
         else:
+            connection, self._transaction_connection = self._transaction_connection, None
+            if connection is not None:
+                connection.disconnect()
+                self._give_back(connection)
             super()._reinitialize_on_error(error, failure_count)
         # redis-py would go on, on a connection to the other node, on which nothing is watched.
         if self.has_watched and isinstance(error, self.SLOT_REDIRECT_ERRORS):

@@ -650,6 +650,30 @@ def test_a_transaction_whose_slot_moves_while_it_reads_is_tried_again(
     assert client.get("{foo}n") == b"6"
 
 
+@pytest.mark.parametrize("ends", ["executed", "reset", "refused"])
+def test_a_transaction_outlives_a_node_that_leaves_and_comes_back(
+    client: MonitoredRedisClusterConnection, cluster: Cluster, ends: str
+) -> None:
+    client.set("foo", 1)
+    pipeline = client.pipeline(transaction=True)
+    pipeline.watch("foo")
+    left = client.get_node_from_key("foo")
+    manager = client.nodes_manager
+    manager.nodes_cache = {k: node for k, node in manager.nodes_cache.items() if k != left.name}
+    manager.initialize()
+    pipeline.multi()
+    pipeline.incr("foo")
+    if ends == "executed":
+        assert pipeline.execute() == [2]
+    elif ends == "refused":
+        source = cluster.node_of("foo")
+        cluster.migrate_slot(cluster.slot_of("foo"), source, another(cluster, source))
+        with pytest.raises(redis.WatchError):
+            pipeline.execute()
+    pipeline.reset()
+    assert left.redis_connection.connection_pool.figures.in_use == 0
+
+
 @pytest.mark.parametrize("moved", [["{foo}1", "{foo}2"], ["{foo}1"]])
 def test_a_transaction_waits_while_its_slot_migrates(
     client: MonitoredRedisClusterConnection, cluster: Cluster, moved: list[str]
