@@ -13,7 +13,7 @@ from redis.cluster import RedisCluster
 
 from . import native_metrics
 from .cluster_pipeline import MonitoredRedisClusterPipeline
-from .cluster_pool import ClusterConnectionPool
+from .cluster_pool import ClusterConnectionPool, RemembersAggregateNodes
 from .explanations import explain_cross_slot, hide_arguments
 from .leases import HeldConnections
 from .monitor import MonitoredMonitor
@@ -37,7 +37,7 @@ _REFUSED = (
 )
 
 
-class MonitoredRedisClusterConnection(MonitoredClient, RedisCluster):
+class MonitoredRedisClusterConnection(MonitoredClient, RemembersAggregateNodes):
     """A client of a Redis Cluster whose commands show up as spans of a request.
 
     It acts as :class:`redis.cluster.RedisCluster`, but for one thing: what a node may have executed

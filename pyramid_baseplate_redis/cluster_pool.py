@@ -10,6 +10,7 @@ import dataclasses
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -314,12 +315,30 @@ class _NodePool(BlockingConnectionPool):
         super()._make_ready(connection, slot)
 
 
-class _Cluster(RedisCluster):
+class RemembersAggregateNodes(RedisCluster):
+    """Where FT.CURSOR goes: to the nodes of the last FT.AGGREGATE of the same thread or greenlet.
+
+    redis-py notes them on one client and looks for them on the other, with which it was made.
+    """
+
+    aggregate_nodes: ContextVar[Any]  # shared by the clients of a process
+
+    @property
+    def _aggregate_nodes(self) -> Any:
+        return self.aggregate_nodes.get()
+
+    @_aggregate_nodes.setter
+    def _aggregate_nodes(self, value: Any) -> None:
+        self.aggregate_nodes.set(value)
+
+
+class _Cluster(RemembersAggregateNodes):
     """redis-py's, which repeats nothing that a node may have executed."""
 
     ERRORS_ALLOW_RETRY: Any = ()
 
     def __init__(self, pool: ClusterConnectionPool) -> None:
+        self.aggregate_nodes = ContextVar("pyramid_baseplate_redis_aggregate_nodes", default=None)
         super().__init__(**pool.cluster_keywords())
         # Both are shared by all clients, and ask nodes that the command doesn't go to.
         nodes_manager: Any = self.nodes_manager

@@ -954,6 +954,14 @@ def test_an_interrupted_transaction_reads_no_reply_that_isnt_its_own(
     assert client.connection_pool.figures.in_use == 0
 
 
+def test_a_cursor_goes_where_the_aggregate_went(client: MonitoredRedisClusterConnection) -> None:
+    with pytest.raises(RedisClusterException, match="without FT"):
+        client.execute_command("FT.CURSOR", "READ", "index", 1)
+    for command in (("FT.AGGREGATE", "index", "*"), ("FT.CURSOR", "READ", "index", 1)):
+        with pytest.raises(redis.ResponseError, match="unknown command"):  # without the module
+            client.bound_to(INVALID_SPAN).execute_command(*command)
+
+
 @pytest.mark.parametrize(
     "ask",
     [
