@@ -177,7 +177,8 @@ class MonitoredRedisClusterConnection(MonitoredClient, RemembersAggregateNodes):
 
         redis-py works out for each command anew what it is like, which takes as long as the rest.
         """
-        node = self.nodes_manager.get_node_from_slot(self.keyslot(args[1]))
+        manager = self.__dict__["nodes_manager"]  # this process's, as it was adopted
+        node = manager.get_node_from_slot(self.keyslot(args[1]))
         redis_node = self.get_redis_connection(node)
         pool = redis_node.connection_pool
         connection = None
@@ -193,8 +194,8 @@ class MonitoredRedisClusterConnection(MonitoredClient, RemembersAggregateNodes):
                 connection.disconnect()
             pool.update_active_connections_for_reconnect()
             pool.disconnect_free_connections()
-            self.nodes_manager.move_node_to_end_of_cached_nodes(node.name)
-            self.nodes_manager.initialize(last_failed_node_name=node.name)
+            manager.move_node_to_end_of_cached_nodes(node.name)
+            manager.initialize(last_failed_node_name=node.name)
             raise
         finally:
             if connection is not None:
