@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -75,7 +75,17 @@ def has_provider() -> bool:
     Private to OpenTelemetry's API, for the reason given in :func:`.spans.has_provider`. Should it
     go away, the instruments' own no-op decides.
     """
-    return getattr(metrics._internal, "_METER_PROVIDER", metrics) is not None
+    return _api._METER_PROVIDER is not None
+
+
+class _AnyProvider:
+    _METER_PROVIDER = True
+
+
+# Looked up once: a command asks several times.
+_api: Any = getattr(metrics, "_internal", None)
+if not hasattr(_api, "_METER_PROVIDER"):
+    _api = _AnyProvider
 
 
 class PoolTimes:

@@ -82,12 +82,15 @@ class Operation:
 
     def begin(self, start_time: int | None) -> None:
         """Called by its monitor, when all else is known."""
-        self.started = time.perf_counter()
         if start_time is None:
             take_notes()  # which are of something else
-        else:
+        observers = self.monitor.observers
+        if not (self.metered or observers):
+            return  # a span has times of its own
+        self.started = time.perf_counter()
+        if start_time is not None:
             self.started -= (time.time_ns() - start_time) / 1e9
-        for observer in self.monitor.observers:
+        for observer in observers:
             try:
                 observer.started(self)
             except Exception:
@@ -127,7 +130,8 @@ class Operation:
         self._tell(None)
 
     def _over(self) -> None:
-        self.duration = time.perf_counter() - self.started
+        if self.started:
+            self.duration = time.perf_counter() - self.started
         self.notes = take_notes()
         if self.context is not None:
             self.span = self.monitor.tracer.started_command(
