@@ -1103,11 +1103,11 @@ def test_a_message_is_bytes_whatever_the_client_decodes(
 def test_a_queue_may_wait_for_longer_than_the_socket_timeout(
     cluster: Cluster, make: MakeClusterClient
 ) -> None:
-    client = make(cluster, socket_timeout="200 milliseconds")
+    client = make(cluster, socket_timeout="1 second")
     queue = client.message_queue("jobs")
-    late = threading.Timer(0.7, cluster.node_of("jobs").client.rpush, ("jobs", "late"))
+    late = threading.Timer(2.5, cluster.node_of("jobs").client.rpush, ("jobs", "late"))
     late.start()
-    assert queue.get(timeout=5) == b"late"
+    assert queue.get(timeout=10) == b"late"
     late.join()
 
 
