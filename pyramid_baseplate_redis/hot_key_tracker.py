@@ -5,7 +5,6 @@ from __future__ import annotations
 import _thread
 import atexit
 import logging
-import os
 import random
 import threading
 import time
@@ -20,6 +19,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from redis._parsers.commands import CommandsParser
 from redis.client import NEVER_DECODE
 
+from .per_process import PerProcess
 from .retries import only_reads
 from .spans import status_code
 
@@ -181,7 +181,7 @@ class HotKeyTracker:
         self._rates = {"reads": reads_rate, "writes": writes_rate}
         self._most = max(reads_rate, writes_rate)
         self.name = name
-        self._processes: dict[int, _Process] = {}
+        self._processes = PerProcess(_Process)
         _trackers.add(self)
 
     @property
@@ -229,14 +229,7 @@ class HotKeyTracker:
         process.keys.extend((kind, member) for member in members if member is not None)
 
     def _process(self) -> _Process:
-        pid = os.getpid()
-        process = self._processes.get(pid)
-        if process is None:
-            process = self._processes.setdefault(pid, _Process())
-            for other in list(self._processes):
-                if other != pid:
-                    self._processes.pop(other, None)
-        return process
+        return self._processes.own()
 
     # In the background
 
@@ -439,8 +432,8 @@ def _flush_at_exit() -> None:
     ends_at = time.monotonic() + EXIT_SECONDS
     waiting = []
     for tracker in list(_trackers):
-        process = tracker._processes.get(os.getpid())
-        if process is not None and process.is_running and process.is_pending:
+        process = tracker._process()
+        if process.is_running and process.is_pending:
             process.wake.set()
             waiting.append(process)
     for process in waiting:

@@ -20,6 +20,8 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import Histogram
 from opentelemetry.util.types import AttributeValue
 
+from .per_process import PerProcess
+
 logger = logging.getLogger(__name__)
 
 MOST = 10_000  # beyond so many, a caller records his own
@@ -43,7 +45,7 @@ class Measurements:
     """Keeps measurements until they are recorded."""
 
     def __init__(self) -> None:
-        self._processes: dict[int, _Process] = {}
+        self._processes = PerProcess(_Process)
 
     def add(
         self, histogram: Histogram, value: float, attributes: Mapping[str, AttributeValue]
@@ -66,14 +68,7 @@ class Measurements:
             pass
 
     def _process(self) -> _Process:
-        pid = os.getpid()
-        process = self._processes.get(pid)
-        if process is None:
-            process = self._processes.setdefault(pid, _Process())
-            for other in list(self._processes):
-                if other != pid:
-                    self._processes.pop(other, None)
-        return process
+        return self._processes.own()
 
 
 def _flush_some(process: _Process) -> bool:
