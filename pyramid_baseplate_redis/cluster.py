@@ -94,7 +94,7 @@ class MonitoredRedisClusterConnection(MonitoredClient, RemembersAggregateNodes):
         self.__dict__.update(own, _adopted_by=os.getpid())
 
     @property
-    def nodes_manager(self) -> Any:  # type: ignore[override]
+    def nodes_manager(self) -> Any:  # type: ignore[override]  # redis-py sets it
         """What redis-py knows of the nodes; in a forked process its own.
 
         A parent's may be locked for ever by a thread that isn't here.
@@ -210,7 +210,7 @@ class MonitoredRedisClusterConnection(MonitoredClient, RemembersAggregateNodes):
             self._own_callbacks = True
         super().set_response_callback(command, callback)
 
-    def pipeline(  # type: ignore[override]
+    def pipeline(  # type: ignore[override]  # the name comes first, as in baseplate
         self,
         name: str | bool | None = None,
         transaction: Any = None,

@@ -242,16 +242,7 @@ class MonitoredRedisClusterPipeline(ClusterPipeline):
         """Run ``call`` in the span of a command that is sent at once."""
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
-        operation = self._monitor.start_command(self.server_span, args)
-        try:
-            result = call()
-        except BaseException as error:
-            if operation is not None:
-                operation.fail(error)
-            raise
-        if operation is not None:
-            operation.end(result)
-        return result
+        return self._monitor.run(self.server_span, args, call)
 
     def close(self) -> None:
         """Give the connection back; see :meth:`reset`."""

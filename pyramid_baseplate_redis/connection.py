@@ -155,7 +155,7 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
             self._own_callbacks = True
         super().set_response_callback(command, callback)
 
-    def pipeline(  # type: ignore[override]
+    def pipeline(  # type: ignore[override]  # the name comes first, as in baseplate
         self,
         name: str | bool | None = None,
         transaction: Any = True,

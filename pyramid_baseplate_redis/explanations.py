@@ -22,7 +22,7 @@ def explain(error: BaseException, client: str, connection: Any, unsent: bool) ->
     if not isinstance(error, _EXPLAINED):
         return False
     if unsent:
-        error.unsent = True  # type: ignore[union-attr]
+        error.unsent = True  # type: ignore[union-attr]  # ours, for is_retryable()
     text = str(error.args[0]) if error.args else type(error).__name__
     if text.startswith((f"{client}: ", f"{client}.")):
         return False  # passing through for a second time, or about a setting
@@ -35,7 +35,7 @@ def explain(error: BaseException, client: str, connection: Any, unsent: bool) ->
 
 def explain_unfound(error: redis.ConnectionError, client: str, where: str) -> None:
     """Say in an error of Sentinel's which client it is about, and where it has asked."""
-    error.unsent = True  # type: ignore[attr-defined]
+    error.unsent = True  # type: ignore[attr-defined]  # ours, as above
     error.args = (f"{client}: {error or type(error).__name__} ({where})", *error.args[1:])
 
 

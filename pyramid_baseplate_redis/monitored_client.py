@@ -55,16 +55,7 @@ class MonitoredClient:
 
     def monitored(self, args: tuple[Any, ...], call: Callable[[], T]) -> T:
         """Run ``call`` as the operation of the command ``args``."""
-        operation = self._monitor.start_command(self.server_span, args)
-        try:
-            result = call()
-        except BaseException as error:
-            if operation is not None:
-                operation.fail(error)
-            raise
-        if operation is not None:
-            operation.end(result)
-        return result
+        return self._monitor.run(self.server_span, args, call)
 
     def _pipeline_name(self, name: str | None) -> str:
         suffix = f"_{name}" if name else ""

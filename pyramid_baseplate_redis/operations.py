@@ -6,10 +6,9 @@ what observers are told of: Prometheus, the debug toolbar.
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import redis
 from opentelemetry.context import Context
@@ -19,7 +18,7 @@ from . import metrics, spans
 from .metrics import has_provider as has_meters
 from .notes import Notes, take_notes
 
-logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Observer(Protocol):
@@ -200,16 +199,6 @@ class OperationMonitor:
         """The client's name."""
         return self.tracer.context_name
 
-    @property
-    def pool_name(self) -> str:
-        """``redis_client_name``, or else the client's name."""
-        return self.tracer.pool_name
-
-    @property
-    def namespace(self) -> str:
-        """The number of the database, as text."""
-        return self.tracer.namespace
-
     def observed_by(self, observer: Observer) -> OperationMonitor:
         """The same, with one more who is told."""
         return self._twin(self.tracer, (*self.observers, observer))
@@ -252,6 +241,19 @@ class OperationMonitor:
             operation.metered = True
         operation.begin(start_time)
         return operation
+
+    def run(self, server_span: Span, args: Sequence[Any], call: Callable[[], T]) -> T:
+        """Return what ``call`` returns, as the operation of the command ``args``."""
+        operation = self.start_command(server_span, args)
+        if operation is None:
+            return call()
+        try:
+            result = call()
+        except BaseException as error:
+            operation.fail(error)
+            raise
+        operation.end(result)
+        return result
 
     def start_batch(
         self, server_span: Span, trace_name: str, is_transaction: bool, commands: Sequence[Any]

@@ -120,16 +120,9 @@ class MonitoredPipelineMixin(Pipeline):
         self._check_replies()
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
-        operation = self._monitor.start_command(self.server_span, args)
-        if operation is None:
-            return self._immediately_executed(args, options)
-        try:
-            result = self._immediately_executed(args, options)
-        except BaseException as error:
-            operation.fail(error)
-            raise
-        operation.end(result)
-        return result
+        return self._monitor.run(
+            self.server_span, args, lambda: self._immediately_executed(args, options)
+        )
 
     def _immediately_executed(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if self._retry is None or self.watching:

@@ -63,16 +63,8 @@ class MonitoredPubSubMixin(PubSub):
 
     def execute_command(self, *args: Any) -> Any:
         """Send a command such as SUBSCRIBE, in a span."""
-        operation = self._monitor.start_command(self._server_span, args)
-        if operation is None:
-            return super().execute_command(*args)
-        try:
-            result = super().execute_command(*args)
-        except BaseException as error:
-            operation.fail(error)
-            raise
-        operation.end(result)
-        return result
+        execute = super().execute_command
+        return self._monitor.run(self._server_span, args, lambda: execute(*args))
 
     def parse_response(self, block: bool = True, timeout: float = 0) -> Any:
         """Wait for a message; see :meth:`redis.client.PubSub.parse_response`.

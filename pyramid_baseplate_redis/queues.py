@@ -130,17 +130,8 @@ class MessageQueue:
             return self.client.execute_command(*args)
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
-        operation = self._monitor.start_command(self._server_span, args)
-        try:
-            execute = _execute_in_cluster if self._in_cluster else _execute_command
-            result = execute(self.client, *args)
-        except BaseException as error:
-            if operation is not None:
-                operation.fail(error)
-            raise
-        if operation is not None:
-            operation.end(result)
-        return result
+        execute = _execute_in_cluster if self._in_cluster else _execute_command
+        return self._monitor.run(self._server_span, args, lambda: execute(self.client, *args))
 
     def _once(self, command: str, started: int) -> bytes | None:
         try:

@@ -108,8 +108,6 @@ class CommandTracer:
         exclude: frozenset[str] = frozenset(),
     ) -> None:
         self.context_name = context_name
-        self.pool_name = pool_name
-        self.namespace = str(connection_kwargs.get("db") or 0)
         self.query_text = query_text
         self._commands_on = trace in ("all", "children")
         self._batches_on = trace != "off"
@@ -117,7 +115,7 @@ class CommandTracer:
         self._exclude = exclude
         self._common: dict[str, str | int] = {
             DB_SYSTEM_NAME: "redis",
-            DB_NAMESPACE: self.namespace,
+            DB_NAMESPACE: str(connection_kwargs.get("db") or 0),
             DB_CLIENT_CONNECTION_POOL_NAME: pool_name,
             **dict(_server(connection_kwargs)),
         }
