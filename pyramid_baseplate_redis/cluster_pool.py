@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 # RedisCluster's own keyword arguments; the others are those of the nodes' pools.
 _OF_THE_CLUSTER = ("address_remap", "dynamic_startup_nodes", "policy_resolver",
                    "redis_connect_func", "reinitialize_steps")  # fmt: skip
+_SHAPES = ("protocol", "legacy_responses")
 _MOST_COMMANDS = 512  # callers may make them up
 _KEYS = {"keys"}
 
@@ -260,9 +261,10 @@ class ClusterConnectionPool:
             "load_balancing_strategy": balancing if settings.read_from_replicas else None,
             "require_full_coverage": settings.require_full_coverage,
             "decode_responses": self._keywords["decode_responses"],
-            "protocol": self._keywords["protocol"],
             "socket_timeout": self._keywords["socket_timeout"],
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+            # redis-py chooses its response callbacks by these.
+            **{key: self._keywords[key] for key in _SHAPES if key in self._keywords},
             **self._of_the_cluster,
         }
 

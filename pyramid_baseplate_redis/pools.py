@@ -132,13 +132,14 @@ def pool_keywords(
         "socket_timeout": settings.socket_timeout.total_seconds(),
         "socket_connect_timeout": settings.socket_connect_timeout.total_seconds(),
         "health_check_interval": settings.health_check_interval.total_seconds(),
-        "protocol": settings.protocol,
         "decode_responses": settings.decode_responses,
         "client_name": settings.client_name,
         # With "auto", redis-py no longer checks at checkout that no unread reply is left.
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         **_address(settings),
     }
+    if settings.protocol is not None:
+        keywords["protocol"] = settings.protocol
     keywords["breaker"] = make_breaker(settings, _server_of(settings, {**keywords, **kwargs}))
     if kwargs.get("retry") is not None:  # redis-py's own retries take the place of ours
         settings = dataclasses.replace(settings, retries=0)

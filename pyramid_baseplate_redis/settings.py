@@ -86,7 +86,9 @@ class ClientSettings:
     breaker_reset: timedelta = _setting(grammar.positive_timespan, _FIVE_SECONDS)
     required: bool = _setting(grammar.boolean, True)
     health_timeout: timedelta = _setting(grammar.positive_timespan, timedelta(seconds=1))
-    protocol: int = _setting(grammar.whole_number(2, 3), 3)
+    # Without it redis-py speaks RESP3 and returns what it always did. An explicit number changes
+    # the shape of replies, so redis-py must see it only where the application sets it.
+    protocol: int | None = _setting(grammar.whole_number(2, 3))
     decode_responses: bool = _setting(grammar.boolean, False)
     client_name: str | None = _setting(grammar.connection_name)
     username: str | None = _setting(grammar.text)

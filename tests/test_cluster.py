@@ -1002,7 +1002,7 @@ def test_results_and_errors_are_redis_pys(
             return type(error), str(error)
 
     nodes = [ClusterNode(node.host, node.port) for node in cluster.nodes]
-    with RedisCluster(startup_nodes=nodes, protocol=3) as plain:
+    with RedisCluster(startup_nodes=nodes) as plain:
         assert asked(client) == asked(plain)
 
 

@@ -237,6 +237,25 @@ def test_the_server_sees_the_protocol(valkey: Server, protocol: int) -> None:
         assert redis_client.client_info()["resp"] == str(protocol)
 
 
+def test_replies_have_the_shapes_of_a_plain_redis_pys_where_no_protocol_is_set(
+    valkey: Server,
+) -> None:
+    with client(valkey.url) as ours, redis.Redis(port=valkey.port) as plain:
+        plain.xadd("stream", {"field": "value"})
+        plain.zadd("scores", {"one": 1, "two": 2})
+        for ask in (
+            lambda asked: asked.xread({"stream": 0}),
+            lambda asked: asked.zrange("scores", 0, -1, withscores=True),
+            lambda asked: asked.client_trackinginfo(),
+        ):
+            assert ask(ours) == ask(plain)
+
+
+def test_redis_py_is_told_of_a_protocol_only_where_one_is_set() -> None:
+    assert "protocol" not in make_pool("redis://h").connection_kwargs
+    assert make_pool("redis://h", protocol="3").connection_kwargs["protocol"] == 3
+
+
 def test_the_server_sees_the_database(valkey: Server) -> None:
     with client(valkey.url.replace("/0", "/3")) as redis_client:
         assert redis_client.client_info()["db"] == 3

@@ -459,7 +459,7 @@ def test_every_default_is_our_own() -> None:
         "breaker_reset": timedelta(seconds=5),
         "required": True,
         "health_timeout": timedelta(seconds=1),
-        "protocol": 3,
+        "protocol": None,
         "decode_responses": False,
         "client_name": None,
         "username": None,
