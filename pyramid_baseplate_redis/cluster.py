@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import redis
-from opentelemetry.trace import INVALID_SPAN, Span
+from opentelemetry.trace import Span
 from redis.cluster import RedisCluster
 
 from . import native_metrics
@@ -24,6 +24,7 @@ from .pipeline import copied_callbacks
 from .pubsub import MonitoredClusterPubSub
 from .retries import RetryPolicy, only_reads
 from .scripts import loads_script
+from .spans import checked_span
 
 # Unwrapped for the reason given in connection.py.
 _execute_command = inspect.unwrap(RedisCluster.execute_command)
@@ -50,6 +51,7 @@ class MonitoredRedisClusterConnection(MonitoredClient, RemembersAggregateNodes):
     :param connection_pool: what the clients of a process share.
     :param redis_client_name: ``db.client.connection.pool.name`` on the spans; by default the
         context's name.
+    :raises TypeError: ``server_span`` isn't a span.
 
     The names are those of ``baseplate.clients.redis_cluster``. To make one costs little and opens
     nothing: the Cluster is asked for its layout with the process's first command.
@@ -68,7 +70,7 @@ class MonitoredRedisClusterConnection(MonitoredClient, RemembersAggregateNodes):
     ) -> None:
         # Not super().__init__(), which asks the Cluster; see __getattr__.
         self.context_name = context_name
-        self.server_span = server_span if server_span is not None else INVALID_SPAN
+        self.server_span = checked_span(server_span)
         self.connection_pool = connection_pool
         self.redis_client_name = redis_client_name
         self._monitor = OperationMonitor.for_pool(connection_pool, context_name, redis_client_name)

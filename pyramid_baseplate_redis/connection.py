@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import redis
-from opentelemetry.trace import INVALID_SPAN, Span
+from opentelemetry.trace import Span
 
 from .blocking_pool import BlockingConnectionPool
 from .hot_key_tracker import HotKeyTracker
@@ -21,6 +21,7 @@ from .pipeline import MonitoredRedisPipeline, copied_callbacks, monitored_module
 from .pubsub import MonitoredPubSub
 from .retries import RetryPolicy, only_reads
 from .scripts import loads_script
+from .spans import checked_span
 
 if TYPE_CHECKING:
     from redis.commands.json import JSON
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 # Not super().execute_command: where OpenTelemetry's instrumentation of redis-py is active that is
 # wrapped, and every command would have two spans.
 _execute_command = inspect.unwrap(redis.Redis.execute_command)
+
+
+# What ties a client to its request: its spans, what observes it, what it gives back at the end.
+_OF_THE_REQUEST = ("context_name", "server_span", "redis_client_name", "_monitor", "_held",
+                   "transaction_manager")  # fmt: skip
 
 
 class MonitoredRedisConnection(MonitoredClient, redis.Redis):
@@ -46,6 +52,8 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         context's name.
     :param kwargs: as for :class:`redis.Redis`, which makes clients of this class too
         (``client()``, ``from_url``, ``Sentinel.master_for``).
+    :raises TypeError: ``server_span`` isn't a span, as when redis-py's positional ``host`` and
+        ``port`` are given.
 
     The names are those of ``baseplate.clients.redis``. Constructing one costs as much as a
     command; a request's is bound by :class:`~.factory.RedisContextFactory`, which costs little.
@@ -60,7 +68,7 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         **kwargs: Any,
     ) -> None:
         self.context_name = context_name
-        self.server_span = server_span if server_span is not None else INVALID_SPAN
+        self.server_span = checked_span(server_span)
         self.redis_client_name = redis_client_name
         super().__init__(connection_pool=connection_pool, **kwargs)
         self._monitor = OperationMonitor.for_pool(
@@ -244,15 +252,18 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         return self._hold(MonitoredMonitor(self))
 
     def client(self) -> MonitoredRedisConnection:
-        """A client that keeps one connection for itself until it is closed."""
-        made = type(self)(
-            self.context_name,
-            self.server_span,
-            self.connection_pool,
-            self.redis_client_name,
-            single_connection_client=True,
-        )
-        return self._hold(made)
+        """Make a client that keeps one connection for itself until it is closed.
+
+        It belongs to the same request: its spans, its observers and its transaction manager are
+        this client's, and what it leaves open is given back at the end of the request.
+        """
+        # The same keyword arguments as in redis-py, which a subclass's constructor has to take.
+        made = type(self)(connection_pool=self.connection_pool, single_connection_client=True)
+        self._hold(made)
+        for attribute in _OF_THE_REQUEST:
+            if attribute in self.__dict__:
+                made.__dict__[attribute] = self.__dict__[attribute]
+        return made
 
     def close(self) -> None:
         """Give back the connection that :meth:`client` keeps."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import redis
-from opentelemetry.trace import INVALID_SPAN, Span
+from opentelemetry.trace import Span
 from redis.client import CaseInsensitiveDict, Pipeline
 
 from . import spans
@@ -200,7 +200,7 @@ class MonitoredRedisPipeline(MonitoredPipelineMixin):
         self._retry = retry
         self._hot_keys = hot_keys
         self.trace_name = trace_name
-        self.server_span = server_span if server_span is not None else INVALID_SPAN
+        self.server_span = spans.checked_span(server_span)
         self.redis_client_name = redis_client_name
         if monitor is None:
             context_name = trace_name.partition(".")[0]

@@ -86,6 +86,22 @@ def is_suppressed() -> bool:
     return bool(context.get(_SUPPRESS_INSTRUMENTATION_KEY) or context.get(_SUPPRESS_PLAIN))
 
 
+def checked_span(server_span: Span | None) -> Span:
+    """Return the span that a client belongs to; an invalid one for ``None``.
+
+    :raises TypeError: it isn't a span. Taken for one, redis-py's positional arguments would lead
+        to a client of another server: localhost.
+    """
+    if server_span is None:
+        return INVALID_SPAN
+    if not isinstance(server_span, Span):
+        raise TypeError(
+            f"server_span: {type(server_span).__name__} is not an OpenTelemetry span; pass the "
+            "arguments of redis.Redis by name, such as host= and port="
+        )
+    return server_span
+
+
 class CommandTracer:
     """Starts and ends the spans of one client's commands.
 

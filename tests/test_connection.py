@@ -599,6 +599,37 @@ def test_a_client_that_keeps_its_connection_gives_it_back(
     assert client.ping()
 
 
+class OfOurOwn(MonitoredRedisConnection):
+    """A team's client, whose constructor takes what redis-py passes and nothing else."""
+
+    def __init__(self, connection_pool: Any = None, single_connection_client: bool = False) -> None:
+        super().__init__(
+            "own",
+            connection_pool=connection_pool,
+            single_connection_client=single_connection_client,
+        )
+
+
+def test_a_client_that_keeps_its_connection_is_of_a_subclass_with_another_constructor(
+    valkey: Server, make_client: MakeClient, spans: RecordedSpans
+) -> None:
+    with OfOurOwn(make_client(valkey).connection_pool).client() as single:
+        assert isinstance(single, OfOurOwn)
+        assert single.ping()
+    assert spans.names == ["own.PING"]
+
+
+@pytest.mark.parametrize("port", [7911, "7911"])
+def test_positional_arguments_of_redis_py_are_refused(port: Any) -> None:
+    with pytest.raises(TypeError, match=r"^server_span: .* pass the arguments of redis.Redis by n"):
+        MonitoredRedisConnection("127.0.0.1", port)
+
+
+def test_arguments_of_redis_py_may_be_named(valkey: Server) -> None:
+    with MonitoredRedisConnection(host="127.0.0.1", port=valkey.port) as client:
+        assert client.config_get("port") == {"port": str(valkey.port)}
+
+
 def test_monitor_is_one_span_and_what_it_shows_none(
     server: Server, make_client: MakeClient, spans: RecordedSpans
 ) -> None:

@@ -259,6 +259,18 @@ def test_a_message_is_put_when_the_transaction_is_committed(
     assert [fields[b"body"] for _, fields in raw.xrange("{jobs}:messages")] == [b"job", b"another"]
 
 
+def test_a_client_that_keeps_its_connection_has_the_requests_transaction(
+    make_app: Callable[..., TestApp], raw: Any
+) -> None:
+    def view(request: Any) -> Any:
+        with request.foo.client() as single:
+            single.durable_queue("jobs").put("job", after_commit=True)
+        return raw.exists("{jobs}:messages")
+
+    assert make_app(view, "pyramid_tm").get("/").json == 0
+    assert [fields[b"body"] for _, fields in raw.xrange("{jobs}:messages")] == [b"job"]
+
+
 @MANAGERS
 def test_a_message_is_dropped_when_the_transaction_is_aborted(
     make_app: Callable[..., TestApp], raw: Any, settings: dict[str, str]

@@ -165,6 +165,18 @@ def test_an_observer_of_one_client_is_told_of_what_it_makes(
     assert set(names[4:]) <= {"foo.EVALSHA", "foo.SCRIPT LOAD"}
 
 
+def test_an_observer_of_one_client_sees_what_its_single_connection_client_does(
+    client: MonitoredRedisConnection,
+) -> None:
+    observer = Told()
+    client.observed_by(observer)
+    with client.client() as single:
+        single.get("key")
+        single.pipeline("load").get("key").execute()
+    names = [operation.trace_name for operation in observer.operations]
+    assert names == ["foo.GET", "foo.pipeline_load"]
+
+
 def test_an_observer_that_fails_breaks_nothing(
     client: MonitoredRedisConnection, told: Told, caplog: pytest.LogCaptureFixture
 ) -> None:

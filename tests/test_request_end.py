@@ -50,11 +50,34 @@ def leave_client(foo: Any) -> None:
     kept.append(client)
 
 
+def leave_pipeline_of_a_client(foo: Any) -> None:
+    client = foo.client()
+    pipeline = client.pipeline()
+    client.close()
+    pipeline.watch("key")
+    kept.append(pipeline)
+
+
+def leave_subscriber_of_a_client(foo: Any) -> None:
+    client = foo.client()
+    subscriber = client.pubsub()
+    client.close()
+    subscriber.subscribe("news")
+    kept.append(subscriber)
+
+
 def leave_monitor(foo: Any) -> None:
     kept.append(foo.monitor().__enter__())
 
 
-LEFT = [leave_pipeline, leave_subscriber, leave_client, leave_monitor]
+LEFT = [
+    leave_pipeline,
+    leave_subscriber,
+    leave_client,
+    leave_pipeline_of_a_client,
+    leave_subscriber_of_a_client,
+    leave_monitor,
+]
 
 
 @pytest.fixture(params=["auto", "never"])
