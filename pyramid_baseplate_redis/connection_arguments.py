@@ -30,24 +30,54 @@ def server_address(connection_kwargs: Mapping[str, Any]) -> str:
 
 
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+# Classes whose **kwargs are known to go to the next class, and no further than AbstractConnection.
+_PASS_ON = ("redis.", f"{__name__.partition('.')[0]}.")
 
 
 def check_keywords(pool_class: type, keywords: Mapping[str, Any]) -> None:
-    """Refuse a keyword argument that neither the pool nor its connections know.
+    """Refuse a keyword argument that neither the pool nor its connections take.
 
-    :raises TypeError: which redis-py raises on first use only.
+    redis-py raises the same error, but only when it makes the first connection.
+
+    :param pool_class: the pool's class.
+    :param keywords: the pool's keyword arguments, with those for its connections.
+    :raises TypeError: nothing takes a keyword argument.
     """
     connection_class = keywords.get("connection_class", redis.Connection)
-    if not isinstance(connection_class, type):
-        return  # any callable will do for redis-py, and nobody can tell what it takes
-    known: set[str] = {"cache", "cache_config"}
-    for cls in (*pool_class.__mro__, *connection_class.__mro__):
-        if "__init__" in vars(cls) and cls is not object:
-            parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
-            known.update(item.name for item in parameters if item.kind not in _VARIABLE)
-    unknown = sorted(set(keywords) - known)
+    taken = _keywords_of_connection(connection_class)
+    if taken is None:
+        return
+    for cls in pool_class.__mro__:
+        taken |= _named_parameters(cls)[0]
+    unknown = sorted(set(keywords) - taken)
     if unknown:
         raise TypeError(
             f"unexpected keyword argument {unknown[0]!r}: neither {pool_class.__name__} nor "
             f"{connection_class.__name__} has it"
         )
+
+
+def _keywords_of_connection(connection_class: Any) -> set[str] | None:
+    """Return the keyword arguments that a connection takes; ``None`` if it may take any."""
+    if not isinstance(connection_class, type):
+        return None  # redis-py calls it, so any callable will do
+    taken = {"cache", "cache_config"}
+    for cls in connection_class.__mro__:
+        if "__init__" not in vars(cls) or cls is object:
+            continue
+        names, takes_any = _named_parameters(cls)
+        taken |= names
+        if not takes_any:
+            break
+        if not f"{cls.__module__}.".startswith(_PASS_ON):
+            return None  # only the class itself knows what becomes of its **kwargs
+    return taken
+
+
+def _named_parameters(cls: type) -> tuple[set[str], bool]:
+    """Return the parameters of the class's own ``__init__``, and whether it has ``**kwargs``."""
+    if "__init__" not in vars(cls) or cls is object:
+        return set(), False
+    parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
+    names = {item.name for item in parameters if item.kind not in _VARIABLE}
+    return names, any(item.kind is inspect.Parameter.VAR_KEYWORD for item in parameters)

@@ -18,7 +18,12 @@ from cryptography.hazmat.primitives import serialization
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from pyramid_baseplate_redis import ConfigurationError, MonitoredRedisConnection, pool_from_config
+from pyramid_baseplate_redis import (
+    BlockingConnectionPool,
+    ConfigurationError,
+    MonitoredRedisConnection,
+    pool_from_config,
+)
 
 from .support import (
     RecordedSpans,
@@ -443,6 +448,42 @@ def test_an_unknown_keyword_argument_is_an_error_when_the_pool_is_built(
         f"unexpected keyword argument {keyword!r}: neither BlockingConnectionPool nor "
         f"{connection_class} has it"
     )
+
+
+class TakesAnything:
+    """A connection of somebody else's, such as a test's: not one of redis-py's classes."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.kwargs = kwargs
+
+
+class PassesAnythingOn(redis.Connection):
+    def __init__(self, *args: Any, label: str = "", **kwargs: Any) -> None:
+        self.label = label
+        super().__init__(*args, **kwargs)
+
+
+class TakesNothingElse(redis.Connection):
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(host=host, port=port)
+
+
+def test_a_connection_class_that_takes_any_keyword_argument_gets_it() -> None:
+    pool = make_pool("redis://h", __connection_class=TakesAnything, __made_up=1)
+    assert pool.make_connection().kwargs["made_up"] == 1
+
+
+def test_a_connection_class_may_pass_its_keyword_arguments_on(valkey: Server) -> None:
+    with client(valkey.url, __connection_class=PassesAnythingOn, __label="mine") as redis_client:
+        assert redis_client.ping()
+        assert redis_client.connection_pool.make_connection().label == "mine"
+
+
+def test_a_keyword_argument_that_a_connection_class_does_not_pass_on_is_refused() -> None:
+    with pytest.raises(TypeError, match="nor TakesNothingElse has it"):
+        BlockingConnectionPool(
+            connection_class=TakesNothingElse, host="h", port=1, socket_timeout=3
+        )
 
 
 # Slots
