@@ -250,7 +250,9 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
 
     def _make_ready(self, connection: Any, slot: Slot) -> None:
         """See to it that the server has the connection open, and that nothing is to be read."""
-        if not connection.is_connected:
+        # A class that isn't redis-py's needn't have the property. Then connect() decides, as in
+        # redis-py's own pool.
+        if not getattr(connection, "is_connected", False):
             self._connect(connection)
             return
         ready = time.monotonic() < slot.closes_at and not connection.should_reconnect()
@@ -288,7 +290,8 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         if isinstance(pooled, PooledConnection):
             settled = pooled.is_settled
         else:
-            settled = connection.is_connected  # a class of the user's: nobody counts its replies
+            # A class of the application's own, whose replies aren't counted.
+            settled = getattr(connection, "is_connected", True)
         return (
             settled and now < slot.closes_at and not connection.should_reconnect() and slot.is_taken
         )

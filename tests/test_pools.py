@@ -451,10 +451,20 @@ def test_an_unknown_keyword_argument_is_an_error_when_the_pool_is_built(
 
 
 class TakesAnything:
-    """A connection of somebody else's, such as a test's: not one of redis-py's classes."""
+    """A connection as redis-py's own tests make them: not derived from redis-py's classes."""
 
     def __init__(self, **kwargs: Any) -> None:
         self.kwargs = kwargs
+
+    def connect(self) -> None: ...
+
+    def disconnect(self) -> None: ...
+
+    def can_read(self) -> bool:
+        return False
+
+    def should_reconnect(self) -> bool:
+        return False
 
 
 class PassesAnythingOn(redis.Connection):
@@ -471,6 +481,13 @@ class TakesNothingElse(redis.Connection):
 def test_a_connection_class_that_takes_any_keyword_argument_gets_it() -> None:
     pool = make_pool("redis://h", __connection_class=TakesAnything, __made_up=1)
     assert pool.make_connection().kwargs["made_up"] == 1
+
+
+def test_a_connection_class_that_is_not_redis_pys_is_used_again() -> None:
+    pool = make_pool("redis://h", __connection_class=TakesAnything)
+    connection = pool.get_connection()
+    pool.release(connection)
+    assert pool.get_connection() is connection
 
 
 def test_a_connection_class_may_pass_its_keyword_arguments_on(valkey: Server) -> None:
