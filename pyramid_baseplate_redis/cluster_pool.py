@@ -21,6 +21,7 @@ from redis.crc import key_slot
 from redis.maint_notifications import MaintNotificationsConfig
 
 from .blocking_pool import BlockingConnectionPool, PoolFigures
+from .connection_arguments import check_keywords
 from .exceptions import ConfigurationError
 from .files import client_settings
 from .hot_key_tracker import HotKeyTracker
@@ -39,6 +40,14 @@ if TYPE_CHECKING:
 _OF_THE_CLUSTER = ("address_remap", "dynamic_startup_nodes", "policy_resolver",
                    "redis_connect_func", "reinitialize_steps")  # fmt: skip
 _SHAPES = ("protocol", "legacy_responses")
+# Further ones of RedisCluster's, and the setting that takes the place of each.
+_SETTINGS = {
+    **dict.fromkeys(("host", "port", "startup_nodes", "url"), "url"),
+    **dict.fromkeys(("cluster_error_retry_attempts", "retry"), "retries"),
+    "load_balancing_strategy": "load_balancing",
+    "read_from_replicas": "read_from_replicas",
+    "require_full_coverage": "require_full_coverage",
+}
 _MOST_COMMANDS = 512  # callers may make them up
 _KEYS = {"keys"}
 
@@ -53,7 +62,7 @@ def cluster_pool_from_config(
     :param kwargs: passed to :class:`ClusterConnectionPool`; they win over the settings.
     :raises ConfigurationError: if a setting is missing, malformed or names an unreadable file, or
         the URL isn't a ``redis+cluster://`` one.
-    :raises TypeError: if redis-py doesn't know a keyword argument.
+    :raises TypeError: if redis-py doesn't know a keyword argument, or a setting takes its place.
 
     The name and the parameters are those of ``baseplate.clients.redis_cluster``.
     """
@@ -71,6 +80,22 @@ def check_cluster(settings: ClientSettings) -> None:
         )
 
 
+def _refuse_settings(prefix: str, kwargs: Mapping[str, Any]) -> None:
+    """Refuse a keyword argument of RedisCluster's that has a setting here.
+
+    :raises TypeError: which names the setting.
+    """
+    for key, setting in _SETTINGS.items():
+        if kwargs.get(key) is None:
+            continue
+        reason = ""
+        if setting == "retries":
+            reason = "redis-py's retries would repeat what a node may have executed; "
+        elif setting == "load_balancing":
+            setting = f"read_from_replicas = true and {prefix}load_balancing"
+        raise TypeError(f"{key}: {reason}write the setting {prefix}{setting} instead")
+
+
 class ClusterConnectionPool:
     """The connections to the nodes of a Cluster, and what is known of the nodes.
 
@@ -84,11 +109,7 @@ class ClusterConnectionPool:
 
     def __init__(self, client_settings: ClientSettings, **kwargs: Any) -> None:
         check_cluster(client_settings)
-        if kwargs.get("retry") is not None:
-            raise TypeError(
-                f"retry: redis-py's would repeat what a node may have executed; use "
-                f"{client_settings.prefix}retries"
-            )
+        _refuse_settings(client_settings.prefix, kwargs)
         self._of_the_cluster = {key: kwargs.pop(key) for key in _OF_THE_CLUSTER if key in kwargs}
         self.hot_keys: HotKeyTracker | None = kwargs.pop("hot_keys", None)
         self._keywords, self.client_settings = pool_keywords(client_settings, kwargs)
@@ -118,7 +139,8 @@ class ClusterConnectionPool:
         self._made: _Cluster | None = None
         self._locks: dict[int, threading.RLock] = {}
         self._parents: list[_Cluster] = []
-        self._make_node_pool("localhost", 0)  # finds what is wrong with the keyword arguments
+        check_keywords(_NodePool, self._keywords, type(self).__name__)
+        self._make_node_pool("localhost", 0)  # finds what else is wrong with them
 
     @property
     def max_connections(self) -> int:

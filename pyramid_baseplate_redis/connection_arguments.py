@@ -34,13 +34,14 @@ _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _PASS_ON = ("redis.", f"{__name__.partition('.')[0]}.")
 
 
-def check_keywords(pool_class: type, keywords: Mapping[str, Any]) -> None:
+def check_keywords(pool_class: type, keywords: Mapping[str, Any], name: str = "") -> None:
     """Refuse a keyword argument that neither the pool nor its connections take.
 
     redis-py raises the same error, but only when it makes the first connection.
 
     :param pool_class: the pool's class.
     :param keywords: the pool's keyword arguments, with those for its connections.
+    :param name: the name to show in place of the class's, if that one is private.
     :raises TypeError: nothing takes a keyword argument.
     """
     connection_class = keywords.get("connection_class", redis.Connection)
@@ -52,8 +53,8 @@ def check_keywords(pool_class: type, keywords: Mapping[str, Any]) -> None:
     unknown = sorted(set(keywords) - taken)
     if unknown:
         raise TypeError(
-            f"unexpected keyword argument {unknown[0]!r}: neither {pool_class.__name__} nor "
-            f"{connection_class.__name__} has it"
+            f"unexpected keyword argument {unknown[0]!r}: neither "
+            f"{name or pool_class.__name__} nor {connection_class.__name__} has it"
         )
 
 

@@ -14,7 +14,7 @@ import redis
 from opentelemetry.trace import INVALID_SPAN, SpanKind, StatusCode, get_tracer
 from pyramid.config import Configurator
 from pyramid.response import Response
-from redis.cluster import ClusterNode, RedisCluster
+from redis.cluster import ClusterNode, LoadBalancingStrategy, RedisCluster
 from redis.exceptions import ClusterDownError, RedisClusterException
 from webtest import TestApp
 
@@ -1023,15 +1023,53 @@ def test_a_single_pool_is_refused_for_a_cluster() -> None:
         pool_from_config({"foo.url": "redis+cluster://h"}, "foo.")
 
 
-def test_an_unknown_keyword_argument_is_refused_at_once() -> None:
-    with pytest.raises(TypeError, match="unexpected keyword argument 'sokcet_timeout'"):
-        cluster_pool_from_config({"foo.url": "redis+cluster://h"}, "foo.", sokcet_timeout=1)
+def pool_with(**kwargs: Any) -> ClusterConnectionPool:
+    return cluster_pool_from_config({"foo.url": "redis+cluster://h"}, "foo.", **kwargs)
 
 
-def test_redis_pys_own_retries_are_refused() -> None:
-    retry = redis.retry.Retry(redis.backoff.NoBackoff(), 3)
-    with pytest.raises(TypeError, match=r"use foo\.retries"):
-        cluster_pool_from_config({"foo.url": "redis+cluster://h"}, "foo.", retry=retry)
+def parsed_with(**kwargs: Any) -> ClusterRedisContextFactory:
+    return ClusterRedisClient(**kwargs).parse("foo", {"foo.url": "redis+cluster://h"})
+
+
+@pytest.mark.parametrize("make_with", [pool_with, parsed_with])
+def test_an_unknown_keyword_argument_is_refused_at_once_by_the_pools_public_name(
+    make_with: Callable[..., Any],
+) -> None:
+    with pytest.raises(TypeError) as caught:
+        make_with(sokcet_timeout=1)
+    assert str(caught.value) == (
+        "unexpected keyword argument 'sokcet_timeout': neither ClusterConnectionPool nor "
+        "Connection has it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "message"),
+    [
+        (
+            "load_balancing_strategy",
+            LoadBalancingStrategy.RANDOM,
+            "write the setting foo.read_from_replicas = true and foo.load_balancing instead",
+        ),
+        ("read_from_replicas", True, "write the setting foo.read_from_replicas instead"),
+        ("require_full_coverage", False, "write the setting foo.require_full_coverage instead"),
+        ("startup_nodes", [ClusterNode("h", 1)], "write the setting foo.url instead"),
+        ("host", "h", "write the setting foo.url instead"),
+        (
+            "retry",
+            redis.retry.Retry(redis.backoff.NoBackoff(), 3),
+            "redis-py's retries would repeat what a node may have executed; write the setting "
+            "foo.retries instead",
+        ),
+    ],
+)
+@pytest.mark.parametrize("make_with", [pool_with, parsed_with])
+def test_a_keyword_argument_that_has_a_setting_is_refused_with_the_settings_name(
+    make_with: Callable[..., Any], keyword: str, value: Any, message: str
+) -> None:
+    with pytest.raises(TypeError) as caught:
+        make_with(**{keyword: value})
+    assert str(caught.value) == f"{keyword}: {message}"
 
 
 def test_a_password_and_a_remapped_address_are_used_and_not_shown(
