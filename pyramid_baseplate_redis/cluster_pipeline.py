@@ -3,77 +3,42 @@
 from __future__ import annotations
 
 import inspect
-import os
 import time
 from collections.abc import Callable, Iterator
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import redis
 from opentelemetry.trace import Span
-from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
-from redis.cluster import ClusterPipeline, PipelineStrategy, RedisCluster, TransactionStrategy
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterPipeline, PipelineStrategy, RedisCluster
 from redis.retry import Retry
 
 from . import spans
+from .cluster_callbacks import TransactionCallbacks
+from .cluster_transaction import REDIRECTIONS, MonitoredTransactionStrategy, RedirectionRetry
 from .explanations import explain_cross_slot, hide_arguments
 from .hot_key_tracker import HotKeyTracker
+from .pipeline import copied_callbacks
 from .retries import RetryPolicy, only_reads
 
 if TYPE_CHECKING:
     from .cluster import MonitoredRedisClusterConnection
     from .cluster_pool import ClusterConnectionPool
 
-T = TypeVar("T")
-
 # Unwrapped for the reason given in connection.py.
 _execute = inspect.unwrap(ClusterPipeline.execute)
 _execute_command = inspect.unwrap(RedisCluster.execute_command)
-_REDIRECTIONS = (redis.exceptions.AskError, redis.exceptions.TryAgainError)  # MOVED is an ASK
-_MIGRATING = (redis.exceptions.AskError, redis.exceptions.TryAgainError)  # and not MOVED
-_MOST_REDIRECTIONS = 10
 # What redis-py sends again; it looks at its own class only.
 _SENT_AGAIN = ClusterPipeline.ERRORS_ALLOW_RETRY
-
-
-class _Backoff(ExponentialWithJitterBackoff):
-    """redis-py's; not before the second attempt: the first MOVED has told where to go."""
-
-    def __init__(self) -> None:
-        super().__init__(base=0.01, cap=0.5)
-
-    def compute(self, failures: int) -> float:
-        return super().compute(failures) if failures > 1 else 0.0
-
-
-class _Redirections(Retry):
-    """redis-py's retries, for redirections alone: what failed otherwise may have been executed."""
-
-    def __init__(self) -> None:
-        super().__init__(_Backoff(), _MOST_REDIRECTIONS, _REDIRECTIONS)
-
-    def call_with_retry(
-        self,
-        do: Callable[[], T],
-        fail: Callable[..., Any],
-        is_retryable: Callable[[Exception], bool] | None = None,
-        with_failure_count: bool = False,
-    ) -> T:
-        """See :meth:`redis.retry.Retry.call_with_retry`."""
-
-        def failed(error: Exception, failures: int) -> None:
-            fail(error, failures) if with_failure_count else fail(error)
-            if not isinstance(error, _REDIRECTIONS):
-                raise error
-
-        return super().call_with_retry(do, failed, is_retryable, with_failure_count=True)
 
 
 class MonitoredRedisClusterPipeline(ClusterPipeline):
     """A pipeline whose execution is one span; made by ``request.foo.pipeline(name)``.
 
     As :class:`redis.cluster.ClusterPipeline`, but what a node may have executed isn't sent again
-    after a failure of its connection: redis-py does that, so that an INCR counts twice.
+    after a failure of its connection: redis-py does that, so that an INCR counts twice. A
+    transaction's results are those of a single server's: redis-py leaves most of them unparsed.
 
     :param trace_name: the span's name.
     :param server_span: the span that it belongs to when no span is current.
@@ -102,23 +67,28 @@ class MonitoredRedisClusterPipeline(ClusterPipeline):
         self._hot_keys = hot_keys
         self._first_error: tuple[Exception, str | None] | None = None
         self.in_transaction = transaction
+        callbacks: Any = client.cluster_response_callbacks
+        if transaction:
+            callbacks = TransactionCallbacks(callbacks)
         super().__init__(
             nodes_manager=client.nodes_manager,
             commands_parser=client.commands_parser,
             startup_nodes=client.startup_nodes,
             result_callbacks=client.result_callbacks,
-            cluster_response_callbacks=client.cluster_response_callbacks,
+            cluster_response_callbacks=callbacks,
             read_from_replicas=client.read_from_replicas,
             load_balancing_strategy=client.load_balancing_strategy,
             reinitialize_steps=client.reinitialize_steps,
-            retry=_Redirections() if transaction else Retry(NoBackoff(), 0),
+            retry=RedirectionRetry() if transaction else Retry(NoBackoff(), 0),
             lock=client._lock,
             transaction=transaction,
             event_dispatcher=client._event_dispatcher,
         )
         self.encoder = client.encoder  # redis-py makes one, without decode_responses
         self.parent_execute_command = self._send_again
-        self._execution_strategy = _Transaction(self) if transaction else _Pipeline(self)
+        self._execution_strategy = (
+            MonitoredTransactionStrategy(self) if transaction else _Pipeline(self)
+        )
         self._failures: Iterator[Exception] | None = None
 
     def __enter__(self) -> MonitoredRedisClusterPipeline:
@@ -217,9 +187,15 @@ class MonitoredRedisClusterPipeline(ClusterPipeline):
             failures = [each for each in results if isinstance(each, _SENT_AGAIN)]
             self._failures = iter(failures)
         failed = next(self._failures)
-        if not isinstance(failed, _REDIRECTIONS):
+        if not isinstance(failed, REDIRECTIONS):
             raise failed
         return _execute_command(self, *args, **options)
+
+    def set_response_callback(self, command: str, callback: Callable[..., Any]) -> None:
+        """Set a response callback for this pipeline alone."""
+        if not self.in_transaction:
+            self.cluster_response_callbacks = copied_callbacks(self.cluster_response_callbacks)
+        super().set_response_callback(command, callback)
 
     def check_replies(self) -> None:
         """Refuse to go on where an interruption left a reply unread: it would be taken for ours.
@@ -295,86 +271,3 @@ class _Pipeline(PipelineStrategy):
         if nodes is None or len(set(nodes)) < 2:
             return None
         return [command for _, command in sorted(zip(nodes, stack, strict=True), key=itemgetter(0))]
-
-
-class _Transaction(TransactionStrategy):
-    """redis-py's, with a span for each command that is sent at once: WATCH, and what is read."""
-
-    _pipe: MonitoredRedisClusterPipeline
-    _pool: Any = None  # from which it has its connection
-    has_watched = False  # whether a node was told to watch keys
-
-    def annotate_exception(self, exception: Any, number: int, command: Any) -> None:
-        self._pipe.note_error(exception)
-        super().annotate_exception(exception, number, command)
-
-    def reset(self) -> None:
-        """Forget what is queued and watched, and give the connection back.
-
-        As redis-py's, but an interruption on the way neither gives it back twice nor keeps it, and
-        a node that has just failed isn't asked again.
-        """
-        connection, self._transaction_connection = self._transaction_connection, None
-        watching, self._watching = self._watching, False
-        self._command_queue = []
-        self._pipeline_slots = set()
-        self._explicit_transaction = self._executing = self.has_watched = False
-        if connection is None:
-            return
-        if connection.pid != os.getpid():
-            connection.disconnect()  # this process's copy, or nothing where it was released
-            return
-        if watching and connection.is_connected and not getattr(connection, "owes_replies", False):
-            try:
-                connection.send_command("UNWATCH")
-                connection.read_response()
-            except (redis.ConnectionError, redis.TimeoutError):
-                connection.disconnect()
-        self._give_back(connection)
-
-    def _give_back(self, connection: Any) -> None:
-        pool, self._pool = self._pool, None
-        if pool is not None:  # or an interruption came first; the slot is free without its help
-            pool.release(connection)
-
-    def _get_client_and_connection_for_transaction(self) -> Any:
-        before = self._transaction_connection
-        client, connection = super()._get_client_and_connection_for_transaction()
-        if connection is not before:
-            # redis-py looks for it by the address: a node that left and came back has another.
-            self._pool = client.connection_pool
-        return client, connection
-
-    def execute_command(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return super().execute_command(*args, **kwargs)
-        except redis.exceptions.RedisClusterException as error:
-            explain_cross_slot(error)
-            hide_arguments(error, args)
-            raise
-
-    def _immediate_execute_command(self, *args: Any, **options: Any) -> Any:
-        self._pipe.check_replies()
-        execute = super()._immediate_execute_command
-        result = self._pipe.traced(args, lambda: execute(*args, **options))
-        if args[0] in self.IMMEDIATE_EXECUTE_COMMANDS:
-            self.has_watched = args[0] == "WATCH"
-        return result
-
-    def _reinitialize_on_error(self, error: Any, failure_count: Any) -> None:
-        if type(error) in _MIGRATING:
-            # A transaction can't follow an ASK; its slot is where it was. redis-py takes it for a
-            # MOVED, for all clients of the process.
-            was_executing, self._executing = self._executing, False
-            if self.has_watched and was_executing and type(error) is redis.exceptions.TryAgainError:
-                raise error  # the node has forgotten what it watched
-        else:
-            connection, self._transaction_connection = self._transaction_connection, None
-            if connection is not None:
-                connection.disconnect()
-                self._give_back(connection)
-            super()._reinitialize_on_error(error, failure_count)
-        # redis-py would go on, on a connection to the other node, on which nothing is watched.
-        if self.has_watched and isinstance(error, self.SLOT_REDIRECT_ERRORS):
-            self.reset()
-            raise redis.WatchError("Slot rebalancing occurred while watching keys")

@@ -215,7 +215,7 @@ def ask_in_transaction(client: MonitoredRedisClusterConnection, text: str) -> No
         pipeline.set(text, text)
         pipeline.get(text)
 
-    assert client.transaction(exchange, text) == [b"OK", text.encode()]
+    assert client.transaction(exchange, text) == [True, text.encode()]
 
 
 def ask_queue(client: MonitoredRedisClusterConnection, text: str) -> None:

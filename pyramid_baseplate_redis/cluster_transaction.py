@@ -1,0 +1,147 @@
+"""The transactions of a Cluster's pipeline: MULTI ... EXEC on one node, and WATCH before it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.cluster import TransactionStrategy
+from redis.retry import Retry
+
+from .cluster_callbacks import TransactionCallbacks
+from .explanations import explain_cross_slot, hide_arguments
+
+if TYPE_CHECKING:
+    from .cluster_pipeline import MonitoredRedisClusterPipeline
+
+T = TypeVar("T")
+
+REDIRECTIONS = (redis.exceptions.AskError, redis.exceptions.TryAgainError)  # MOVED is an ASK
+_MOST_REDIRECTIONS = 10
+
+
+class _Backoff(ExponentialWithJitterBackoff):
+    """redis-py's; not before the second attempt: the first MOVED has told where to go."""
+
+    def __init__(self) -> None:
+        super().__init__(base=0.01, cap=0.5)
+
+    def compute(self, failures: int) -> float:
+        return super().compute(failures) if failures > 1 else 0.0
+
+
+class RedirectionRetry(Retry):
+    """redis-py's retries, for redirections alone: what failed otherwise may have been executed."""
+
+    def __init__(self) -> None:
+        super().__init__(_Backoff(), _MOST_REDIRECTIONS, REDIRECTIONS)
+
+    def call_with_retry(
+        self,
+        do: Callable[[], T],
+        fail: Callable[..., Any],
+        is_retryable: Callable[[Exception], bool] | None = None,
+        with_failure_count: bool = False,
+    ) -> T:
+        """See :meth:`redis.retry.Retry.call_with_retry`."""
+
+        def failed(error: Exception, failures: int) -> None:
+            fail(error, failures) if with_failure_count else fail(error)
+            if not isinstance(error, REDIRECTIONS):
+                raise error
+
+        return super().call_with_retry(do, failed, is_retryable, with_failure_count=True)
+
+
+class MonitoredTransactionStrategy(TransactionStrategy):
+    """redis-py's, with a span for each command that is sent at once: WATCH, and what is read."""
+
+    _pipe: MonitoredRedisClusterPipeline
+    _pool: Any = None  # from which it has its connection
+    has_watched = False  # whether a node was told to watch keys
+
+    def annotate_exception(self, exception: Any, number: int, command: Any) -> None:
+        self._pipe.note_error(exception)
+        super().annotate_exception(exception, number, command)
+
+    def reset(self) -> None:
+        """Forget what is queued and watched, and give the connection back.
+
+        As redis-py's, but an interruption on the way neither gives it back twice nor keeps it, and
+        a node that has just failed isn't asked again.
+        """
+        connection, self._transaction_connection = self._transaction_connection, None
+        watching, self._watching = self._watching, False
+        self._command_queue = []
+        self._pipeline_slots = set()
+        self._explicit_transaction = self._executing = self.has_watched = False
+        if connection is None:
+            return
+        if connection.pid != os.getpid():
+            connection.disconnect()  # this process's copy, or nothing where it was released
+            return
+        if watching and connection.is_connected and not getattr(connection, "owes_replies", False):
+            try:
+                connection.send_command("UNWATCH")
+                connection.read_response()
+            except (redis.ConnectionError, redis.TimeoutError):
+                connection.disconnect()
+        self._give_back(connection)
+
+    def _give_back(self, connection: Any) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:  # or an interruption came first; the slot is free without its help
+            pool.release(connection)
+
+    def _get_client_and_connection_for_transaction(self) -> Any:
+        before = self._transaction_connection
+        client, connection = super()._get_client_and_connection_for_transaction()
+        if connection is not before:
+            # redis-py looks for it by the address: a node that left and came back has another.
+            self._pool = client.connection_pool
+        self._callbacks.of_node = client.response_callbacks
+        return client, connection
+
+    def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().execute_command(*args, **kwargs)
+        except redis.exceptions.RedisClusterException as error:
+            explain_cross_slot(error)
+            hide_arguments(error, args)
+            raise
+
+    def _immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        self._pipe.check_replies()
+        execute = partial(super()._immediate_execute_command, *args, **options)
+        result = self._pipe.traced(args, execute)
+        if args[0] in self.IMMEDIATE_EXECUTE_COMMANDS:
+            self.has_watched = args[0] == "WATCH"
+        return self._callbacks.apply_own(args[0], result, **options)
+
+    @property
+    def _callbacks(self) -> TransactionCallbacks:
+        callbacks: Any = self._pipe.cluster_response_callbacks
+        made: TransactionCallbacks = callbacks
+        return made
+
+    def _reinitialize_on_error(self, error: Any, failure_count: Any) -> None:
+        if type(error) in REDIRECTIONS:  # but not MOVED
+            # A transaction can't follow an ASK; its slot is where it was. redis-py takes it for a
+            # MOVED, for all clients of the process.
+            was_executing, self._executing = self._executing, False
+            if self.has_watched and was_executing and type(error) is redis.exceptions.TryAgainError:
+                raise error  # the node has forgotten what it watched
+        else:
+            connection, self._transaction_connection = self._transaction_connection, None
+            if connection is not None:
+                connection.disconnect()
+                self._give_back(connection)
+            super()._reinitialize_on_error(error, failure_count)
+        # redis-py would go on, on a connection to the other node, on which nothing is watched.
+        if self.has_watched and isinstance(error, self.SLOT_REDIRECT_ERRORS):
+            self.reset()
+            raise redis.WatchError("Slot rebalancing occurred while watching keys")
