@@ -14,6 +14,7 @@ from redis.cluster import RedisCluster
 from . import native_metrics
 from .cluster_pipeline import MonitoredRedisClusterPipeline
 from .cluster_pool import ClusterConnectionPool, RemembersAggregateNodes
+from .cluster_rerouting import UNREACHED, Reroutable, reroute
 from .explanations import explain_cross_slot, hide_arguments
 from .leases import HeldConnections
 from .monitor import MonitoredMonitor
@@ -22,7 +23,7 @@ from .notes import forget_redirection
 from .operations import OperationMonitor
 from .pipeline import copied_callbacks
 from .pubsub import MonitoredClusterPubSub
-from .retries import RetryPolicy, only_reads
+from .retries import RetryPolicy, only_reads, was_unsent
 from .scripts import loads_script
 from .spans import checked_span
 
@@ -38,12 +39,13 @@ _REFUSED = (
 )
 
 
-class MonitoredRedisClusterConnection(MonitoredClient, RemembersAggregateNodes):
+class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, RemembersAggregateNodes):
     """A client of a Redis Cluster whose commands show up as spans of a request.
 
     It acts as :class:`redis.cluster.RedisCluster`, but for one thing: what a node may have executed
-    isn't sent again after a failure of the connection, unless ``foo.retries`` allows it. A command
-    has one span, however often the nodes redirect it.
+    isn't sent again after a failure of the connection, unless ``foo.retries`` allows it. What could
+    not be sent goes to the node that has taken over, once. A command has one span, however often
+    the nodes redirect it.
 
     :param context_name: the client's name; spans are named ``<context_name>.<COMMAND>``.
     :param server_span: the span that a command belongs to when no span is current; ``None`` for
@@ -172,7 +174,25 @@ class MonitoredRedisClusterConnection(MonitoredClient, RemembersAggregateNodes):
                 return self._execute_directly(args)
             except _REFUSED:
                 forget_redirection()  # the same happens again, to redis-py
-        return _execute_command(self, *args, **kwargs)
+            except UNREACHED as error:
+                if not was_unsent(error):
+                    raise
+                return self._execute_by_redis_py(args, {}, error)
+        return self._execute_by_redis_py(args, kwargs)
+
+    def _execute_by_redis_py(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        unreached: Exception | None = None,
+    ) -> Any:
+        targets = kwargs.get("target_nodes")
+        return reroute(
+            self,
+            lambda: _execute_command(self, *args, **kwargs),
+            anywhere=targets is None or self._is_nodes_flag(targets),
+            unreached=unreached,
+        )
 
     def _execute_directly(self, args: tuple[Any, ...]) -> Any:
         """Send a command with one key to the node that has it.
@@ -181,7 +201,7 @@ class MonitoredRedisClusterConnection(MonitoredClient, RemembersAggregateNodes):
         """
         manager = self.__dict__["nodes_manager"]  # this process's, as it was adopted
         node = manager.get_node_from_slot(self.keyslot(args[1]))
-        redis_node = self.get_redis_connection(node)
+        redis_node = node.redis_connection or self.get_redis_connection(node)
         pool = redis_node.connection_pool
         connection = None
         try:
@@ -190,14 +210,15 @@ class MonitoredRedisClusterConnection(MonitoredClient, RemembersAggregateNodes):
             response = redis_node.parse_response(connection, args[0])
         except (redis.exceptions.MaxConnectionsError, redis.AuthenticationError):
             raise
-        except (redis.ConnectionError, redis.TimeoutError):
-            # As redis-py does: whoever has the node's slots now is asked for.
+        except UNREACHED as error:
+            # As redis-py does: ask which node has the slots of this one now.
             if connection is not None:
                 connection.disconnect()
             pool.update_active_connections_for_reconnect()
             pool.disconnect_free_connections()
             manager.move_node_to_end_of_cached_nodes(node.name)
             manager.initialize(last_failed_node_name=node.name)
+            error.connection = connection or node  # type: ignore[union-attr]
             raise
         finally:
             if connection is not None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from operator import itemgetter
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import redis
@@ -16,6 +19,7 @@ from redis.retry import Retry
 
 from . import spans
 from .cluster_callbacks import TransactionCallbacks
+from .cluster_rerouting import UNREACHED, Reroutable, last_asked_node, reroute
 from .cluster_transaction import REDIRECTIONS, MonitoredTransactionStrategy, RedirectionRetry
 from .explanations import explain_cross_slot, hide_arguments
 from .hot_key_tracker import HotKeyTracker
@@ -33,7 +37,7 @@ _execute_command = inspect.unwrap(RedisCluster.execute_command)
 _SENT_AGAIN = ClusterPipeline.ERRORS_ALLOW_RETRY
 
 
-class MonitoredRedisClusterPipeline(ClusterPipeline):
+class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
     """A pipeline whose execution is one span; made by ``request.foo.pipeline(name)``.
 
     As :class:`redis.cluster.ClusterPipeline`, but what a node may have executed isn't sent again
@@ -189,7 +193,7 @@ class MonitoredRedisClusterPipeline(ClusterPipeline):
         failed = next(self._failures)
         if not isinstance(failed, REDIRECTIONS):
             raise failed
-        return _execute_command(self, *args, **options)
+        return reroute(self, lambda: _execute_command(self, *args, **options))
 
     def set_response_callback(self, command: str, callback: Callable[..., Any]) -> None:
         """Set a response callback for this pipeline alone."""
@@ -242,6 +246,11 @@ class _Pipeline(PipelineStrategy):
     """
 
     _pipe: MonitoredRedisClusterPipeline
+    _handled: BaseException | None = None  # the exception that its callers are handling
+
+    def __init__(self, pipe: MonitoredRedisClusterPipeline) -> None:
+        super().__init__(pipe)
+        self._nodes_manager: Any = SimpleNamespace(initialize=self._refresh_layout)
 
     def annotate_exception(self, exception: Any, number: int, command: Any) -> None:
         self._pipe.note_error(exception)
@@ -250,23 +259,53 @@ class _Pipeline(PipelineStrategy):
     def _send_cluster_commands(
         self, stack: Any, raise_on_error: bool = True, allow_redirections: bool = True
     ) -> Any:
-        ordered = self._by_node(stack)
-        if ordered is None:
-            return super()._send_cluster_commands(stack, raise_on_error, allow_redirections)
         started = time.monotonic()
-        for position, command in enumerate(ordered):
-            command.position = position
-        try:
-            super()._send_cluster_commands(stack, False, allow_redirections)
-        finally:
-            for position, command in enumerate(stack):
-                command.position = position
+        send = partial(self._send_by_node, stack, allow_redirections)
+        reroute(self._pipe, send, refresh=True)
         if raise_on_error:
             self._raise_first_error(stack, started)
         return [command.result for command in stack]
 
+    def _send_by_node(self, stack: Any, allow_redirections: bool) -> None:
+        for position, command in enumerate(self._by_node(stack) or stack):
+            command.position = position
+        targets = [command.options.get("target_nodes") for command in stack]
+        self._handled = sys.exc_info()[1]
+        try:
+            super()._send_cluster_commands(stack, False, allow_redirections)
+        except UNREACHED:
+            self._restore_targets(stack, targets)
+            raise
+        finally:
+            for position, command in enumerate(stack):
+                command.position = position
+
+    def _restore_targets(self, stack: Any, targets: list[Any]) -> None:
+        """Give the commands their target nodes back, which redis-py removes while it sends them.
+
+        A command for the node that could not be reached gets none: it goes to its key's node, as in
+        redis-py, whose ``delete()`` and ``mset_nonatomic()`` name a node for each command.
+        """
+        unreached = last_asked_node()
+        for command, nodes in zip(stack, targets, strict=True):
+            command.options.pop("target_nodes", None)
+            if nodes and not self._is_nodes_flag(nodes):
+                nodes = [node for node in self._parse_target_nodes(nodes) if node.name != unreached]
+            if nodes:
+                command.options["target_nodes"] = nodes
+
+    def _refresh_layout(self) -> None:
+        """Ask for the layout after redirections; called by redis-py.
+
+        redis-py also calls this when it can't reach a node, while it still holds connections that
+        it has released: an error raised here would make it release them a second time. In that case
+        :func:`reroute` asks for the layout afterwards.
+        """
+        if sys.exc_info()[1] is self._handled:
+            self._pipe.nodes_manager.initialize()
+
     def _by_node(self, stack: Any) -> Any:
-        """The commands of each node together; ``None`` where they may stay as they are."""
+        """Return the commands of each node together; ``None`` where they may stay as they are."""
         nodes = self._pipe.shared_pool.primaries_of(stack)
         if nodes is None or len(set(nodes)) < 2:
             return None

@@ -13,7 +13,9 @@ from redis.cluster import TransactionStrategy
 from redis.retry import Retry
 
 from .cluster_callbacks import TransactionCallbacks
+from .cluster_rerouting import reroute
 from .explanations import explain_cross_slot, hide_arguments
+from .retries import was_unsent
 
 if TYPE_CHECKING:
     from .cluster_pipeline import MonitoredRedisClusterPipeline
@@ -117,10 +119,18 @@ class MonitoredTransactionStrategy(TransactionStrategy):
     def _immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         self._pipe.check_replies()
         execute = partial(super()._immediate_execute_command, *args, **options)
-        result = self._pipe.traced(args, execute)
+        result = self._pipe.traced(args, lambda: self._rerouted(execute))
         if args[0] in self.IMMEDIATE_EXECUTE_COMMANDS:
             self.has_watched = args[0] == "WATCH"
         return self._callbacks.apply_own(args[0], result, **options)
+
+    def _execute_transaction_with_retries(self, stack: Any, raise_on_error: bool) -> Any:
+        execute = super()._execute_transaction_with_retries
+        return self._rerouted(lambda: execute(stack, raise_on_error))
+
+    def _rerouted(self, execute: Callable[[], T]) -> T:
+        # No other node watches the keys that this one watches.
+        return reroute(self._pipe, execute, anywhere=not self.has_watched, refresh=True)
 
     @property
     def _callbacks(self) -> TransactionCallbacks:
@@ -140,6 +150,9 @@ class MonitoredTransactionStrategy(TransactionStrategy):
             if connection is not None:
                 connection.disconnect()
                 self._give_back(connection)
+            if was_unsent(error):
+                self._executing = False
+                raise error  # reroute() asks for the layout at once, redis-py each fifth time
             super()._reinitialize_on_error(error, failure_count)
         # redis-py would go on, on a connection to the other node, on which nothing is watched.
         if self.has_watched and isinstance(error, self.SLOT_REDIRECT_ERRORS):

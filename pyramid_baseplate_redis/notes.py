@@ -100,6 +100,11 @@ def note_retries(count: int) -> None:
     _taken().retries = count
 
 
+def note_retry() -> None:
+    """Note that the command is tried once more."""
+    _taken().retries += 1
+
+
 def take_notes() -> Notes | None:
     """What this thread or greenlet noted since the last call; ``None`` is nothing."""
     notes = _notes.get()

@@ -34,6 +34,16 @@ def only_reads(command: Any) -> bool:
     return isinstance(command, str) and command.upper() in READ_COMMANDS
 
 
+def was_unsent(error: BaseException) -> bool:
+    """Return whether a node could not be reached, so that nothing of the command was sent to it.
+
+    Not after a wrong password, nor when all connections to the node were in use.
+    """
+    if isinstance(error, CircuitOpenError):
+        return True
+    return bool(getattr(error, "unsent", False)) and is_retryable(error) is True
+
+
 class _Backoff(AbstractBackoff):
     """redis-py's exponential backoff with jitter, which ends with the budget."""
 

@@ -6,11 +6,13 @@ import gc
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import ClusterDownError
 
 from pyramid_baseplate_redis import MonitoredRedisClusterConnection, cluster_pool_from_config
@@ -133,6 +135,53 @@ def test_all_goes_on_when_a_replica_takes_over_and_then_a_slot_moves(
     assert load.lost(killed_at - SAFE_SECONDS) == []
     wait_until(lambda: all_slots_are_back(client))
     client.connection_pool.disconnect()
+
+
+def watch_and_set(client: Any) -> Any:
+    def set_it(pipeline: Any) -> None:
+        pipeline.get("foo")
+        pipeline.multi()
+        pipeline.set("foo", "bar")
+
+    client.transaction(set_it, "foo")
+
+
+FIRST_COMMANDS: dict[str, Callable[[Any], Any]] = {
+    "a write": lambda client: client.set("foo", "bar"),
+    "several keys": lambda client: client.delete("{foo}1", "{foo}2"),
+    "a script": lambda client: client.eval("return redis.call('INCR', KEYS[1])", 1, "{foo}n"),
+    "a command without a key": lambda client: client.ping(),
+    "a pipeline": lambda client: client.pipeline().incr("{foo}n").get("{foo}n").execute(),
+    "a pipeline to several nodes": lambda client: client.mset_nonatomic({"foo": 1, "a": 2, "b": 3}),
+    "a transaction": lambda client: client.pipeline(transaction=True).incr("{foo}n").execute(),
+    "a watched key": watch_and_set,
+    "a lock": lambda client: client.lock("foo", timeout=9).acquire(blocking=False),
+}
+
+
+def test_the_first_command_after_a_finished_failover_succeeds_as_in_redis_py(
+    cluster: Cluster,
+) -> None:
+    ours = {name: client_of(cluster) for name in FIRST_COMMANDS}
+    nodes = [ClusterNode(node.host, node.port) for node in cluster.nodes]
+    plain = {name: RedisCluster(startup_nodes=nodes[:]) for name in FIRST_COMMANDS}
+    for client in (*ours.values(), *plain.values()):
+        client.get("foo")
+    old = cluster.node_of("foo")
+    old.kill()
+    cluster.wait_for_new_primary(old)
+    for clients in (plain, ours):
+        for name, command in FIRST_COMMANDS.items():
+            cluster.node_of("foo").client.flushall()
+            try:
+                command(clients[name])
+            except Exception as error:
+                raise AssertionError(f"{name} failed with {clients[name]}") from error
+    assert all(all_slots_are_back(client) for client in ours.values())
+    for client in ours.values():
+        client.connection_pool.disconnect()
+    for client in plain.values():
+        client.close()
 
 
 def test_a_frozen_node_costs_one_timeout_and_no_wrong_reply(cluster: Cluster) -> None:

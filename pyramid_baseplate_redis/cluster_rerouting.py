@@ -1,0 +1,135 @@
+"""The second attempt after a node of a Cluster could not be reached: at the one that took over.
+
+redis-py repeats a command up to ten times after any failure of a connection, although the node may
+have executed it. Here only what wasn't sent is repeated: once, with the layout asked for again, and
+never at the node that could not be reached.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import redis
+from redis.cluster import ClusterNode, RedisCluster, get_node_name
+from redis.exceptions import RedisClusterException
+
+from .exceptions import PoolReleaseError
+from .notes import note_retry
+from .retries import was_unsent
+
+T = TypeVar("T")
+
+UNREACHED = (redis.ConnectionError, redis.TimeoutError)
+
+
+class _Attempts:
+    """The attempts at one command, pipeline or transaction: two at most."""
+
+    __slots__ = ("asked", "error", "is_answered", "unreached")
+
+    def __init__(self) -> None:
+        self.asked = ""  # the node to which a connection was wanted last
+        self.is_answered = False  # whether a node has executed a part
+        self.unreached = ""  # the node that isn't asked a second time
+        self.error: Exception | None = None
+
+    def ask(self, node: str) -> None:
+        if self.error is not None and node == self.unreached:
+            raise self.error
+        self.asked = node
+
+    def give_up(self, node: str, error: Exception) -> None:
+        self.unreached, self.error = node, error
+
+
+# A context variable, since redis-py asks for a node's connection deep below the caller.
+_attempts: ContextVar[_Attempts | None] = ContextVar(
+    "pyramid_baseplate_redis_cluster_attempts", default=None
+)
+
+
+def reroute(
+    cluster: RedisCluster,
+    do: Callable[[], T],
+    *,
+    anywhere: bool = True,
+    refresh: bool = False,
+    unreached: Exception | None = None,
+) -> T:
+    """Call ``do``, and once more if the node that it is for could not be reached.
+
+    The caller gets the first error if the layout still names that node.
+
+    :param anywhere: whether another node will do.
+    :param refresh: whether to ask for the layout before the second attempt; redis-py does so itself
+        for single commands.
+    :param unreached: the error of the first attempt if the caller has made it.
+    """
+    attempts = _Attempts()
+    token = _attempts.set(attempts)
+    try:
+        if unreached is not None:
+            node: Any = unreached.connection  # type: ignore[attr-defined]  # as redis-py sets it
+            attempts.give_up(get_node_name(node.host, node.port), unreached)
+            return _do_elsewhere(cluster, do, attempts)
+        try:
+            return do()
+        except UNREACHED as error:
+            if attempts.is_answered or not was_unsent(error):
+                raise
+            attempts.give_up(attempts.asked, error)
+            if refresh:
+                # A failure of this says less than the node's error.
+                with contextlib.suppress(RedisClusterException):
+                    cluster.nodes_manager.initialize(last_failed_node_name=attempts.unreached)
+            if not anywhere:
+                raise
+            return _do_elsewhere(cluster, do, attempts)
+    finally:
+        attempts.error = None  # whose traceback refers to the attempts
+        _attempts.reset(token)
+
+
+def _do_elsewhere(cluster: Any, do: Callable[[], T], attempts: _Attempts) -> T:
+    default_node = cluster.get_default_node()
+    if default_node is not None and default_node.name == attempts.unreached:
+        cluster.replace_default_node()  # as redis-py does: it gets the commands without a key
+    note_retry()
+    return do()
+
+
+def last_asked_node() -> str:
+    """Return the name of the node to which a connection was wanted last, inside :func:`reroute`."""
+    attempts = _attempts.get()
+    return "" if attempts is None else attempts.asked
+
+
+class Reroutable(RedisCluster):
+    """Mixed into clients and pipelines whose commands :func:`reroute` may send elsewhere."""
+
+    def get_redis_connection(self, node: ClusterNode) -> Any:
+        """See :meth:`redis.cluster.RedisCluster.get_redis_connection`."""
+        attempts = _attempts.get()
+        if attempts is not None:
+            attempts.ask(node.name)
+        return super().get_redis_connection(node)
+
+    def _execute_command(self, target_node: Any, *args: Any, **kwargs: Any) -> Any:
+        attempts = _attempts.get()
+        if attempts is not None:
+            attempts.ask(target_node.name)  # before redis-py refreshes the layout once more
+        try:
+            execute: Any = super()._execute_command
+            response = execute(target_node, *args, **kwargs)
+        except PoolReleaseError as error:
+            # Where a node redirects to one that cannot be reached, redis-py releases the first
+            # one's connection twice.
+            if error.__context__ is None:
+                raise
+            raise error.__context__ from None
+        if attempts is not None:
+            attempts.is_answered = True
+        return response
