@@ -7,19 +7,18 @@ import os
 import random
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 import redis
-from redis.connection import CacheProxyConnection
 from redis.retry import Retry
 
 from . import metrics, native_metrics
 from .breaker import CircuitBreaker
 from .connection_arguments import check_keywords, has_retries, server_address
-from .exceptions import PoolReleaseError, PoolTimeoutError
+from .exceptions import ConfigurationError, PoolReleaseError, PoolTimeoutError
 from .hot_key_tracker import HotKeyTracker
 from .housekeeping import start_housekeeping
 from .leases import calling_frames, stack_of
@@ -35,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 _LIFETIME_JITTER = 0.1  # of max_lifetime: connections made together don't end together
 _MOST_SECONDS_OF_A_ROUND = 30.0
+_CACHING = ("cache", "cache_config")  # redis-py's keyword arguments for client-side caching
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
     :param breaker: see :class:`~.breaker.CircuitBreaker`; ``None`` for none.
     :param hot_keys: counts the keys of its clients' commands; ``None`` for none.
     :param connection_kwargs: as for :class:`redis.BlockingConnectionPool`; times are seconds.
+    :raises ConfigurationError: if redis-py's client-side caching is turned on.
     :raises TypeError: if the connection class doesn't know a keyword argument. redis-py raises
         that on first use, and leaks a slot of the pool each time. If ``queue_class`` isn't a
         :class:`~.slots.FairLifoQueue`.
@@ -112,6 +113,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         if not (isinstance(queue_class, type) and issubclass(queue_class, FairLifoQueue)):
             raise TypeError("queue_class: this pool serves callers in order, with its own queue")
         check_keywords(type(self), connection_kwargs)
+        _check_caching(name, connection_kwargs)
         super().__init__(**connection_kwargs)
 
     @property
@@ -232,11 +234,6 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         made = pooled_class(self.connection_class)(**self.connection_kwargs)
         if isinstance(made, PooledConnection):
             made.belong_to(self.name, self.breaker)
-        if self.cache is not None:
-            cached: Any = CacheProxyConnection
-            proxy = cached(made, self.cache, self._get_pool_lock())
-            proxy.pooled = made
-            return proxy
         return made
 
     def _filled(self, slot: Slot) -> Any:
@@ -258,7 +255,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         ready = time.monotonic() < slot.closes_at and not connection.should_reconnect()
         if ready:
             try:
-                ready = not connection.can_read() or self._expects_pushes()
+                ready = not connection.can_read() or bool(self.maint_notifications_enabled())
             except (redis.ConnectionError, redis.TimeoutError, OSError):
                 ready = False
         if not ready:  # too old, or the server has closed it, or said what nobody asked for
@@ -282,13 +279,9 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             jitter = random.uniform(1 - _LIFETIME_JITTER, 1)
             slot.closes_at = time.monotonic() + self.max_lifetime * jitter
 
-    def _expects_pushes(self) -> bool:
-        return self.cache is not None or bool(self.maint_notifications_enabled())
-
     def _may_be_used_again(self, connection: Any, slot: Slot, now: float) -> bool:
-        pooled = connection if self.cache is None else connection.pooled
-        if isinstance(pooled, PooledConnection):
-            settled = pooled.is_settled
+        if isinstance(connection, PooledConnection):
+            settled = connection.is_settled
         else:
             # A class of the application's own, whose replies aren't counted.
             settled = getattr(connection, "is_connected", True)
@@ -429,3 +422,12 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             self.name,
             stack_of(slot.taken_by or ()),
         )
+
+
+def _check_caching(name: str, keywords: Mapping[str, Any]) -> None:
+    for key in _CACHING:
+        if keywords.get(key) is not None:
+            raise ConfigurationError(
+                f"{name}.{key}: redis-py's client-side caching deadlocks when threads share a "
+                "client. Remove this keyword argument."
+            )

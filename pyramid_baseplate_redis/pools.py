@@ -206,7 +206,7 @@ def _server_of(settings: ClientSettings, keywords: Mapping[str, Any]) -> str:
 # What the settings of a plain client say, or what only the requests' client is to have.
 _NOT_OF_PLAIN_CLIENT = frozenset({
     "max_connections", "timeout", "retry", "retry_on_error", "retry_on_timeout", "decode_responses",
-    "cache", "cache_config", "queue_class", "breaker", "hot_keys", "leak_warning", "max_idle_time",
+    "queue_class", "breaker", "hot_keys", "leak_warning", "max_idle_time",
 })  # fmt: skip
 
 

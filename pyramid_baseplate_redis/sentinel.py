@@ -375,7 +375,7 @@ class SentinelBlockingConnectionPool(BlockingConnectionPool):
         self.pool.serve()
         for connection in self._get_in_use_connections():
             if is_left(_address_of(connection)):
-                _pooled(connection).hang_up()
+                connection.hang_up()
 
     def _make_ready(self, connection: Any, slot: Slot) -> None:
         if self.unheard:
@@ -391,13 +391,8 @@ class SentinelBlockingConnectionPool(BlockingConnectionPool):
         return self.proxy.is_right(_address_of(connection))
 
 
-def _pooled(connection: Any) -> Any:
-    return vars(connection).get("pooled", connection)  # where redis-py's cache is in between
-
-
 def _address_of(connection: Any) -> Address:
-    pooled = _pooled(connection)
     try:
-        return pooled.host, pooled.port
+        return connection.host, connection.port
     except PoolReleaseError:  # another thread's, who has released it meanwhile
         return "", 0

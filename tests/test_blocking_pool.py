@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import redis
-from redis.connection import CacheProxyConnection
 
 from pyramid_baseplate_redis import (
     BlockingConnectionPool,
@@ -628,20 +627,3 @@ def test_a_new_token_is_used_by_idle_connections_when_they_are_used_next(
     number, _ = state_of_next(pool)
     pool.re_auth_callback(object())
     assert state_of_next(pool)[0] != number
-
-
-def test_a_pool_with_a_client_side_cache_works(
-    valkey: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The servers here are older than what redis-py asks for.
-    monkeypatch.setattr(CacheProxyConnection, "MIN_ALLOWED_VERSION", "7.0.0")
-    monkeypatch.setattr(CacheProxyConnection, "DEFAULT_SERVER_NAME", "valkey")
-    pool = pool_from_config({"foo.url": valkey.url}, "foo.", cache_config=redis.cache.CacheConfig())
-    client = MonitoredRedisConnection("foo", None, pool)
-    client.set("a", 1)
-    assert [client.get("a"), client.get("a")] == [b"1", b"1"]
-    with redis.Redis(port=valkey.port) as other:
-        other.set("a", 2)
-    wait_until(lambda: client.get("a") == b"2")
-    assert pool.figures.in_use == 0
-    pool.disconnect()

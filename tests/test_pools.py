@@ -15,14 +15,20 @@ import pytest
 import redis
 import trustme
 from cryptography.hazmat.primitives import serialization
+from pyramid.config import Configurator
+from pyramid.exceptions import ConfigurationExecutionError
 from redis.backoff import NoBackoff
+from redis.cache import CacheConfig, DefaultCache
 from redis.retry import Retry
 
 from pyramid_baseplate_redis import (
     BlockingConnectionPool,
     ConfigurationError,
     MonitoredRedisConnection,
+    RedisClient,
+    cluster_pool_from_config,
     pool_from_config,
+    sentinel_pool_from_config,
 )
 
 from .support import (
@@ -501,6 +507,44 @@ def test_a_keyword_argument_that_a_connection_class_does_not_pass_on_is_refused(
         BlockingConnectionPool(
             connection_class=TakesNothingElse, host="h", port=1, socket_timeout=3
         )
+
+
+CACHING = {"cache_config": CacheConfig(), "cache": DefaultCache(CacheConfig())}
+URLS = {"": "redis://h", "sentinel_": "redis+sentinel://h/primary", "cluster_": "redis+cluster://h"}
+
+
+@pytest.mark.parametrize("keyword", CACHING)
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        ("", pool_from_config),
+        ("sentinel_", sentinel_pool_from_config),
+        ("cluster_", cluster_pool_from_config),
+    ],
+)
+def test_client_side_caching_is_refused_when_the_pool_is_built(
+    kind: str, make: Callable[..., Any], keyword: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        make({"foo.url": URLS[kind]}, "foo.", **{keyword: CACHING[keyword]})
+    assert str(caught.value) == (
+        f"foo.{keyword}: redis-py's client-side caching deadlocks when threads share a client. "
+        "Remove this keyword argument."
+    )
+
+
+@pytest.mark.parametrize("url", URLS.values())
+def test_client_side_caching_is_refused_when_the_application_is_built(
+    make_config: Callable[..., Configurator], url: str
+) -> None:
+    config = make_config(foo__url=url)
+    config.add_redis_client("foo", RedisClient(cache_config=CacheConfig()))
+    with pytest.raises(ConfigurationExecutionError, match=r"foo\.cache_config: redis-py"):
+        config.make_wsgi_app()
+
+
+def test_client_side_caching_may_be_turned_off_explicitly() -> None:
+    assert make_pool("redis://h", __cache=None, __cache_config=None).cache is None
 
 
 # Slots
