@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.connection import AbstractConnection, DefaultParser
+from redis.utils import get_lib_version
 
 from .deadline_parser import DeadlineParser
 from .exceptions import ForkedConnectionError, PoolReleaseError
@@ -23,6 +24,13 @@ from .notes import note_redirection, note_server
 
 if TYPE_CHECKING:
     from .breaker import CircuitBreaker
+
+# A child that is forked while a thread of its parent imports a module waits for ever when it
+# imports that module, too. The first connection of a process would import modules in two places:
+# redis-py looks up its own version (on Python 3.13), and socket.getaddrinfo() the codec of host
+# names. Both are done here, so that connecting imports nothing.
+get_lib_version()
+"localhost".encode("idna")
 
 _LEAST_SECONDS = 0.001
 _RELEASED = 0  # no process has this number

@@ -8,6 +8,8 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -328,3 +330,14 @@ def test_a_child_says_nothing_on_its_parents_tls_connection(tmp_path: Path) -> N
         for connection in taken:
             client.connection_pool.release(connection)
         check_all_slots_are_back(client, server)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_fork_during_the_very_first_connection_leaves_the_child_able_to_connect(
+    tmp_path: Path, host: str
+) -> None:
+    program = Path(__file__).with_name("first_connection.py")
+    with running_server("valkey", tmp_path) as server:
+        url = f"redis://{host}:{server.port}/0"
+        ended = subprocess.run([sys.executable, program, url], timeout=60, check=False)
+    assert ended.returncode == 0
