@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
+import math
 import os
 import random
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,12 @@ from redis.retry import Retry
 
 from . import metrics, native_metrics
 from .breaker import CircuitBreaker
-from .connection_arguments import check_keywords, has_retries, server_address
-from .exceptions import ConfigurationError, PoolReleaseError, PoolTimeoutError
+from .connection_arguments import check_caching, check_keywords, has_retries, server_address
+from .demotion import PoolRenewal
+from .exceptions import PoolReleaseError, PoolTimeoutError
 from .hot_key_tracker import HotKeyTracker
 from .housekeeping import start_housekeeping
-from .leases import calling_frames, stack_of
+from .leases import calling_frames, warn_of_leak
 from .metrics import PoolTimes
 from .pooled_connection import PooledConnection, pooled_class
 from .settings import ClientSettings
@@ -30,11 +31,8 @@ from .slots import FairLifoQueue, Slot
 if TYPE_CHECKING:
     from .operations import Observer
 
-logger = logging.getLogger(__name__)
-
 _LIFETIME_JITTER = 0.1  # of max_lifetime: connections made together don't end together
 _MOST_SECONDS_OF_A_ROUND = 30.0
-_CACHING = ("cache", "cache_config")  # redis-py's keyword arguments for client-side caching
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,10 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
     closed. One that is lost (its holder was interrupted) is closed when the last reference to it
     goes, and its slot is free again. Whoever releases a connection twice, to another pool or
     behind a fork gets an error.
+
+    If the server refuses a write because it is a replica (``READONLY``), idle connections are
+    closed, and others when they are released: after a failover the host name leads to another
+    server. This happens at most once a second, also where a replica is read on purpose.
 
     :param client_settings: what it was built from, or ``None``; public as an attribute.
     :param name: the client's name, for messages and the names of settings in them.
@@ -105,6 +107,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         #: Makes a client with one connection, beside the pool's and not monitored; its keyword
         #: arguments win over the pool's. ``None`` if the pool wasn't made from settings.
         self.make_background_client: Callable[..., redis.Redis] | None = None
+        self._on_read_only: PoolRenewal | None = PoolRenewal(self)
         self._has_retries = has_retries(connection_kwargs)
         times = [seconds for seconds in (max_idle_time, leak_warning) if seconds]
         self._round = min(_MOST_SECONDS_OF_A_ROUND, min(times) / 5) if times else 0.0
@@ -113,7 +116,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         if not (isinstance(queue_class, type) and issubclass(queue_class, FairLifoQueue)):
             raise TypeError("queue_class: this pool serves callers in order, with its own queue")
         check_keywords(type(self), connection_kwargs)
-        _check_caching(name, connection_kwargs)
+        check_caching(name, connection_kwargs)
         super().__init__(**connection_kwargs)
 
     @property
@@ -233,7 +236,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         """Make a connection; redis-py's hook for subclasses."""
         made = pooled_class(self.connection_class)(**self.connection_kwargs)
         if isinstance(made, PooledConnection):
-            made.belong_to(self.name, self.breaker)
+            made.belong_to(self.name, self.breaker, self._on_read_only)
         return made
 
     def _filled(self, slot: Slot) -> Any:
@@ -275,6 +278,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         self._limit_lifetime(connection.slot)
 
     def _limit_lifetime(self, slot: Slot) -> None:
+        slot.closes_at = math.inf
         if self.max_lifetime:
             jitter = random.uniform(1 - _LIFETIME_JITTER, 1)
             slot.closes_at = time.monotonic() + self.max_lifetime * jitter
@@ -404,30 +408,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
                 del place
         if self.leak_warning:
             for slot in self.pool.slots():
-                self._warn_of_leak(slot, now)
+                warn_of_leak(self.name, self.leak_warning, slot, now)
         if not self.pool.open:
             self._kept = False
         return self._kept
-
-    def _warn_of_leak(self, slot: Slot, now: float) -> None:
-        taken_at = slot.taken_at
-        if taken_at is None or slot.warned_at == taken_at or now - taken_at < self.leak_warning:
-            return
-        slot.warned_at = taken_at
-        logger.warning(
-            "%s: a connection has been in use for %.1f seconds (%s.leak_warning); it was taken at\n"
-            "%s",
-            self.name,
-            now - taken_at,
-            self.name,
-            stack_of(slot.taken_by or ()),
-        )
-
-
-def _check_caching(name: str, keywords: Mapping[str, Any]) -> None:
-    for key in _CACHING:
-        if keywords.get(key) is not None:
-            raise ConfigurationError(
-                f"{name}.{key}: redis-py's client-side caching deadlocks when threads share a "
-                "client. Remove this keyword argument."
-            )

@@ -8,6 +8,8 @@ from typing import Any
 
 import redis
 
+from .exceptions import ConfigurationError
+
 
 def has_retries(connection_kwargs: Mapping[str, Any]) -> bool:
     """Whether redis-py's own retries are on."""
@@ -56,6 +58,20 @@ def check_keywords(pool_class: type, keywords: Mapping[str, Any], name: str = ""
             f"unexpected keyword argument {unknown[0]!r}: neither "
             f"{name or pool_class.__name__} nor {connection_class.__name__} has it"
         )
+
+
+def check_caching(name: str, keywords: Mapping[str, Any]) -> None:
+    """Refuse redis-py's client-side caching.
+
+    :param name: the client's.
+    :raises ConfigurationError: if it is turned on.
+    """
+    for key in ("cache", "cache_config"):
+        if keywords.get(key) is not None:
+            raise ConfigurationError(
+                f"{name}.{key}: redis-py's client-side caching deadlocks when threads share a "
+                "client. Remove this keyword argument."
+            )
 
 
 def _keywords_of_connection(connection_class: Any) -> set[str] | None:

@@ -7,7 +7,10 @@ import sys
 import weakref
 from collections.abc import Sequence
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .slots import Slot
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +50,25 @@ def stack_of(frames: Any) -> str:
     """All the calls, outermost first, one line each."""
     return "\n".join(
         f"  {code.co_filename}:{line} in {code.co_name}" for code, line in reversed(frames)
+    )
+
+
+def warn_of_leak(client: str, seconds: float, slot: Slot, now: float) -> None:
+    """Log, once, where a connection was taken that has been in use for too long.
+
+    :param client: the client's name.
+    :param seconds: its ``leak_warning``.
+    """
+    taken_at = slot.taken_at
+    if taken_at is None or slot.warned_at == taken_at or now - taken_at < seconds:
+        return
+    slot.warned_at = taken_at
+    logger.warning(
+        "%s: a connection has been in use for %.1f seconds (%s.leak_warning); it was taken at\n%s",
+        client,
+        now - taken_at,
+        client,
+        stack_of(slot.taken_by or ()),
     )
 
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -70,6 +70,7 @@ class PooledConnection(AbstractConnection):
     port: int
     _parser: Any
     _sock: Any
+    _on_read_only: Callable[[], bool] | None = None
     _connecting_since: float | None = None
 
     # How many replies are still to be read, and what the next command to be sent is about.
@@ -149,6 +150,13 @@ class PooledConnection(AbstractConnection):
     def set_parser(self, parser_class: Any) -> None:
         """Use a parser; redis-py's own one gets deadlines."""
         super().set_parser(DeadlineParser if parser_class is DefaultParser else parser_class)
+        self.report_read_only(self._on_read_only)
+
+    def report_read_only(self, report: Callable[[], bool] | None) -> None:
+        """Have refusals of writes by a replica reported; see :mod:`.demotion`."""
+        self._on_read_only = report
+        if isinstance(self._parser, DeadlineParser):
+            self._parser.on_read_only = report
 
     def pack_command(self, *args: Any) -> Any:
         """Pack one command."""
@@ -212,14 +220,26 @@ class PooledConnection(AbstractConnection):
             response = super().read_response(*args, **kwargs)
         except redis.ResponseError as error:
             self._reply_is_read()  # an error is a reply as well
-            if self.is_node and isinstance(error, _REDIRECTIONS):
-                note_redirection()
+            if self.is_node:
+                if isinstance(error, _REDIRECTIONS):
+                    note_redirection()
+            elif isinstance(error, redis.ReadOnlyError) and self._on_read_only is not None:
+                self._was_refused(error)
             raise
         except BaseException as error:
             self._explain(error)
             raise
         self._reply_is_read()
         return response
+
+    def _was_refused(self, error: redis.ReadOnlyError) -> None:
+        """Say in the error whether anything was executed, and close the connection if it may be."""
+        if self.is_one_command:
+            error.unsent = True  # type: ignore[attr-defined]  # as good as: all of it was refused
+        # A caller that keeps the connection for good gets a new one with its next command. But not
+        # while it watches keys or has selected another database: it wouldn't notice the loss.
+        if self.is_settled and getattr(self._parser, "is_left", False):
+            self.disconnect()
 
     def _reply_is_read(self) -> None:
         self._owed -= 1
@@ -247,12 +267,19 @@ class PooledConnection(AbstractConnection):
 
     # Who holds it
 
-    def belong_to(self, client: str, breaker: CircuitBreaker | None) -> None:
+    def belong_to(
+        self,
+        client: str,
+        breaker: CircuitBreaker | None,
+        on_read_only: Callable[[], bool] | None = None,
+    ) -> None:
         """Become a connection of a pool.
 
         :param client: the client's name, for messages.
         :param breaker: told of what succeeds and fails.
+        :param on_read_only: see :meth:`report_read_only`.
         """
+        self.report_read_only(on_read_only)
         self.client = client
         self.breaker = breaker
         self._identity = object()

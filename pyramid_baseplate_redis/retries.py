@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 _BASE_SECONDS = 0.01
 _MOST_SECONDS = 1.0
-_RETRIED = (redis.ConnectionError, redis.TimeoutError)
+_RETRIED = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError)
 # What a Cluster says of a command while a replica takes over.
 _RETRIED_IN_CLUSTER = (*_RETRIED, ClusterDownError, SlotNotCoveredError)
 # Nothing was sent, but whoever waits has waited for as long as the settings say.
@@ -96,6 +96,10 @@ class RetryPolicy:
         def may_repeat(error: Exception) -> bool:
             if isinstance(error, _FINAL) or backoff.is_spent:
                 return False
+            if isinstance(error, redis.ReadOnlyError):
+                # A refused command may go to the new primary, on a new connection. What came before
+                # it in a pipeline may have been executed.
+                return bool(getattr(error, "unsent", False))
             retryable = is_retryable(error)
             return reads if retryable is None else retryable
 

@@ -10,6 +10,7 @@ import copy
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import redis
@@ -209,6 +210,16 @@ class _Proxy(SentinelConnectionPoolProxy):
             address == self.master_address and bool(self.sentinel_manager.believes(address))
         )
 
+    def forget(self, address: Address) -> bool:
+        """Ask for the primary's address anew if it was this one: the server there is a replica.
+
+        Connections to there are closed when they are released. Returns ``False``: what a caller
+        holds isn't closed before.
+        """
+        if self.master_address == address:
+            self.master_address = None
+        return False
+
     def demoted(self, address: Address) -> None:
         """The server there is a replica now."""
         pool = self.connection_pool_ref()
@@ -256,6 +267,9 @@ class _BehindSentinel(PooledConnection):
     def connect_to(self, address: Address) -> None:
         """Connect to a server; called by redis-py."""
         note_last_server(*address)
+        proxy = self.connection_pool
+        if proxy.is_master:
+            self.report_read_only(partial(proxy.forget, address))
         try:
             super().connect_to(address)  # type: ignore[misc]  # of redis-py's, mixed in
         except redis.AuthenticationError as error:
@@ -323,6 +337,7 @@ class SentinelBlockingConnectionPool(BlockingConnectionPool):
         kwargs.setdefault("connection_class", SentinelConnection)
         super().__init__(**kwargs)
         self.connection_kwargs["connection_pool"] = self.proxy
+        self._on_read_only = None  # its connections report to the proxy
 
     @property
     def master_address(self) -> Address | None:
@@ -361,8 +376,7 @@ class SentinelBlockingConnectionPool(BlockingConnectionPool):
 
     def demoted(self, address: Address) -> None:
         """The server there isn't the primary any longer."""
-        if self.proxy.master_address == address:
-            self.proxy.master_address = None
+        self.proxy.forget(address)
         self._leave(lambda there: there == address)
 
     def _leave(self, is_left: Callable[[Address], bool]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import time
 import traceback
@@ -627,3 +628,14 @@ def test_a_new_token_is_used_by_idle_connections_when_they_are_used_next(
     number, _ = state_of_next(pool)
     pool.re_auth_callback(object())
     assert state_of_next(pool)[0] != number
+
+
+def test_a_connection_whose_time_was_over_is_replaced_once(make_pool: MakePool) -> None:
+    pool = make_pool(max_lifetime="0 seconds")
+    connection = pool.get_connection()
+    number, slot = identity(connection), connection.slot
+    pool.release(connection)
+    slot.closes_at = -math.inf
+    replaced = state_of_next(pool)[0]
+    assert replaced != number
+    assert state_of_next(pool)[0] == replaced

@@ -45,6 +45,7 @@ from .support import RecordedSpans, Server, attributes, needs_debian_redis, wait
 from .topologies import Node, SentinelSet, running_sentinels
 
 SECRETS = ("of-the-servers", "of-the-sentinels")
+WRITE_SCRIPT = "return redis.call('SET', 'key', 'value')"
 NOWHERE = "redis+sentinel://127.0.0.1:1,127.0.0.1:2/mymaster"
 
 MakeFoo = Callable[..., MonitoredRedisConnection]
@@ -693,6 +694,31 @@ def test_a_write_to_a_demoted_primary_ends_what_is_in_use_there(
     with pytest.raises(redis.ConnectionError):
         ask(other)
     pool_of(foo).release(other)
+
+
+def test_a_script_that_a_demoted_primary_refuses_in_a_transaction_closes_its_connection(
+    foo: MonitoredRedisConnection, demoted: Callable[[], Node]
+) -> None:
+    foo.ping()
+    demoted()
+    (refusal,) = foo.pipeline().eval(WRITE_SCRIPT, 0).execute(raise_on_error=False)
+    assert isinstance(refusal, redis.ReadOnlyError)
+    assert pool_of(foo).figures.open == 0
+
+
+def test_exec_on_a_primary_that_was_demoted_meanwhile_closes_its_connection(
+    foo: MonitoredRedisConnection, demoted: Callable[[], Node]
+) -> None:
+    connection = pool_of(foo).get_connection()
+    for command in (("MULTI",), ("SET", "key", "value")):
+        connection.send_command(*command)
+        connection.read_response()
+    demoted()
+    connection.send_command("EXEC")
+    with pytest.raises(redis.exceptions.ExecAbortError):
+        connection.read_response()
+    pool_of(foo).release(connection)
+    assert pool_of(foo).figures.open == 0
 
 
 def test_a_transaction_on_a_demoted_primary_may_be_retried(

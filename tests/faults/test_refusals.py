@@ -56,8 +56,12 @@ def command_of(client: Client, kind: str) -> Any:
     return client.get("key") if kind == "without its primary" else client.set("key", "value")
 
 
+# By a replica: see test_demotion.py.
+BY_A_PRIMARY = [kind for kind in REFUSALS if kind != "read-only"]
+
+
 @everywhere
-@pytest.mark.parametrize("kind", REFUSALS)
+@pytest.mark.parametrize("kind", BY_A_PRIMARY)
 def test_a_refusal_is_an_error_at_once_that_may_be_retried(tmp_path: Path, kind: str) -> None:
     options, error_class, text = REFUSALS[kind]
     with (
@@ -70,7 +74,7 @@ def test_a_refusal_is_an_error_at_once_that_may_be_retried(tmp_path: Path, kind:
         assert is_retryable(error) is True
 
 
-@pytest.mark.parametrize("kind", REFUSALS)
+@pytest.mark.parametrize("kind", BY_A_PRIMARY)
 def test_a_refusal_is_a_reply_so_that_the_connection_is_kept(tmp_path: Path, kind: str) -> None:
     with (
         running_server("valkey", tmp_path, *REFUSALS[kind][0]) as server,
