@@ -123,7 +123,7 @@ def ask_in_transaction_function(client: Client) -> None:
 def ask_blocking(client: Client) -> None:
     key, text = f"b:{unique()}", unique()
     check(client.rpush(key, text), 1)
-    check(client.blpop([key], timeout=1), [key.encode(), text.encode()])
+    check(client.blpop([key], timeout=1), (key.encode(), text.encode()))
 
 
 def ask_queue(client: Client) -> None:
