@@ -1,8 +1,8 @@
 """OpenTelemetry's metrics: how long operations take, what pools do, how long queues are.
 
-Nothing else knows their names, which are those of the conventions for database clients. What a
-pool does and how long a queue is are read when a metric reader collects. Nothing is measured while
-there is no meter provider.
+The names of the metrics are those of the conventions for database clients. What a pool does and how
+long a queue is are read when a metric reader collects. Nothing is measured while there is no meter
+provider.
 """
 
 from __future__ import annotations
@@ -13,29 +13,25 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
-from opentelemetry.semconv._incubating.attributes.db_attributes import (
-    DB_CLIENT_CONNECTION_POOL_NAME,
-    DB_CLIENT_CONNECTION_STATE,
-)
-from opentelemetry.semconv._incubating.attributes.messaging_attributes import (
-    MESSAGING_DESTINATION_NAME,
-    MESSAGING_SYSTEM,
-)
-from opentelemetry.semconv._incubating.metrics.db_metrics import (
+from opentelemetry.util.types import AttributeValue
+
+from .measurements import measurements
+from .semantic_conventions import (
     DB_CLIENT_CONNECTION_COUNT,
     DB_CLIENT_CONNECTION_CREATE_TIME,
     DB_CLIENT_CONNECTION_MAX,
     DB_CLIENT_CONNECTION_PENDING_REQUESTS,
+    DB_CLIENT_CONNECTION_POOL_NAME,
+    DB_CLIENT_CONNECTION_STATE,
     DB_CLIENT_CONNECTION_TIMEOUTS,
     DB_CLIENT_CONNECTION_USE_TIME,
     DB_CLIENT_CONNECTION_WAIT_TIME,
+    DB_CLIENT_OPERATION_DURATION,
+    DB_RESPONSE_STATUS_CODE,
+    ERROR_TYPE,
+    MESSAGING_DESTINATION_NAME,
+    MESSAGING_SYSTEM,
 )
-from opentelemetry.semconv.attributes.db_attributes import DB_RESPONSE_STATUS_CODE
-from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
-from opentelemetry.semconv.metrics.db_metrics import DB_CLIENT_OPERATION_DURATION
-from opentelemetry.util.types import AttributeValue
-
-from .measurements import measurements
 from .spans import error_type
 
 if TYPE_CHECKING:

@@ -1,9 +1,8 @@
 """The spans of commands: what they are named, their attributes, their statuses.
 
-Nothing else knows OpenTelemetry's names but :mod:`.server_spans`, which has those of HTTP. The
-conventions are the stable ones for database clients, and the messaging ones for the handlers of
-pub/sub messages. No span has events: an exception's text may
-hold a value, and recording one costs more than the command.
+The conventions are the stable ones for database clients, and the messaging ones for the handlers of
+pub/sub messages; :mod:`.server_spans` has those of HTTP. No span has events: an exception's text
+may hold a value, and recording one costs more than the command.
 """
 
 from __future__ import annotations
@@ -16,10 +15,12 @@ import redis
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
-from opentelemetry.semconv._incubating.attributes.db_attributes import (
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, TraceFlags
+
+from .notes import Notes
+from .query_text import MOST_SHOWN, operation_name, query_text, shown_text
+from .semantic_conventions import (
     DB_CLIENT_CONNECTION_POOL_NAME,
-)
-from opentelemetry.semconv.attributes.db_attributes import (
     DB_NAMESPACE,
     DB_OPERATION_BATCH_SIZE,
     DB_OPERATION_NAME,
@@ -27,13 +28,14 @@ from opentelemetry.semconv.attributes.db_attributes import (
     DB_RESPONSE_STATUS_CODE,
     DB_STORED_PROCEDURE_NAME,
     DB_SYSTEM_NAME,
+    ERROR_TYPE,
+    MESSAGING_DESTINATION_NAME,
+    MESSAGING_OPERATION_NAME,
+    MESSAGING_OPERATION_TYPE,
+    MESSAGING_SYSTEM,
+    SERVER_ADDRESS,
+    SERVER_PORT,
 )
-from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
-from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
-from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, TraceFlags
-
-from .notes import Notes
-from .query_text import MOST_SHOWN, operation_name, query_text, shown_text
 
 logger = logging.getLogger(__name__)
 
@@ -276,10 +278,10 @@ class CommandTracer:
             if context is None:
                 return None
             attributes = {
-                "messaging.system": "redis",
-                "messaging.operation.type": "process",
-                "messaging.operation.name": "process",
-                "messaging.destination.name": shown_text(channel),
+                MESSAGING_SYSTEM: "redis",
+                MESSAGING_OPERATION_TYPE: "process",
+                MESSAGING_OPERATION_NAME: "process",
+                MESSAGING_DESTINATION_NAME: shown_text(channel),
             }
             name = f"{self.context_name}.process"
             return self._started(name, context, attributes, kind=SpanKind.CONSUMER)
