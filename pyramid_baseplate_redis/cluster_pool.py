@@ -19,6 +19,7 @@ from redis.cluster import ClusterNode, LoadBalancingStrategy, RedisCluster
 from redis.commands import READ_COMMANDS
 from redis.crc import key_slot
 from redis.maint_notifications import MaintNotificationsConfig
+from redis.utils import check_protocol_version
 
 from .blocking_pool import BlockingConnectionPool, PoolFigures
 from .connection_arguments import check_keywords
@@ -275,6 +276,10 @@ class ClusterConnectionPool:
         settings = self.client_settings
         (host, port), *others = settings.parsed_url.hosts
         balancing = LoadBalancingStrategy(settings.load_balancing)
+        # RESP2 has no maintenance notifications, and before redis-py 8.1 it is an error to
+        # configure them there, even if that turns them off.
+        resp3 = check_protocol_version(self._keywords.get("protocol"), 3)
+        no_notifications = MaintNotificationsConfig(enabled=False) if resp3 else None
         return {
             # The one way to have nodes with pools of another class. What else it says is ours.
             "url": f"redis://[{host}]:{port}" if ":" in host else f"redis://{host}:{port}",
@@ -284,7 +289,7 @@ class ClusterConnectionPool:
             "require_full_coverage": settings.require_full_coverage,
             "decode_responses": self._keywords["decode_responses"],
             "socket_timeout": self._keywords["socket_timeout"],
-            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+            "maint_notifications_config": no_notifications,
             # redis-py chooses its response callbacks by these.
             **{key: self._keywords[key] for key in _SHAPES if key in self._keywords},
             **self._of_the_cluster,
