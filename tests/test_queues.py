@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -471,7 +471,7 @@ def test_a_queue_on_a_plain_client(server: Server, decoded: bool) -> None:
 
 @pytest.mark.parametrize("pool_class", [redis.ConnectionPool, redis.BlockingConnectionPool])
 def test_a_queue_on_a_plain_pool(server: Server, pool_class: type[redis.ConnectionPool]) -> None:
-    with pool_class(port=server.port, decode_responses=True) as pool:
+    with closing(pool_class(port=server.port, decode_responses=True)) as pool:
         queue = MessageQueue("jobs", pool)
         queue.put("a message")
         assert queue.get(1) == b"a message"
@@ -538,7 +538,7 @@ def test_a_queue_on_a_pool_of_redis_pys_own_is_monitored_too(
     server: Server, spans: RecordedSpans
 ) -> None:
     with (
-        redis.ConnectionPool(port=server.port) as pool,
+        closing(redis.ConnectionPool(port=server.port)) as pool,
         tracer.start_as_current_span("worker"),
     ):
         MessageQueue("jobs", pool).put("a message")

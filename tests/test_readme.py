@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.version import Version
 from webtest import TestApp
 
 from pyramid_baseplate_redis.package_settings import PackageSettings
@@ -85,6 +86,33 @@ def code_of_section(heading: str) -> str:
 def documented_order(documented: dict[str, str]) -> Any:
     order = list(documented)
     return lambda setting: order.index(f"foo.{setting.name}")
+
+
+def lowest_tested() -> dict[str, Version]:
+    pins = re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / ".ci/lowest.txt").read_text(), re.MULTILINE)
+    return {name: Version(version) for name, version in pins}
+
+
+def test_the_lowest_versions_that_are_allowed_are_those_that_are_tested() -> None:
+    allowed = re.findall(
+        r'"([\w-]+)(?:\[\w+\])?>=([\d.]+)[",]', (ROOT / "pyproject.toml").read_text()
+    )
+    lowest = {name: Version(version) for name, version in allowed if name != "pytest"}
+
+    assert lowest.keys() >= {"redis", "pyramid", "opentelemetry-api", "opentelemetry-sdk"}
+    assert lowest == {name: lowest_tested().get(name) for name in lowest}
+
+
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [("redis", "redis-py"), ("pyramid", "Pyramid"), ("opentelemetry-api", "OpenTelemetry")],
+)
+def test_the_lowest_versions_that_are_tested_are_named(package: str, name: str) -> None:
+    (sentence,) = re.findall(r"oldest supported\s+releases, [^(]+", README)
+
+    named = re.findall(rf"{name} ([\d.]*\d)", sentence)
+
+    assert [Version(version) for version in named] == [lowest_tested()[package]]
 
 
 @pytest.mark.parametrize("extra", ["example", "test"])
