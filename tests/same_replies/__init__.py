@@ -1,0 +1,1 @@
+"""What the monitored clients return, compared with redis-py, command by command."""

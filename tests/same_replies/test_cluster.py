@@ -1,0 +1,50 @@
+"""On a Cluster: our client returns and raises what RedisCluster does."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import product
+
+import pytest
+
+from ..topologies import Cluster
+from .clients import DEFAULTS, KEY, PROTOCOLS, Shape, our_cluster, plain_client, plain_cluster
+from .comparison import Comparison
+from .entries import Group
+from .outcomes import Call, alone, in_pipeline
+from .tables import DATA, ON_A_CLUSTER
+
+GROUPS = pytest.mark.parametrize("group", ON_A_CLUSTER, ids=str)
+PIPED = pytest.mark.parametrize(
+    ("group", "shape"),
+    [
+        *((group, DEFAULTS) for group in ON_A_CLUSTER if group.in_pipelines),
+        *product(DATA, PROTOCOLS[1:]),
+    ],
+    ids=str,
+)
+
+
+def _check(cluster: Cluster, group: Group, call: Call, shape: Shape) -> None:
+    with plain_cluster(cluster) as setup, plain_client(cluster.node_of(KEY).port) as node:
+        Comparison(
+            setup,
+            node,
+            partial(plain_cluster, cluster, shape),
+            partial(our_cluster, cluster, shape),
+        ).check(group, call)
+
+
+@pytest.mark.parametrize("shape", PROTOCOLS, ids=str)
+@GROUPS
+def test_a_command_returns_what_redis_py_does(
+    quick_cluster: Cluster, group: Group, shape: Shape
+) -> None:
+    _check(quick_cluster, group, alone, shape)
+
+
+@PIPED
+def test_a_pipeline_returns_what_redis_py_s_does(
+    quick_cluster: Cluster, group: Group, shape: Shape
+) -> None:
+    _check(quick_cluster, group, in_pipeline, shape)
