@@ -140,7 +140,11 @@ class ClientSettings:
     def tls(self) -> dict[str, Any]:
         """The ``ssl_*`` settings, which are redis-py's keyword arguments of the same names."""
         tls = [item.name for item in _fields() if item.metadata["only"] == "TLS"]
-        return {name: getattr(self, name) for name in tls}
+        keywords = {name: getattr(self, name) for name in tls}
+        # A plain int, as redis-py reads it from a URL. The repr of an enum's member is not Python,
+        # and RQ's SpawnWorker writes a pool's keyword arguments into source code.
+        keywords["ssl_min_version"] = int(self.ssl_min_version)
+        return keywords
 
     @property
     def url_key(self) -> str:

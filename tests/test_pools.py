@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import pathlib
 import socket
@@ -198,6 +199,14 @@ def test_the_defaults_of_a_tls_connection_check_certificate_and_host_name() -> N
         "check_hostname": True,
         "ssl_min_version": ssl.TLSVersion.TLSv1_2,
     }
+
+
+def test_what_tls_connections_get_can_be_written_into_source_code() -> None:
+    # RQ's SpawnWorker writes it into the source of the process that it starts, without what
+    # redis-py itself passes there.
+    keywords = make_pool("rediss://localhost").connection_kwargs
+    tls = {key: value for key, value in keywords.items() if key.startswith("ssl_")}
+    assert ast.literal_eval(repr(tls)) == tls
 
 
 @pytest.mark.parametrize(
