@@ -167,7 +167,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             with self._get_pool_lock():
                 pass  # the server is moving; redis-py holds new callers back for that long
         metered = native_metrics.is_enabled()
-        times = self.times if self.times is not None and metrics.has_provider() else None
+        times = self.times if self.times is not None and metrics.has_meter_provider() else None
         started = time.monotonic() if metered or times is not None else 0.0
         try:
             slot, connection, _ = self.pool.get(self.timeout)
@@ -216,7 +216,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             state.pop("probe", None)
         taken_at, slot.taken_at = slot.taken_at, None
         now = time.monotonic()
-        if self.times is not None and metrics.has_provider():
+        if self.times is not None and metrics.has_meter_provider():
             self.times.used(now - (taken_at or now))
         kept = self._may_be_used_again(connection, slot, now)
         if kept:
@@ -268,7 +268,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
     def _connect(self, connection: Any) -> None:
         started = time.monotonic()
         connection.connect()
-        if self.times is not None and metrics.has_provider():
+        if self.times is not None and metrics.has_meter_provider():
             self.times.created(time.monotonic() - started)
 
     def _replaced(self, connection: Any) -> None:

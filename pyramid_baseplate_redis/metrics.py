@@ -65,10 +65,10 @@ _pools: weakref.WeakKeyDictionary[_HasFigures, str] = weakref.WeakKeyDictionary(
 _queues: weakref.WeakSet[_HasLength] = weakref.WeakSet()
 
 
-def has_provider() -> bool:
+def has_meter_provider() -> bool:
     """Whether a meter provider is set; without one, that is without an SDK, nothing is recorded.
 
-    Private to OpenTelemetry's API, for the reason given in :func:`.spans.has_provider`. Should it
+    Private to OpenTelemetry's API, for the reason given in :func:`.spans.has_tracer_provider`. Should it
     go away, the instruments' own no-op decides.
     """
     return _api._METER_PROVIDER is not None

@@ -15,7 +15,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
 from . import metrics, spans
-from .metrics import has_provider as has_meters
+from .metrics import has_meter_provider
 from .notes import Notes, take_notes
 
 T = TypeVar("T")
@@ -227,7 +227,9 @@ class OperationMonitor:
         if context is not None and not self._in_cluster:
             span, context = self.tracer.started_command(context, args, start_time), None
         is_traced = span is not None or context is not None
-        metered = self._metered and has_meters() and (is_traced or not spans.is_suppressed())
+        metered = (
+            self._metered and has_meter_provider() and (is_traced or not spans.is_suppressed())
+        )
         if not (is_traced or metered or self.observers):
             return None
         operation = Operation(self)
@@ -265,7 +267,9 @@ class OperationMonitor:
         """
         context = self.tracer.batch_context(server_span)
         is_traced = context is not None
-        metered = self._metered and has_meters() and (is_traced or not spans.is_suppressed())
+        metered = (
+            self._metered and has_meter_provider() and (is_traced or not spans.is_suppressed())
+        )
         if not (is_traced or metered or self.observers):
             return None
         operation = Operation(self)

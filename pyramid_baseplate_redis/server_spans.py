@@ -30,7 +30,7 @@ from .semantic_conventions import (
     URL_SCHEME,
     USER_AGENT_ORIGINAL,
 )
-from .spans import error_type, has_provider
+from .spans import error_type, has_tracer_provider
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def start_server_span(
     :param trust_trace_headers: continue the trace that the request's headers name. Never for
         requests from the public internet (baseplate's rule).
     """
-    if not trust_trace_headers and not has_provider():
+    if not trust_trace_headers and not has_tracer_provider():
         return INVALID_SPAN, otel_context.get_current()
     try:
         context = otel_context.get_current()

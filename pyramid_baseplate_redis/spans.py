@@ -55,7 +55,7 @@ _tracer = trace.get_tracer("pyramid_baseplate_redis")
 (_SPAN_KEY,) = trace.set_span_in_context(INVALID_SPAN, Context())
 
 
-def has_provider() -> bool:
+def has_tracer_provider() -> bool:
     """Whether a tracer provider is set; without one, that is without an SDK, nothing is recorded.
 
     Private to OpenTelemetry's API: what is public looks into ``os.environ`` each time, which costs
@@ -295,7 +295,7 @@ class CommandTracer:
         The parent is the current span, or else the request's. An ended parent still counts, so
         that what a thread does after the response belongs to its request.
         """
-        if not has_provider():
+        if not has_tracer_provider():
             return None
         context = otel_context.get_current()
         parent: Any = context.get(_SPAN_KEY, INVALID_SPAN)
