@@ -16,21 +16,18 @@ from .cluster_pipeline import MonitoredRedisClusterPipeline
 from .cluster_pool import ClusterConnectionPool, cluster_pool_from_config
 from .connection import MonitoredRedisConnection
 from .durable import DurableMessageQueue
-from .durable_messages import (
-    DeadLetter,
-    DurableMessage,
-    LeaseLostError,
-    MessageFormatError,
-    QueuedMessage,
-    QueueFullError,
-    QueueStats,
-)
+from .durable_messages import DeadLetter, DurableMessage, QueuedMessage, QueueStats
 from .exceptions import (
     CircuitOpenError,
     ConfigurationError,
     ForkedConnectionError,
+    LeaseLostError,
+    MessageFormatError,
+    MessageQueueError,
     PoolReleaseError,
     PoolTimeoutError,
+    QueueFullError,
+    TimedOutError,
     is_retryable,
 )
 from .factory import (
@@ -48,7 +45,7 @@ from .hot_key_tracker import HotKey, hot_keys
 from .pipeline import MonitoredRedisPipeline
 from .pools import pool_from_config, sentinel_pool_from_config
 from .probes import ClientHealth
-from .queues import MessageQueue, MessageQueueError, TimedOutError
+from .queues import MessageQueue
 from .sentinel import SentinelBlockingConnectionPool
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 
 from opentelemetry import context as otel_context
 
-from .queues import MessageQueueError
+from .exceptions import MessageQueueError
 
 logger = logging.getLogger(__name__)
 

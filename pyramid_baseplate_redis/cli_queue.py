@@ -16,7 +16,7 @@ from .cli_application import Application, CommandError
 from .cli_durable import AnyQueue
 from .cli_output import Output, cell, lossless, table
 from .durable import DurableMessageQueue
-from .queues import TimedOutError
+from .exceptions import TimedOutError
 
 # What an action does: it gets the queue, its arguments, and where to write.
 Act = Callable[[AnyQueue, argparse.Namespace, Output], None]

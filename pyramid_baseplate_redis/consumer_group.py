@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import redis
 
 from .dead_letters import DeadLetters
-from .durable_messages import BODY, DurableMessage, LeaseLostError, MessageFormatError
+from .durable_messages import BODY, DurableMessage
+from .exceptions import LeaseLostError, MessageFormatError
 from .exchange import is_no_group
 from .idle_consumers import remove_idle_consumers
 from .message_leases import MessageLeases, pending_command

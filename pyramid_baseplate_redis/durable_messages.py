@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from .queues import MessageQueueError
-
 if TYPE_CHECKING:
     from .message_leases import MessageLeases
 
@@ -16,24 +14,6 @@ BODY = b"body"
 # Of a dead letter, in front of the fields that the message had.
 DEAD_ID, DEAD_ERROR, DEAD_ATTEMPTS = b"dead.id", b"dead.error", b"dead.attempts"
 _DEAD_FIELDS = frozenset({DEAD_ID, DEAD_ERROR, DEAD_ATTEMPTS})
-
-
-class QueueFullError(MessageQueueError):
-    """The queue has ``max_length`` messages; nothing was put."""
-
-    def __init__(self, name: str, max_length: int) -> None:
-        super().__init__(f"queue {name} is full: it may have {max_length} messages")
-
-
-class LeaseLostError(MessageQueueError):
-    """A message's lease had run out, and it is somebody else's by now, or was finished by him."""
-
-
-class MessageFormatError(MessageQueueError):
-    """An entry of the stream is no message: it has no field ``body``.
-
-    Never raised: it is the error of the dead letter that such an entry becomes.
-    """
 
 
 class DurableMessage:

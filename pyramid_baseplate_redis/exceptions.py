@@ -99,3 +99,32 @@ def lost_reply(error: redis.WatchError) -> Exception | None:
     if not isinstance(cause, (redis.ConnectionError, redis.TimeoutError, TimeoutError)):
         return None
     return None if getattr(cause, "unsent", False) else cause
+
+
+class MessageQueueError(Exception):
+    """What every error of a message queue derives from."""
+
+
+class TimedOutError(MessageQueueError):
+    """No message arrived in the time allowed. The text is baseplate's."""
+
+    def __init__(self) -> None:
+        super().__init__("Timed out waiting for the message queue.")
+
+
+class QueueFullError(MessageQueueError):
+    """The queue has ``max_length`` messages; nothing was put."""
+
+    def __init__(self, name: str, max_length: int) -> None:
+        super().__init__(f"queue {name} is full: it may have {max_length} messages")
+
+
+class LeaseLostError(MessageQueueError):
+    """A message's lease had run out, and it is somebody else's by now, or was finished by him."""
+
+
+class MessageFormatError(MessageQueueError):
+    """An entry of the stream is no message: it has no field ``body``.
+
+    Never raised: it is the error of the dead letter that such an entry becomes.
+    """

@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import Any
 
 from .dead_letters import DeadLetters
-from .durable_messages import DurableMessage, LeaseLostError
+from .durable_messages import DurableMessage
+from .exceptions import LeaseLostError
 from .exchange import Command, is_no_group
 from .spans import error_type
 from .stream_commands import StreamCommands

@@ -14,6 +14,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.client import NEVER_DECODE
 from redis.cluster import RedisCluster
 
+from .exceptions import TimedOutError
 from .hot_key_tracker import HotKeyTracker
 from .notes import take_notes
 from .operations import OperationMonitor
@@ -26,17 +27,6 @@ _GRACE_SECONDS = 5  # for the end of a poll, where there is no socket_timeout
 _execute_command = inspect.unwrap(redis.Redis.execute_command)
 _execute_in_cluster = inspect.unwrap(RedisCluster.execute_command)
 _REDIRECTIONS = (redis.exceptions.AskError, redis.exceptions.TryAgainError)  # MOVED is an ASK
-
-
-class MessageQueueError(Exception):
-    """What every error of a message queue derives from."""
-
-
-class TimedOutError(MessageQueueError):
-    """No message arrived in the time allowed. The text is baseplate's."""
-
-    def __init__(self) -> None:
-        super().__init__("Timed out waiting for the message queue.")
 
 
 @runtime_checkable

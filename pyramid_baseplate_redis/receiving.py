@@ -15,10 +15,9 @@ import redis
 from redis.backoff import ExponentialWithJitterBackoff
 
 from .consumer_group import ConsumerGroup
-from .durable_messages import DurableMessage, LeaseLostError
-from .exceptions import is_retryable
+from .durable_messages import DurableMessage
+from .exceptions import LeaseLostError, TimedOutError, is_retryable
 from .messaging_spans import MessageSpan, MessageTracer
-from .queues import TimedOutError
 from .stream_commands import StreamCommands
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .durable_messages import BODY, QueueFullError
+from .durable_messages import BODY
+from .exceptions import QueueFullError
 from .exchange import Command, Exchange
 from .messaging_spans import MessageTracer
 from .stream_commands import StreamCommands

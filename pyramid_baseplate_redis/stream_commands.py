@@ -11,9 +11,10 @@ import redis
 from opentelemetry.trace import INVALID_SPAN, Span
 from redis.cluster import RedisCluster
 
+from .exceptions import MessageQueueError
 from .exchange import Command, Exchange, is_no_group, on_connection
 from .operations import Operation
-from .queues import MessageQueueError, monitor_of
+from .queues import monitor_of
 from .retries import RetryPolicy
 
 T = TypeVar("T")

@@ -17,10 +17,9 @@ from redis.backoff import ExponentialWithJitterBackoff
 
 from .durable import DurableMessageQueue
 from .durable_messages import DurableMessage
-from .exceptions import ConfigurationError
+from .exceptions import ConfigurationError, MessageQueueError, TimedOutError
 from .factory import ServerContext
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
-from .queues import MessageQueueError, TimedOutError
 from .receiving import SERVER_ERRORS, is_passing
 
 if TYPE_CHECKING:

@@ -44,9 +44,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pyramid_baseplate_redis import pool_from_config
-from pyramid_baseplate_redis.exceptions import PoolReleaseError
+from pyramid_baseplate_redis.exceptions import PoolReleaseError, TimedOutError
 from pyramid_baseplate_redis.factory import RedisContextFactory
-from pyramid_baseplate_redis.queues import TimedOutError
 from tests.support import running_server
 
 from .proxy import Proxy
