@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .blocking_pool import BlockingConnectionPool, PoolFigures
+from .blocking_pool import BlockingConnectionPool
 from .cluster import MonitoredRedisClusterConnection
 from .cluster_pipeline import MonitoredRedisClusterPipeline
 from .cluster_pool import ClusterConnectionPool, cluster_pool_from_config
 from .connection import MonitoredRedisConnection
 from .durable import DurableMessageQueue
-from .durable_messages import DeadLetter, DurableMessage, QueuedMessage, QueueStats
+from .durable_messages import DeadLetter, DurableMessage, QueuedMessage
 from .exceptions import (
     CircuitOpenError,
     ConfigurationError,
@@ -47,6 +47,7 @@ from .pools import pool_from_config, sentinel_pool_from_config
 from .probes import ClientHealth
 from .queues import MessageQueue
 from .sentinel import SentinelBlockingConnectionPool
+from .stats import PoolFigures, QueueStats
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator

@@ -8,7 +8,6 @@ import random
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
@@ -27,27 +26,13 @@ from .metrics import PoolTimes
 from .pooled_connection import PooledConnection, pooled_class
 from .settings import ClientSettings
 from .slots import FairLifoQueue, Slot
+from .stats import PoolFigures
 
 if TYPE_CHECKING:
     from .operations import Observer
 
 _LIFETIME_JITTER = 0.1  # of max_lifetime: connections made together don't end together
 _MOST_SECONDS_OF_A_ROUND = 30.0
-
-
-@dataclass(frozen=True)
-class PoolFigures:
-    """What a pool is doing, and what it did since the process began; see the README."""
-
-    max: int
-    open: int
-    idle: int
-    in_use: int
-    waiting: int
-    waits: int
-    timeouts: int
-    creations: int
-    discards: int
 
 
 class BlockingConnectionPool(redis.BlockingConnectionPool):

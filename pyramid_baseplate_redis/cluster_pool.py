@@ -21,7 +21,7 @@ from redis.crc import key_slot
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.utils import check_protocol_version
 
-from .blocking_pool import BlockingConnectionPool, PoolFigures
+from .blocking_pool import BlockingConnectionPool
 from .connection_arguments import check_keywords
 from .exceptions import ConfigurationError
 from .files import client_settings
@@ -30,6 +30,7 @@ from .notes import note_server, unnoted
 from .pools import make_breaker, pool_keywords
 from .settings import ClientSettings
 from .slots import Slot
+from .stats import PoolFigures
 from .urls import CLUSTER_EXAMPLE
 
 if TYPE_CHECKING:

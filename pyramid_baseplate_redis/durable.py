@@ -10,20 +10,14 @@ from typing import Any, Literal, overload
 from .after_commit import put_after_commit
 from .consumer_group import ConsumerGroup
 from .dead_letters import DeadLetters
-from .durable_messages import (
-    DeadLetter,
-    DurableMessage,
-    QueuedMessage,
-    QueueStats,
-    encoded,
-    time_of,
-)
+from .durable_messages import DeadLetter, DurableMessage, QueuedMessage, encoded, time_of
 from .exchange import is_no_group
 from .messaging_spans import MessageTracer
 from .peeking import peeked
 from .queues import client_of, monitor_of
 from .receiving import Received, Receiver
 from .sending import Sender
+from .stats import QueueStats
 from .stream_commands import StreamCommands
 
 LEASE = timedelta(seconds=30)

@@ -128,16 +128,6 @@ class QueuedMessage:
     consumer: str | None  #: who received it last and hasn't acknowledged it
 
 
-@dataclass(frozen=True)
-class QueueStats:
-    """What is in a queue."""
-
-    length: int  #: messages that aren't acknowledged, received or not
-    in_flight: int  #: of these, how many were received
-    oldest_age: timedelta | None  #: how long ago the oldest of them was put
-    dead: int  #: dead letters
-
-
 def encoded(message: bytes | str) -> bytes:
     """A body as it is kept.
 

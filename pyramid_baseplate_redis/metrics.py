@@ -35,8 +35,7 @@ from .semantic_conventions import (
 from .spans import error_type
 
 if TYPE_CHECKING:
-    from .blocking_pool import PoolFigures
-    from .durable_messages import QueueStats
+    from .stats import PoolFigures, QueueStats
 
 # The conventions have none for what is in a queue.
 QUEUE_LENGTH = "pyramid_baseplate_redis.message_queue.length"

@@ -22,8 +22,8 @@ from .command_names import known_name
 from .housekeeping import start_housekeeping
 
 if TYPE_CHECKING:
-    from .blocking_pool import PoolFigures
     from .operations import Operation
+    from .stats import PoolFigures
 
 _LABELS = ("redis_command", "redis_database", "redis_client_name", "redis_type")
 _POOL_LABELS = ("redis_pool",)

@@ -11,7 +11,6 @@ from pyramid.request import Request
 from zope.interface import implementer
 
 from .durable import DurableMessageQueue
-from .durable_messages import QueueStats
 from .exceptions import ConfigurationError
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
 from .introspection import QUEUES_CATEGORY, relate_queue
@@ -21,6 +20,7 @@ from .queue_settings import QueueSettings, discovered_queues
 from .queues import MessageQueue
 from .request_names import check_attribute, check_name, problem_of_name
 from .settings import PACKAGE_PREFIX
+from .stats import QueueStats
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator
