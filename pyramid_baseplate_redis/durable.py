@@ -11,10 +11,9 @@ from .after_commit import put_after_commit
 from .consumer_group import ConsumerGroup
 from .dead_letters import DeadLetters
 from .durable_messages import DeadLetter, DurableMessage, QueuedMessage, encoded, time_of
-from .exchange import is_no_group
+from .exchange import client_of, is_no_group, monitor_of
 from .messaging_spans import MessageTracer
 from .peeking import peeked
-from .queues import client_of, monitor_of
 from .receiving import Received, Receiver
 from .sending import Sender
 from .stats import QueueStats

@@ -8,9 +8,12 @@ and JUSTID.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import redis
+from redis.cluster import RedisCluster
+
+from .operations import OperationMonitor
 
 T = TypeVar("T")
 Command = tuple[Any, ...]
@@ -103,3 +106,54 @@ def is_no_group(error: BaseException) -> bool:
     """Whether there is no such stream, or no such group."""
     text = str(error)
     return text.startswith("NOGROUP") or "no such key" in text or "no longer exists" in text
+
+
+@runtime_checkable
+class _MakesClients(Protocol):
+    def make_client(self) -> RedisCluster: ...
+
+
+def client_of(client: Any) -> Any:
+    """The client that a queue uses.
+
+    :param client: a pool, or a client.
+    :raises TypeError: if it is neither.
+    """
+    if isinstance(client, redis.ConnectionPool):
+        return redis.Redis(connection_pool=client)
+    if isinstance(client, (redis.Redis, RedisCluster)):
+        return client  # looking for an attribute it lacks, a Cluster's asks for the layout
+    if isinstance(client, _MakesClients):  # a Cluster's pool
+        client = client.make_client()
+    else:
+        # Its type alone: it may be a URL, with a password.
+        given = type(client).__name__
+        raise TypeError(f"client: {given} is neither a redis.ConnectionPool nor a redis.Redis")
+    return client
+
+
+def monitor_of(client: Any) -> OperationMonitor:
+    """A monitored client's; that of a plain client starts no root spans."""
+    monitor = getattr(client, "operation_monitor", None)
+    if isinstance(monitor, OperationMonitor):
+        return monitor
+    pool = getattr(client, "connection_pool", None)  # redis-py's RedisCluster has none
+    settings = getattr(pool, "client_settings", None)
+    context_name = settings.name if settings else "redis"
+    return OperationMonitor.for_pool(pool, context_name).children_only()
+
+
+def _ask(connection: Any, args: tuple[Any, ...], longer: float) -> Any:
+    try:
+        connection.send_command(*args)
+        timeout = connection.socket_timeout
+        if longer:
+            grace = _GRACE_SECONDS if timeout is None else timeout
+            return connection.read_response(disable_decoding=True, timeout=longer + grace)
+        return connection.read_response(disable_decoding=True)
+    except redis.ResponseError:
+        raise
+    except BaseException:
+        # Whatever came between the question and its answer, nobody else may read that answer.
+        connection.disconnect()
+        raise

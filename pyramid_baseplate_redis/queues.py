@@ -6,7 +6,7 @@ import inspect
 import logging
 import math
 import time
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import redis
 from opentelemetry.trace import INVALID_SPAN, Span
@@ -15,6 +15,7 @@ from redis.client import NEVER_DECODE
 from redis.cluster import RedisCluster
 
 from .exceptions import TimedOutError
+from .exchange import _ask, _MakesClients, client_of, monitor_of
 from .hot_key_tracker import HotKeyTracker
 from .notes import take_notes
 from .operations import OperationMonitor
@@ -23,15 +24,9 @@ logger = logging.getLogger(__name__)
 
 # One poll: the longest that a frozen server goes unnoticed, beside socket_timeout.
 POLL_SECONDS = 10
-_GRACE_SECONDS = 5  # for the end of a poll, where there is no socket_timeout
 _execute_command = inspect.unwrap(redis.Redis.execute_command)
 _execute_in_cluster = inspect.unwrap(RedisCluster.execute_command)
 _REDIRECTIONS = (redis.exceptions.AskError, redis.exceptions.TryAgainError)  # MOVED is an ASK
-
-
-@runtime_checkable
-class _MakesClients(Protocol):
-    def make_client(self) -> RedisCluster: ...
 
 
 class MessageQueue:
@@ -225,52 +220,6 @@ class MessageQueue:
         operation = self._monitor.start_command(self._server_span, args, started)
         if operation is not None:
             operation.fail(error)
-
-
-def client_of(client: Any) -> Any:
-    """The client that a queue uses.
-
-    :param client: a pool, or a client.
-    :raises TypeError: if it is neither.
-    """
-    if isinstance(client, redis.ConnectionPool):
-        return redis.Redis(connection_pool=client)
-    if isinstance(client, (redis.Redis, RedisCluster)):
-        return client  # looking for an attribute it lacks, a Cluster's asks for the layout
-    if isinstance(client, _MakesClients):  # a Cluster's pool
-        client = client.make_client()
-    else:
-        # Its type alone: it may be a URL, with a password.
-        given = type(client).__name__
-        raise TypeError(f"client: {given} is neither a redis.ConnectionPool nor a redis.Redis")
-    return client
-
-
-def monitor_of(client: Any) -> OperationMonitor:
-    """A monitored client's; that of a plain client starts no root spans."""
-    monitor = getattr(client, "operation_monitor", None)
-    if isinstance(monitor, OperationMonitor):
-        return monitor
-    pool = getattr(client, "connection_pool", None)  # redis-py's RedisCluster has none
-    settings = getattr(pool, "client_settings", None)
-    context_name = settings.name if settings else "redis"
-    return OperationMonitor.for_pool(pool, context_name).children_only()
-
-
-def _ask(connection: Any, args: tuple[Any, ...], longer: float) -> Any:
-    try:
-        connection.send_command(*args)
-        timeout = connection.socket_timeout
-        if longer:
-            grace = _GRACE_SECONDS if timeout is None else timeout
-            return connection.read_response(disable_decoding=True, timeout=longer + grace)
-        return connection.read_response(disable_decoding=True)
-    except redis.ResponseError:
-        raise
-    except BaseException:
-        # Whatever came between the question and its answer, nobody else may read that answer.
-        connection.disconnect()
-        raise
 
 
 def _unblocked(error: BaseException) -> bool:

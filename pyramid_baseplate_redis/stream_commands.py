@@ -12,9 +12,8 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from redis.cluster import RedisCluster
 
 from .exceptions import MessageQueueError
-from .exchange import Command, Exchange, is_no_group, on_connection
+from .exchange import Command, Exchange, is_no_group, monitor_of, on_connection
 from .operations import Operation
-from .queues import monitor_of
 from .retries import RetryPolicy
 
 T = TypeVar("T")

@@ -371,7 +371,7 @@ def test_what_is_neither_a_pool_nor_a_client_is_refused(client: Any, given: str)
 def test_a_frozen_server_is_noticed_without_a_socket_timeout_too(
     mortal: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyramid_baseplate_redis.queues._GRACE_SECONDS", 0.2)
+    monkeypatch.setattr("pyramid_baseplate_redis.exchange._GRACE_SECONDS", 0.2)
     pool = pool_from_config({"foo.url": mortal.url}, "foo.", socket_timeout=None)
     waiting = in_background(lambda: MessageQueue("jobs", pool).get(60))
     wait_until(lambda: blocked_clients(mortal))
