@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace, standard_output: Any) -> int:
     from .cli_application import CommandError, loaded
     from .cli_output import Output, printable
-    from .cli_servers import SERVER_ERRORS, explained
+    from .cli_servers import explained
+    from .exceptions import SERVER_ERRORS
 
     if hasattr(standard_output, "reconfigure"):
         standard_output.reconfigure(errors="backslashreplace")

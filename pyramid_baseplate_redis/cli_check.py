@@ -15,8 +15,9 @@ from rich.text import Text
 
 from .cli_application import Application, CommandError
 from .cli_output import Output, cell, failure, table
-from .cli_servers import SERVER_ERRORS, Server, Servers, at_once, explained
+from .cli_servers import Server, Servers, at_once, explained
 from .effective_settings import EffectiveSetting, effective_settings
+from .exceptions import SERVER_ERRORS
 
 HELP = "look at each client: its settings, and whether its servers answer"
 

@@ -9,16 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 import redis
-from redis.exceptions import RedisClusterException
 
 from .cluster_pool import ClusterConnectionPool
 from .connection_arguments import server_address
 from .pools import plain_client
 from .sentinel import SentinelBlockingConnectionPool
 from .settings import ClientSettings
-
-# What redis-py raises when a server can't be asked; the last isn't a RedisError.
-SERVER_ERRORS = (redis.RedisError, RedisClusterException)
 
 T = TypeVar("T")
 R = TypeVar("R")

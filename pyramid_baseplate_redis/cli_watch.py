@@ -8,7 +8,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 from .cli_samples import CommandRate, Sample, rates, take_sample, total
-from .cli_servers import SERVER_ERRORS, Server, Servers, at_once, explained
+from .cli_servers import Server, Servers, at_once, explained
+from .exceptions import SERVER_ERRORS
 
 _KEPT_ROUND_TRIPS = 100
 

@@ -20,7 +20,8 @@ from redis.retry import Retry
 from . import spans
 from .cluster_callbacks import TransactionCallbacks
 from .cluster_rerouting import UNREACHED, Reroutable, last_asked_node, reroute
-from .cluster_transaction import REDIRECTIONS, MonitoredTransactionStrategy, RedirectionRetry
+from .cluster_transaction import MonitoredTransactionStrategy, RedirectionRetry
+from .exceptions import REDIRECTION_ERRORS
 from .explanations import explain_cross_slot, hide_arguments
 from .hot_key_tracker import HotKeyTracker
 from .pipeline import copied_callbacks
@@ -191,7 +192,7 @@ class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
             failures = [each for each in results if isinstance(each, _SENT_AGAIN)]
             self._failures = iter(failures)
         failed = next(self._failures)
-        if not isinstance(failed, REDIRECTIONS):
+        if not isinstance(failed, REDIRECTION_ERRORS):
             raise failed
         return reroute(self, lambda: _execute_command(self, *args, **options))
 

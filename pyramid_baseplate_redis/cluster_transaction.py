@@ -14,6 +14,7 @@ from redis.retry import Retry
 
 from .cluster_callbacks import TransactionCallbacks
 from .cluster_rerouting import reroute
+from .exceptions import REDIRECTION_ERRORS
 from .explanations import explain_cross_slot, hide_arguments
 from .retries import was_unsent
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-REDIRECTIONS = (redis.exceptions.AskError, redis.exceptions.TryAgainError)  # MOVED is an ASK
 _MOST_REDIRECTIONS = 10
 
 
@@ -40,7 +40,7 @@ class RedirectionRetry(Retry):
     """redis-py's retries, for redirections alone: what failed otherwise may have been executed."""
 
     def __init__(self) -> None:
-        super().__init__(_Backoff(), _MOST_REDIRECTIONS, REDIRECTIONS)
+        super().__init__(_Backoff(), _MOST_REDIRECTIONS, REDIRECTION_ERRORS)
 
     def call_with_retry(
         self,
@@ -53,7 +53,7 @@ class RedirectionRetry(Retry):
 
         def failed(error: Exception, failures: int) -> None:
             fail(error, failures) if with_failure_count else fail(error)
-            if not isinstance(error, REDIRECTIONS):
+            if not isinstance(error, REDIRECTION_ERRORS):
                 raise error
 
         return super().call_with_retry(do, failed, is_retryable, with_failure_count=True)
@@ -139,7 +139,7 @@ class MonitoredTransactionStrategy(TransactionStrategy):
         return made
 
     def _reinitialize_on_error(self, error: Any, failure_count: Any) -> None:
-        if type(error) in REDIRECTIONS:  # but not MOVED
+        if type(error) in REDIRECTION_ERRORS:  # but not MOVED
             # A transaction can't follow an ASK; its slot is where it was. redis-py takes it for a
             # MOVED, for all clients of the process.
             was_executing, self._executing = self._executing, False

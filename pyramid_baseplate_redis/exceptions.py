@@ -128,3 +128,13 @@ class MessageFormatError(MessageQueueError):
 
     Never raised: it is the error of the dead letter that such an entry becomes.
     """
+
+
+# The latter if no node of a Cluster can be asked; it isn't a RedisError.
+#: What redis-py raises when a server cannot be asked; the second isn't a RedisError.
+SERVER_ERRORS = (redis.RedisError, RedisClusterException)
+
+
+#: The command was not executed: another node of the Cluster has the slot, or will have it.
+#: MovedError is an AskError.
+REDIRECTION_ERRORS = (redis.exceptions.AskError, redis.exceptions.TryAgainError)

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import redis
 from redis.cluster import RedisCluster
 
+from .exceptions import REDIRECTION_ERRORS
 from .operations import OperationMonitor
 
 T = TypeVar("T")
@@ -21,7 +22,6 @@ Command = tuple[Any, ...]
 _GRACE_SECONDS = 5  # for the end of a block, where there is no socket_timeout
 
 _ASKING: Command = ("ASKING",)
-_REDIRECTIONS = (redis.exceptions.AskError, redis.exceptions.TryAgainError)  # MOVED is an ASK
 
 
 class Exchange:
@@ -63,7 +63,7 @@ class Exchange:
             connection.disconnect()
             raise
         for reply in replies:
-            if isinstance(reply, _REDIRECTIONS if errors else Exception):
+            if isinstance(reply, REDIRECTION_ERRORS if errors else Exception):
                 raise reply
         return replies[wanted]
 

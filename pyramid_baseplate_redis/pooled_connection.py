@@ -18,7 +18,7 @@ from redis.connection import AbstractConnection, DefaultParser
 from redis.utils import get_lib_version
 
 from .deadline_parser import DeadlineParser
-from .exceptions import ForkedConnectionError, PoolReleaseError
+from .exceptions import REDIRECTION_ERRORS, ForkedConnectionError, PoolReleaseError
 from .explanations import address_of, explain
 from .notes import note_redirection, note_server
 
@@ -35,7 +35,6 @@ get_lib_version()
 _LEAST_SECONDS = 0.001
 _RELEASED = 0  # no process has this number
 _NUMBERS = frozenset({int, float})
-_REDIRECTIONS = (redis.exceptions.AskError, redis.exceptions.TryAgainError)  # MOVED is an ASK
 # What a connection is like once the server has replied to a command; see ``is_settled``.
 _WATCHING, _NOT_WATCHING, _ALTERED = range(3)
 _NO_STATES: tuple[int, ...] = ()
@@ -221,7 +220,7 @@ class PooledConnection(AbstractConnection):
         except redis.ResponseError as error:
             self._reply_is_read()  # an error is a reply as well
             if self.is_node:
-                if isinstance(error, _REDIRECTIONS):
+                if isinstance(error, REDIRECTION_ERRORS):
                     note_redirection()
             elif isinstance(error, redis.ReadOnlyError) and self._on_read_only is not None:
                 self._was_refused(error)

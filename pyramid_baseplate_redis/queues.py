@@ -14,7 +14,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.client import NEVER_DECODE
 from redis.cluster import RedisCluster
 
-from .exceptions import TimedOutError
+from .exceptions import REDIRECTION_ERRORS, TimedOutError
 from .exchange import _ask, _MakesClients, client_of, monitor_of
 from .hot_key_tracker import HotKeyTracker
 from .notes import take_notes
@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 10
 _execute_command = inspect.unwrap(redis.Redis.execute_command)
 _execute_in_cluster = inspect.unwrap(RedisCluster.execute_command)
-_REDIRECTIONS = (redis.exceptions.AskError, redis.exceptions.TryAgainError)  # MOVED is an ASK
 
 
 class MessageQueue:
@@ -196,7 +195,7 @@ class MessageQueue:
                 reply = _ask(connection, args, longer)
                 self._was_lost = False
                 return reply
-            except _REDIRECTIONS:
+            except REDIRECTION_ERRORS:
                 pass
             finally:
                 pool.release(connection)

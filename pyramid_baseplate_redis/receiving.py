@@ -16,7 +16,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 
 from .consumer_group import ConsumerGroup
 from .durable_messages import DurableMessage
-from .exceptions import LeaseLostError, TimedOutError, is_retryable
+from .exceptions import SERVER_ERRORS, LeaseLostError, TimedOutError, is_retryable
 from .messaging_spans import MessageSpan, MessageTracer
 from .stream_commands import StreamCommands
 
@@ -27,8 +27,6 @@ R = TypeVar("R")
 # How often a consumer that waits looks for messages whose lease has run out.
 CLAIM_SECONDS = 1.0
 _TIDY_SECONDS = 60.0
-# The latter if no node of a Cluster can be asked; it isn't a RedisError.
-SERVER_ERRORS = (redis.RedisError, redis.exceptions.RedisClusterException)
 
 
 class Receiver:

@@ -17,10 +17,10 @@ from redis.backoff import ExponentialWithJitterBackoff
 
 from .durable import DurableMessageQueue
 from .durable_messages import DurableMessage
-from .exceptions import ConfigurationError, MessageQueueError, TimedOutError
+from .exceptions import SERVER_ERRORS, ConfigurationError, MessageQueueError, TimedOutError
 from .factory import ServerContext
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
-from .receiving import SERVER_ERRORS, is_passing
+from .receiving import is_passing
 
 if TYPE_CHECKING:
     from zope.interface.interfaces import IComponents
