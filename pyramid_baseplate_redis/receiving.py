@@ -16,8 +16,9 @@ from redis.backoff import ExponentialWithJitterBackoff
 
 from .consumer_group import ConsumerGroup
 from .durable_messages import DurableMessage
-from .exceptions import SERVER_ERRORS, LeaseLostError, TimedOutError, is_retryable
+from .exceptions import SERVER_ERRORS, LeaseLostError, TimedOutError
 from .messaging_spans import MessageSpan, MessageTracer
+from .retries import is_passing
 from .stream_commands import StreamCommands
 
 logger = logging.getLogger(__name__)
@@ -164,10 +165,3 @@ class Received(Generic[R]):
         finally:
             if self._processing is not None:
                 self._processing.end(error)
-
-
-def is_passing(error: BaseException) -> bool:
-    """Whether it makes sense to wait for the server."""
-    return is_retryable(error) is not False and not isinstance(
-        error, redis.exceptions.MaxConnectionsError
-    )

@@ -109,3 +109,10 @@ class RetryPolicy:
 
         retry = Retry(backoff, self.retries, _RETRIED_IN_CLUSTER if in_cluster else _RETRIED)
         return retry.call_with_retry(do, failed, may_repeat, with_failure_count=True)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether it makes sense to wait for the server."""
+    return is_retryable(error) is not False and not isinstance(
+        error, redis.exceptions.MaxConnectionsError
+    )

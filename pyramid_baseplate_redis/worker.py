@@ -20,7 +20,7 @@ from .durable_messages import DurableMessage
 from .exceptions import SERVER_ERRORS, ConfigurationError, MessageQueueError, TimedOutError
 from .factory import ServerContext
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
-from .receiving import is_passing
+from .retries import is_passing
 
 if TYPE_CHECKING:
     from zope.interface.interfaces import IComponents
