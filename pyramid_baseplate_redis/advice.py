@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .calling_lines import CallingLine
+from .command_names import only_reads
 from .recording import Group, Recording
 from .reply_size import ReplySize
-from .retries import only_reads
 
 MANY = 5  # operations
 SLOW_SECONDS = 0.1

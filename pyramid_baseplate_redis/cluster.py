@@ -15,6 +15,7 @@ from . import native_metrics
 from .cluster_pipeline import MonitoredRedisClusterPipeline
 from .cluster_pool import ClusterConnectionPool, RemembersAggregateNodes
 from .cluster_rerouting import UNREACHED, Reroutable, reroute
+from .command_names import only_reads
 from .explanations import explain_cross_slot, hide_arguments
 from .leases import HeldConnections
 from .monitor import MonitoredMonitor
@@ -23,7 +24,7 @@ from .notes import forget_redirection
 from .operations import OperationMonitor
 from .pipeline import copied_callbacks
 from .pubsub import MonitoredClusterPubSub
-from .retries import RetryPolicy, only_reads, was_unsent
+from .retries import RetryPolicy, was_unsent
 from .scripts import loads_script
 from .spans import checked_span
 

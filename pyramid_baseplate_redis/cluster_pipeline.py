@@ -21,11 +21,12 @@ from . import spans
 from .cluster_callbacks import TransactionCallbacks
 from .cluster_rerouting import UNREACHED, Reroutable, last_asked_node, reroute
 from .cluster_transaction import MonitoredTransactionStrategy, RedirectionRetry
+from .command_names import only_reads
 from .exceptions import REDIRECTION_ERRORS
 from .explanations import explain_cross_slot, hide_arguments
 from .hot_key_tracker import HotKeyTracker
 from .pipeline import copied_callbacks
-from .retries import RetryPolicy, only_reads
+from .retries import RetryPolicy
 
 if TYPE_CHECKING:
     from .cluster import MonitoredRedisClusterConnection

@@ -5,8 +5,49 @@ Callers may make names up, without end, and a name that is made up may hold a ke
 
 from __future__ import annotations
 
-from .key_positions import KEY_POSITIONS
-from .query_text import operation_name
+from typing import Any
+
+from redis.commands import READ_COMMANDS
+
+_FIRST = """
+APPEND BITCOUNT BITFIELD BITFIELD_RO BITPOS DECR DECRBY DUMP EXPIRE EXPIREAT EXPIRETIME GEOADD
+GEODIST GEOHASH GEOPOS GEORADIUS_RO GEORADIUSBYMEMBER_RO GEOSEARCH GET GETBIT GETDEL GETEX GETRANGE
+GETSET HDEL HEXISTS HEXPIRE HEXPIREAT HEXPIRETIME HGET HGETALL HGETDEL HGETEX HINCRBY HINCRBYFLOAT
+HKEYS HLEN HMGET HMSET HPERSIST HPEXPIRE HPEXPIREAT HPEXPIRETIME HPTTL HRANDFIELD HSCAN HSET HSETEX
+HSETNX HSTRLEN HTTL HVALS INCR INCRBY INCRBYFLOAT LINDEX LINSERT LLEN LPOP LPOS LPUSH LPUSHX LRANGE
+LREM LSET LTRIM MOVE PERSIST PEXPIRE PEXPIREAT PEXPIRETIME PFADD PSETEX PTTL RESTORE RPOP RPUSH
+RPUSHX SADD SCARD SET SETBIT SETEX SETNX SETRANGE SISMEMBER SMEMBERS SMISMEMBER SPOP SRANDMEMBER
+SREM SSCAN STRLEN SUBSTR TTL TYPE XACK XADD XAUTOCLAIM XCLAIM XDEL XLEN XPENDING XRANGE XREVRANGE
+XSETID XTRIM ZADD ZCARD ZCOUNT ZINCRBY ZLEXCOUNT ZMSCORE ZPOPMAX ZPOPMIN ZRANDMEMBER ZRANGE
+ZRANGEBYLEX ZRANGEBYSCORE ZRANK ZREM ZREMRANGEBYLEX ZREMRANGEBYRANK ZREMRANGEBYSCORE ZREVRANGE
+ZREVRANGEBYLEX ZREVRANGEBYSCORE ZREVRANK ZSCAN ZSCORE
+"""
+
+_FIRST_TWO = """
+BLMOVE BRPOPLPUSH COPY GEOSEARCHSTORE LCS LMOVE RENAME RENAMENX RPOPLPUSH SMOVE ZRANGESTORE
+"""
+
+_ALL = """
+DEL EXISTS MGET PFCOUNT PFMERGE SDIFF SDIFFSTORE SINTER SINTERSTORE SUNION SUNIONSTORE TOUCH UNLINK
+WATCH
+"""
+
+_ALL_BUT_LAST = "BLPOP BRPOP BZPOPMAX BZPOPMIN"
+
+_ALL_BUT_FIRST = "BITOP"
+
+_EVERY_OTHER = "MSET MSETNX"
+
+# Slices of a command's arguments, the command's name left out.
+KEY_POSITIONS: dict[str, slice] = {
+    **dict.fromkeys(_FIRST.split(), slice(0, 1)),
+    **dict.fromkeys(_FIRST_TWO.split(), slice(0, 2)),
+    **dict.fromkeys(_ALL.split(), slice(0, None)),
+    **dict.fromkeys(_ALL_BUT_LAST.split(), slice(0, -1)),
+    **dict.fromkeys(_ALL_BUT_FIRST.split(), slice(1, None)),
+    **dict.fromkeys(_EVERY_OTHER.split(), slice(0, None, 2)),
+}
+
 
 OTHER = "OTHER"  # stands for all other names
 
@@ -100,3 +141,29 @@ def known_name(command: object) -> str:
     if name not in COMMAND_NAMES:
         name = name.partition(" ")[0]
     return name if name in COMMAND_NAMES else OTHER
+
+
+_CONTAINERS = {
+    "ACL", "CLIENT", "CLUSTER", "COMMAND", "COMMANDLOG", "CONFIG", "DEBUG", "FUNCTION", "HIMPORT",
+    "LATENCY", "MEMORY", "MODULE", "OBJECT", "PUBSUB", "SCRIPT", "SENTINEL", "SLOWLOG", "XGROUP",
+    "XINFO",
+}  # fmt: skip
+
+
+def operation_name(command: object) -> str:
+    """The name of a command as redis-py was given it, with nothing that could be an argument.
+
+    redis-py splits a command at its spaces, so ``execute_command("AUTH secret")`` works.
+    """
+    text = command.decode("ascii", "replace") if isinstance(command, bytes) else str(command)
+    words = text.upper().split(None, 2)
+    if not words:
+        return "UNKNOWN"
+    if len(words) > 1 and words[0] in _CONTAINERS:
+        return f"{words[0]} {words[1]}"
+    return words[0]
+
+
+def only_reads(command: Any) -> bool:
+    """Whether a command changes nothing: redis-py's table, taken from the servers' flags."""
+    return isinstance(command, str) and command.upper() in READ_COMMANDS

@@ -12,6 +12,7 @@ import redis
 from opentelemetry.trace import Span
 
 from .blocking_pool import BlockingConnectionPool
+from .command_names import only_reads
 from .hot_key_tracker import HotKeyTracker
 from .leases import HeldConnections
 from .monitor import MonitoredMonitor
@@ -19,7 +20,7 @@ from .monitored_client import MonitoredClient
 from .operations import OperationMonitor
 from .pipeline import MonitoredRedisPipeline, copied_callbacks, monitored_module_pipeline
 from .pubsub import MonitoredPubSub
-from .retries import RetryPolicy, only_reads
+from .retries import RetryPolicy
 from .scripts import loads_script
 from .spans import checked_span
 

@@ -19,8 +19,8 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from redis._parsers.commands import CommandsParser
 from redis.client import NEVER_DECODE
 
+from .command_names import only_reads
 from .per_process import PerProcess
-from .retries import only_reads
 from .spans import status_code
 
 logger = logging.getLogger(__name__)

@@ -12,10 +12,11 @@ from opentelemetry.trace import Span
 from redis.client import CaseInsensitiveDict, Pipeline
 
 from . import spans
+from .command_names import only_reads
 from .exceptions import lost_reply
 from .hot_key_tracker import HotKeyTracker
 from .operations import OperationMonitor
-from .retries import RetryPolicy, only_reads
+from .retries import RetryPolicy
 
 P = TypeVar("P", bound="MonitoredPipelineMixin")
 

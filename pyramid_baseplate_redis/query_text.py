@@ -5,28 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .key_positions import KEY_POSITIONS
+from .command_names import KEY_POSITIONS, operation_name
 
 MOST_SHOWN = 64  # arguments, or commands of a batch, in one db.query.text
-_CONTAINERS = {
-    "ACL", "CLIENT", "CLUSTER", "COMMAND", "COMMANDLOG", "CONFIG", "DEBUG", "FUNCTION", "HIMPORT",
-    "LATENCY", "MEMORY", "MODULE", "OBJECT", "PUBSUB", "SCRIPT", "SENTINEL", "SLOWLOG", "XGROUP",
-    "XINFO",
-}  # fmt: skip
-
-
-def operation_name(command: object) -> str:
-    """The name of a command as redis-py was given it, with nothing that could be an argument.
-
-    redis-py splits a command at its spaces, so ``execute_command("AUTH secret")`` works.
-    """
-    text = command.decode("ascii", "replace") if isinstance(command, bytes) else str(command)
-    words = text.upper().split(None, 2)
-    if not words:
-        return "UNKNOWN"
-    if len(words) > 1 and words[0] in _CONTAINERS:
-        return f"{words[0]} {words[1]}"
-    return words[0]
 
 
 def query_text(args: Sequence[Any], mode: str) -> str:

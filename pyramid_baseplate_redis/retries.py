@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 from redis.backoff import AbstractBackoff, ExponentialWithJitterBackoff
-from redis.commands import READ_COMMANDS
 from redis.exceptions import ClusterDownError, SlotNotCoveredError
 from redis.retry import Retry
 
@@ -27,11 +26,6 @@ _RETRIED = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError)
 _RETRIED_IN_CLUSTER = (*_RETRIED, ClusterDownError, SlotNotCoveredError)
 # Nothing was sent, but whoever waits has waited for as long as the settings say.
 _FINAL = (redis.exceptions.MaxConnectionsError, CircuitOpenError)
-
-
-def only_reads(command: Any) -> bool:
-    """Whether a command changes nothing: redis-py's table, taken from the servers' flags."""
-    return isinstance(command, str) and command.upper() in READ_COMMANDS
 
 
 def was_unsent(error: BaseException) -> bool:

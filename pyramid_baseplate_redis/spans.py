@@ -17,8 +17,9 @@ from opentelemetry import trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, TraceFlags
 
+from .command_names import operation_name
 from .notes import Notes
-from .query_text import MOST_SHOWN, operation_name, query_text, shown_text
+from .query_text import MOST_SHOWN, query_text, shown_text
 from .semantic_conventions import (
     DB_CLIENT_CONNECTION_POOL_NAME,
     DB_NAMESPACE,
