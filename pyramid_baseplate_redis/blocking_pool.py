@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 from redis.retry import Retry
 
-from . import metrics, native_metrics
+from . import native_metrics, otel
 from .breaker import CircuitBreaker
 from .connection_arguments import check_caching, check_keywords, has_retries, server_address
 from .demotion import PoolRenewal
@@ -152,7 +152,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             with self._get_pool_lock():
                 pass  # the server is moving; redis-py holds new callers back for that long
         metered = native_metrics.is_enabled()
-        times = self.times if self.times is not None and metrics.has_meter_provider() else None
+        times = self.times if self.times is not None and otel.has_meter_provider() else None
         started = time.monotonic() if metered or times is not None else 0.0
         try:
             slot, connection, _ = self.pool.get(self.timeout)
@@ -201,7 +201,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             state.pop("probe", None)
         taken_at, slot.taken_at = slot.taken_at, None
         now = time.monotonic()
-        if self.times is not None and metrics.has_meter_provider():
+        if self.times is not None and otel.has_meter_provider():
             self.times.used(now - (taken_at or now))
         kept = self._may_be_used_again(connection, slot, now)
         if kept:
@@ -253,7 +253,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
     def _connect(self, connection: Any) -> None:
         started = time.monotonic()
         connection.connect()
-        if self.times is not None and metrics.has_meter_provider():
+        if self.times is not None and otel.has_meter_provider():
             self.times.created(time.monotonic() - started)
 
     def _replaced(self, connection: Any) -> None:

@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.cluster import ClusterPipeline, PipelineStrategy, RedisCluster
 from redis.retry import Retry
 
-from . import spans
+from . import otel
 from .cluster_callbacks import TransactionCallbacks
 from .cluster_rerouting import UNREACHED, Reroutable, last_asked_node, reroute
 from .cluster_transaction import MonitoredTransactionStrategy, RedirectionRetry
@@ -233,7 +233,7 @@ class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
     def note_error(self, error: Exception) -> None:
         """Called before redis-py puts the command in front of the server's error code."""
         if self._first_error is None:
-            self._first_error = (error, spans.status_code(error))
+            self._first_error = (error, otel.status_code(error))
 
     def _take_code(self, error: BaseException) -> str | None:
         first, self._first_error = self._first_error, None

@@ -20,8 +20,8 @@ from redis._parsers.commands import CommandsParser
 from redis.client import NEVER_DECODE
 
 from .command_names import only_reads
+from .otel import status_code
 from .per_process import PerProcess
-from .spans import status_code
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from .dead_letters import DeadLetters
 from .durable_messages import DurableMessage
 from .exceptions import LeaseLostError
 from .exchange import Command, is_no_group
-from .spans import error_type
+from .otel import error_type
 from .stream_commands import StreamCommands
 
 logger = logging.getLogger(__name__)

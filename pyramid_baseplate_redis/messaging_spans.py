@@ -16,7 +16,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from . import spans
+from . import otel, spans
+from .otel import tracer
 from .semantic_conventions import (
     MESSAGING_BATCH_MESSAGE_COUNT,
     MESSAGING_CONSUMER_GROUP_NAME,
@@ -32,7 +33,6 @@ from .semantic_conventions import (
 DELIVERY_COUNT = "messaging.redis.message.delivery_count"
 _FIELDS = (b"traceparent", b"tracestate")
 _propagator = TraceContextTextMapPropagator()
-_tracer = trace.get_tracer("pyramid_baseplate_redis")
 
 
 class MessageSpan:
@@ -48,7 +48,7 @@ class MessageSpan:
             try:
                 self._span.set_attribute(MESSAGING_MESSAGE_ID, ids[0])
             except Exception:
-                spans.log_once("describing a message failed")
+                otel.log_once("describing a message failed")
 
     def end(self, error: BaseException | None = None) -> None:
         """End it.
@@ -106,12 +106,12 @@ class MessageTracer:
             else:
                 attributes[MESSAGING_BATCH_MESSAGE_COUNT] = len(bodies)
             return MessageSpan(
-                _tracer.start_span(
+                tracer.start_span(
                     self._send_name, context, kind=SpanKind.PRODUCER, attributes=attributes
                 )
             )
         except Exception:
-            spans.log_once("starting a span failed")
+            otel.log_once("starting a span failed")
             return None
 
     def fields(self, server_span: Span) -> list[Any]:
@@ -129,7 +129,7 @@ class MessageTracer:
             _propagator.inject(carrier, trace.set_span_in_context(span, Context()))
             return [part for pair in carrier.items() for part in pair]
         except Exception:
-            spans.log_once("propagating a trace failed")
+            otel.log_once("propagating a trace failed")
             return []
 
     def start_process(self, server_span: Span, messages: Sequence[Any]) -> MessageSpan | None:
@@ -155,7 +155,7 @@ class MessageTracer:
                 attributes[DELIVERY_COUNT] = message.attempts
             else:
                 attributes[MESSAGING_BATCH_MESSAGE_COUNT] = len(messages)
-            span = _tracer.start_span(
+            span = tracer.start_span(
                 self._process_name,
                 context,
                 kind=SpanKind.CONSUMER,
@@ -164,7 +164,7 @@ class MessageTracer:
             )
             return MessageSpan(span)
         except Exception:
-            spans.log_once("starting a span failed")
+            otel.log_once("starting a span failed")
             return None
 
 

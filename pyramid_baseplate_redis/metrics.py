@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.util.types import AttributeValue
 
 from .measurements import measurements
+from .otel import _AnyProvider, _api, error_type
 from .semantic_conventions import (
     DB_CLIENT_CONNECTION_COUNT,
     DB_CLIENT_CONNECTION_CREATE_TIME,
@@ -32,7 +33,6 @@ from .semantic_conventions import (
     MESSAGING_DESTINATION_NAME,
     MESSAGING_SYSTEM,
 )
-from .spans import error_type
 
 if TYPE_CHECKING:
     from .stats import PoolFigures, QueueStats
@@ -64,21 +64,6 @@ _pools: weakref.WeakKeyDictionary[_HasFigures, str] = weakref.WeakKeyDictionary(
 _queues: weakref.WeakSet[_HasLength] = weakref.WeakSet()
 
 
-def has_meter_provider() -> bool:
-    """Whether a meter provider is set; without one, that is without an SDK, nothing is recorded.
-
-    Private to OpenTelemetry's API, for the reason given in :func:`.spans.has_tracer_provider`. Should it
-    go away, the instruments' own no-op decides.
-    """
-    return _api._METER_PROVIDER is not None
-
-
-class _AnyProvider:
-    _METER_PROVIDER = True
-
-
-# Looked up once: a command asks several times.
-_api: Any = getattr(metrics, "_internal", None)
 if not hasattr(_api, "_METER_PROVIDER"):
     _api = _AnyProvider
 

@@ -14,9 +14,9 @@ import redis
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
-from . import metrics, spans
-from .metrics import has_meter_provider
+from . import metrics, otel, spans
 from .notes import Notes, take_notes
+from .otel import has_meter_provider
 
 T = TypeVar("T")
 
@@ -93,7 +93,7 @@ class Operation:
             try:
                 observer.started(self)
             except Exception:
-                spans.log_once("an observer of operations failed")
+                otel.log_once("an observer of operations failed")
 
     def end(self, result: object = None) -> None:
         """It succeeded.
@@ -115,7 +115,7 @@ class Operation:
         self._over()
         if not isinstance(error, redis.WatchError):
             self.error = error
-            self.code = code or spans.status_code(error)
+            self.code = code or otel.status_code(error)
         if self.span is not None:
             spans.fail(self.span, error, self.notes, self.code)
         self._tell(result)
@@ -142,12 +142,12 @@ class Operation:
             try:
                 metrics.record_operation(self.duration, self.describe(), self.error, self.code)
             except Exception:
-                spans.log_once("measuring an operation failed")
+                otel.log_once("measuring an operation failed")
         for observer in self.monitor.observers:
             try:
                 observer.ended(self, result)
             except Exception:
-                spans.log_once("an observer of operations failed")
+                otel.log_once("an observer of operations failed")
 
     def describe(self) -> dict[str, Any]:
         """What its span and the metrics tell of it; not to be changed."""
@@ -227,9 +227,7 @@ class OperationMonitor:
         if context is not None and not self._in_cluster:
             span, context = self.tracer.started_command(context, args, start_time), None
         is_traced = span is not None or context is not None
-        metered = (
-            self._metered and has_meter_provider() and (is_traced or not spans.is_suppressed())
-        )
+        metered = self._metered and has_meter_provider() and (is_traced or not otel.is_suppressed())
         if not (is_traced or metered or self.observers):
             return None
         operation = Operation(self)
@@ -267,9 +265,7 @@ class OperationMonitor:
         """
         context = self.tracer.batch_context(server_span)
         is_traced = context is not None
-        metered = (
-            self._metered and has_meter_provider() and (is_traced or not spans.is_suppressed())
-        )
+        metered = self._metered and has_meter_provider() and (is_traced or not otel.is_suppressed())
         if not (is_traced or metered or self.observers):
             return None
         operation = Operation(self)

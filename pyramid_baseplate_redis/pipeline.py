@@ -11,7 +11,7 @@ import redis
 from opentelemetry.trace import Span
 from redis.client import CaseInsensitiveDict, Pipeline
 
-from . import spans
+from . import otel, spans
 from .command_names import only_reads
 from .exceptions import lost_reply
 from .hot_key_tracker import HotKeyTracker
@@ -165,7 +165,7 @@ class MonitoredPipelineMixin(Pipeline):
     def annotate_exception(self, exception: Any, number: int, command: Any) -> None:
         # redis-py now puts the command, with its values, in front of the server's error code.
         if self._first_error is None:
-            self._first_error = (exception, spans.status_code(exception))
+            self._first_error = (exception, otel.status_code(exception))
         super().annotate_exception(exception, number, command)
 
     def _take_code(self, error: BaseException) -> str | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import Counter, Gauge, Histogram, values
 
-from . import spans
+from . import otel
 from .command_names import known_name
 from .housekeeping import start_housekeeping
 
@@ -175,7 +175,7 @@ class _Process:
         try:
             self.carry_out(self._write_gauges)
         except Exception:
-            spans.log_once("writing Prometheus's gauges failed")
+            otel.log_once("writing Prometheus's gauges failed")
         return True
 
     def _write_gauges(self) -> None:

@@ -15,6 +15,7 @@ from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
 
+from .otel import error_type, has_tracer_provider, tracer
 from .semantic_conventions import (
     CLIENT_ADDRESS,
     ERROR_TYPE,
@@ -30,12 +31,10 @@ from .semantic_conventions import (
     URL_SCHEME,
     USER_AGENT_ORIGINAL,
 )
-from .spans import error_type, has_tracer_provider
 
 logger = logging.getLogger(__name__)
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"}
-_tracer = trace.get_tracer("pyramid_baseplate_redis")
 
 
 def current_local_span() -> Span | None:
@@ -63,7 +62,7 @@ def start_server_span(
             context = propagate.extract(_Headers(environ), context)
         method = environ.get("REQUEST_METHOD", "")
         known = method in _METHODS
-        span = _tracer.start_span(
+        span = tracer.start_span(
             method if known else "HTTP",
             context=context,
             kind=SpanKind.SERVER,
@@ -192,7 +191,7 @@ def end_server_span(span: Span, error: BaseException | None = None) -> None:
 def root_span(name: str) -> Iterator[Span]:
     """Start a span without a parent, current inside the block."""
     try:
-        span = _tracer.start_span(name, context=Context())
+        span = tracer.start_span(name, context=Context())
     except Exception:
         logger.exception("starting a root span failed")
         span = INVALID_SPAN

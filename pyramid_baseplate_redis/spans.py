@@ -19,6 +19,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
 
 from .command_names import operation_name
 from .notes import Notes
+from .otel import _SUPPRESS_PLAIN, error_type, has_tracer_provider, log_once, status_code, tracer
 from .query_text import MOST_SHOWN, query_text, shown_text
 from .semantic_conventions import (
     DB_CLIENT_CONNECTION_POOL_NAME,
@@ -46,47 +47,18 @@ WAIT_TIME = "db.client.connection.wait_time"
 RETRY_ATTEMPTS = "redis.client.operation.retry_attempts"
 # Nobody has a name for it.
 REDIRECTIONS = "redis.client.operation.redirections"
-_SUPPRESS_PLAIN = "suppress_instrumentation"  # the older of the two keys in use
 _PROCEDURES = frozenset({"EVALSHA", "EVALSHA_RO", "FCALL", "FCALL_RO"})
 _MOST_CACHED = 512  # command names are few, but callers may make them up
 _ERROR = Status(StatusCode.ERROR)
-_tracer = trace.get_tracer("pyramid_baseplate_redis")
 # The key under which a context holds its span. trace.get_current_span() tells the same, but its
 # isinstance() against an abstract class is a third of what an unsampled command costs.
 (_SPAN_KEY,) = trace.set_span_in_context(INVALID_SPAN, Context())
-
-
-def has_tracer_provider() -> bool:
-    """Whether a tracer provider is set; without one, that is without an SDK, nothing is recorded.
-
-    Private to OpenTelemetry's API: what is public looks into ``os.environ`` each time, which costs
-    more than all the rest. Should it go away, the tracer's own no-op decides.
-    """
-    return getattr(trace, "_TRACER_PROVIDER", _tracer) is not None
-
-
-def status_code(error: BaseException) -> str | None:
-    """The first word of a server's error, such as ``WRONGTYPE``; ``None`` if it isn't one."""
-    if not isinstance(error, redis.RedisError):
-        return None
-    if error.status_code is not None:
-        return error.status_code
-    if not isinstance(error, redis.ResponseError) or not error.args:
-        return None
-    word = str(error.args[0]).partition(" ")[0]
-    return word if word.isascii() and word.isalpha() and word.isupper() else None
 
 
 def operation_of(attributes: Mapping[str, Any]) -> str:
     """The name of the operation that they tell of."""
     name: str = attributes[DB_OPERATION_NAME]
     return name
-
-
-def is_suppressed() -> bool:
-    """Whether nothing is to be told of what happens here and now."""
-    context = otel_context.get_current()
-    return bool(context.get(_SUPPRESS_INSTRUMENTATION_KEY) or context.get(_SUPPRESS_PLAIN))
 
 
 def checked_span(server_span: Span | None) -> Span:
@@ -340,7 +312,7 @@ class CommandTracer:
         start_time: int | None = None,
         kind: SpanKind = SpanKind.CLIENT,
     ) -> Span | None:
-        span = _tracer.start_span(
+        span = tracer.start_span(
             name, context=context, kind=kind, attributes=attributes, start_time=start_time
         )
         return span if span.is_recording() else None
@@ -400,13 +372,6 @@ def _add_notes(span: Span, notes: Notes) -> None:
         span.set_attributes({SERVER_ADDRESS: host, SERVER_PORT: port})
 
 
-def error_type(error: BaseException) -> str:
-    cls = type(error)
-    return (
-        cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
-    )
-
-
 def _server(connection_kwargs: Mapping[str, Any]) -> Iterable[tuple[str, str | int]]:
     if "directory" in connection_kwargs:
         return [(SERVER_ADDRESS, "embedded")]
@@ -418,13 +383,3 @@ def _server(connection_kwargs: Mapping[str, Any]) -> Iterable[tuple[str, str | i
         (SERVER_ADDRESS, str(connection_kwargs["host"])),
         (SERVER_PORT, int(connection_kwargs.get("port") or 6379)),
     ]
-
-
-_logged: set[str] = set()
-
-
-def log_once(message: str) -> None:
-    """Telemetry never breaks the application; but a broken exporter is told of, once."""
-    if message not in _logged:
-        _logged.add(message)
-        logger.exception("%s; this is told once", message)

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from pyramid_baseplate_redis import MonitoredRedisConnection, RedisClient
-from pyramid_baseplate_redis import spans as spans_module
+from pyramid_baseplate_redis import MonitoredRedisConnection, RedisClient, otel
 from pyramid_baseplate_redis.operations import Operation
 
 from .support import RecordedSpans, Server
@@ -180,7 +179,7 @@ def test_an_observer_of_one_client_sees_what_its_single_connection_client_does(
 def test_an_observer_that_fails_breaks_nothing(
     client: MonitoredRedisConnection, told: Told, caplog: pytest.LogCaptureFixture
 ) -> None:
-    spans_module._logged.clear()
+    otel._logged.clear()
     client.connection_pool.observers.insert(0, Broken())
     with caplog.at_level(logging.ERROR):
         assert client.set("key", "value") is True
