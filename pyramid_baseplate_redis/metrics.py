@@ -16,7 +16,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.util.types import AttributeValue
 
 from .measurements import measurements
-from .otel import _AnyProvider, _api, error_type
+from .otel import error_type
 from .semantic_conventions import (
     DB_CLIENT_CONNECTION_COUNT,
     DB_CLIENT_CONNECTION_CREATE_TIME,
@@ -62,10 +62,6 @@ class _HasLength(Protocol):
 
 _pools: weakref.WeakKeyDictionary[_HasFigures, str] = weakref.WeakKeyDictionary()
 _queues: weakref.WeakSet[_HasLength] = weakref.WeakSet()
-
-
-if not hasattr(_api, "_METER_PROVIDER"):
-    _api = _AnyProvider
 
 
 class PoolTimes:

@@ -62,18 +62,20 @@ def log_once(message: str) -> None:
         logger.exception("%s; this is told once", message)
 
 
-def has_meter_provider() -> bool:
-    """Whether a meter provider is set; without one, that is without an SDK, nothing is recorded.
-
-    Private to OpenTelemetry's API, for the reason given in :func:`.otel.has_tracer_provider`. Should it
-    go away, the instruments' own no-op decides.
-    """
-    return _api._METER_PROVIDER is not None
-
-
 class _AnyProvider:
     _METER_PROVIDER = True
 
 
 # Looked up once: a command asks several times.
 _api: Any = getattr(metrics, "_internal", None)
+if not hasattr(_api, "_METER_PROVIDER"):
+    _api = _AnyProvider
+
+
+def has_meter_provider() -> bool:
+    """Return whether a meter provider is set; without an SDK none is, and nothing is recorded.
+
+    Private to OpenTelemetry's API, as in :func:`has_tracer_provider`. Should the name go away, the
+    instruments' own no-op decides.
+    """
+    return _api._METER_PROVIDER is not None
