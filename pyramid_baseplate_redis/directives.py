@@ -13,6 +13,7 @@ from pyramid.tweens import EXCVIEW, INGRESS, MAIN
 
 from .exceptions import ConfigurationError
 from .factory import RedisClient, register_client
+from .fields import PACKAGE_PREFIX
 from .files import read_url
 from .health import add_redis_health_view
 from .interfaces import IRedisContextFactory, IRedisProbes
@@ -23,7 +24,7 @@ from .queue_directives import DISCOVERY, add_message_queue, discover_queues, fol
 from .recorder import recorder_of
 from .request_end import RequestEnd, await_body
 from .request_names import check_attribute, check_name, problem_of_name
-from .settings import PACKAGE_PREFIX, URL_KEYS
+from .settings import URL_KEYS
 from .tween import SERVER_SPAN_TWEEN, adopt_span, follow_response
 
 if TYPE_CHECKING:

@@ -8,16 +8,8 @@ from typing import Any
 
 from . import grammar
 from .exceptions import ConfigurationError
-from .settings import (
-    PACKAGE_PREFIX,
-    PARSERS,
-    URL_KEYS,
-    ReadURL,
-    nothing_is_read,
-    own_keys,
-    parsed,
-    unknown_key,
-)
+from .fields import PACKAGE_PREFIX, own_keys, parsed, unknown_key
+from .settings import PARSERS, URL_KEYS, ReadURL, nothing_is_read
 from .urls import has_redis_scheme
 
 

@@ -10,21 +10,21 @@ from typing import Any
 
 from . import grammar
 from .exceptions import ConfigurationError
-from .settings import PACKAGE_PREFIX, _setting, own_keys, parsed, unknown_key
+from .fields import PACKAGE_PREFIX, own_keys, parsed, setting, unknown_key
 
 
 @dataclass(frozen=True)
 class QueueSettings:
     """The settings of one message queue, checked and with every default filled in."""
 
-    queue: str | None = _setting(grammar.text)  # the client's name
-    durable: bool = _setting(grammar.boolean, False)
-    group: str = _setting(grammar.text, "workers")
-    lease: timedelta = _setting(grammar.positive_timespan, timedelta(seconds=30))
-    max_attempts: int = _setting(grammar.whole_number(1, 1_000_000), 5)
-    max_length: int | None = _setting(grammar.whole_number(1, 2**53))
-    delay: timedelta = _setting(grammar.Timespan, timedelta(0))
-    trace_parent: bool = _setting(grammar.boolean, False)
+    queue: str | None = setting(grammar.text)  # the client's name
+    durable: bool = setting(grammar.boolean, False)
+    group: str = setting(grammar.text, "workers")
+    lease: timedelta = setting(grammar.positive_timespan, timedelta(seconds=30))
+    max_attempts: int = setting(grammar.whole_number(1, 1_000_000), 5)
+    max_length: int | None = setting(grammar.whole_number(1, 2**53))
+    delay: timedelta = setting(grammar.Timespan, timedelta(0))
+    trace_parent: bool = setting(grammar.boolean, False)
 
     @classmethod
     def from_config(

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from . import grammar
 from .exceptions import ConfigurationError
+from .fields import elsewhere, own_keys, parsed, setting, unknown_key
 from .url_arguments import url_values
 from .urls import RedisURL, parse_url, redacted
 
-PACKAGE_PREFIX = "baseplate_redis."
 URL_KEYS = ("url", "url_env", "url_file")
 
 # Given url_env or url_file, and its value: the URL's text, or a ValueError that says why not. It
@@ -25,16 +24,6 @@ ReadURL = Callable[[str, str], str]
 
 def nothing_is_read(key: str, place: str) -> str:
     raise ValueError("is not read here")
-
-
-def _setting(
-    parse: Callable[[Any], Any], default: Any = None, *, hidden: bool = False, only: str = ""
-) -> Any:
-    """A field that is also a setting: how its value is read, and what holds when it is absent.
-
-    :param only: what it needs: ``TLS``, ``Sentinel`` or ``Cluster``.
-    """
-    return field(default=default, repr=not hidden, metadata={"parse": parse, "only": only})
 
 
 _FIVE_SECONDS = timedelta(seconds=5)
@@ -69,63 +58,63 @@ class ClientSettings:
     in_config: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     keywords: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    url_env: str | None = _setting(grammar.variable_name)
-    url_file: str | None = _setting(grammar.path_of_url)
-    max_connections: int = _setting(grammar.whole_number(1, 65_535), 50)
-    pool_timeout: timedelta = _setting(grammar.Timespan, _FIVE_SECONDS)
-    socket_connect_timeout: timedelta = _setting(grammar.positive_timespan, _FIVE_SECONDS)
-    socket_timeout: timedelta = _setting(grammar.positive_timespan, _FIVE_SECONDS)
-    socket_keepalive: bool = _setting(grammar.boolean, True)
-    health_check_interval: timedelta = _setting(grammar.Timespan, timedelta(0))
-    max_idle_time: timedelta = _setting(grammar.Timespan, timedelta(minutes=10))
-    max_lifetime: timedelta = _setting(grammar.Timespan, timedelta(hours=1))
-    leak_warning: timedelta = _setting(grammar.Timespan, timedelta(0))
-    retries: int = _setting(grammar.whole_number(0, 100), 0)
-    retry_budget: timedelta = _setting(grammar.Timespan, _FIVE_SECONDS)
-    breaker_failures: int = _setting(grammar.whole_number(0, 1_000_000), 0)
-    breaker_reset: timedelta = _setting(grammar.positive_timespan, _FIVE_SECONDS)
-    required: bool = _setting(grammar.boolean, True)
-    health_timeout: timedelta = _setting(grammar.positive_timespan, timedelta(seconds=1))
+    url_env: str | None = setting(grammar.variable_name)
+    url_file: str | None = setting(grammar.path_of_url)
+    max_connections: int = setting(grammar.whole_number(1, 65_535), 50)
+    pool_timeout: timedelta = setting(grammar.Timespan, _FIVE_SECONDS)
+    socket_connect_timeout: timedelta = setting(grammar.positive_timespan, _FIVE_SECONDS)
+    socket_timeout: timedelta = setting(grammar.positive_timespan, _FIVE_SECONDS)
+    socket_keepalive: bool = setting(grammar.boolean, True)
+    health_check_interval: timedelta = setting(grammar.Timespan, timedelta(0))
+    max_idle_time: timedelta = setting(grammar.Timespan, timedelta(minutes=10))
+    max_lifetime: timedelta = setting(grammar.Timespan, timedelta(hours=1))
+    leak_warning: timedelta = setting(grammar.Timespan, timedelta(0))
+    retries: int = setting(grammar.whole_number(0, 100), 0)
+    retry_budget: timedelta = setting(grammar.Timespan, _FIVE_SECONDS)
+    breaker_failures: int = setting(grammar.whole_number(0, 1_000_000), 0)
+    breaker_reset: timedelta = setting(grammar.positive_timespan, _FIVE_SECONDS)
+    required: bool = setting(grammar.boolean, True)
+    health_timeout: timedelta = setting(grammar.positive_timespan, timedelta(seconds=1))
     # Without it redis-py speaks RESP3 and returns what it always did. An explicit number changes
     # the shape of replies, so redis-py must see it only where the application sets it.
-    protocol: int | None = _setting(grammar.whole_number(2, 3))
-    decode_responses: bool = _setting(grammar.boolean, False)
-    client_name: str | None = _setting(grammar.connection_name)
-    username: str | None = _setting(grammar.text)
-    password: str | None = _setting(grammar.secret, hidden=True)
-    password_file: str | None = _setting(grammar.path, hidden=True)
+    protocol: int | None = setting(grammar.whole_number(2, 3))
+    decode_responses: bool = setting(grammar.boolean, False)
+    client_name: str | None = setting(grammar.connection_name)
+    username: str | None = setting(grammar.text)
+    password: str | None = setting(grammar.secret, hidden=True)
+    password_file: str | None = setting(grammar.path, hidden=True)
 
-    ssl_ca_certs: str | None = _setting(grammar.path, only="TLS")
-    ssl_ca_path: str | None = _setting(grammar.path, only="TLS")
-    ssl_ca_data: str | None = _setting(grammar.text, hidden=True, only="TLS")
-    ssl_certfile: str | None = _setting(grammar.path, only="TLS")
-    ssl_keyfile: str | None = _setting(grammar.path, only="TLS")
-    ssl_password: str | None = _setting(grammar.secret, hidden=True, only="TLS")
-    ssl_cert_reqs: str = _setting(_certificate_requirements, "required", only="TLS")
-    ssl_check_hostname: bool = _setting(grammar.boolean, True, only="TLS")
-    ssl_min_version: ssl.TLSVersion = _setting(_tls_version, ssl.TLSVersion.TLSv1_2, only="TLS")
-    ssl_ciphers: str | None = _setting(grammar.text, only="TLS")
+    ssl_ca_certs: str | None = setting(grammar.path, only="TLS")
+    ssl_ca_path: str | None = setting(grammar.path, only="TLS")
+    ssl_ca_data: str | None = setting(grammar.text, hidden=True, only="TLS")
+    ssl_certfile: str | None = setting(grammar.path, only="TLS")
+    ssl_keyfile: str | None = setting(grammar.path, only="TLS")
+    ssl_password: str | None = setting(grammar.secret, hidden=True, only="TLS")
+    ssl_cert_reqs: str = setting(_certificate_requirements, "required", only="TLS")
+    ssl_check_hostname: bool = setting(grammar.boolean, True, only="TLS")
+    ssl_min_version: ssl.TLSVersion = setting(_tls_version, ssl.TLSVersion.TLSv1_2, only="TLS")
+    ssl_ciphers: str | None = setting(grammar.text, only="TLS")
 
-    sentinel_username: str | None = _setting(grammar.text, only="Sentinel")
-    sentinel_password: str | None = _setting(grammar.secret, hidden=True, only="Sentinel")
-    sentinel_password_file: str | None = _setting(grammar.path, hidden=True, only="Sentinel")
-    min_other_sentinels: int = _setting(grammar.whole_number(0, 1_000), 0, only="Sentinel")
-    read_from: str = _setting(grammar.choice("primary", "replica"), "primary", only="Sentinel")
+    sentinel_username: str | None = setting(grammar.text, only="Sentinel")
+    sentinel_password: str | None = setting(grammar.secret, hidden=True, only="Sentinel")
+    sentinel_password_file: str | None = setting(grammar.path, hidden=True, only="Sentinel")
+    min_other_sentinels: int = setting(grammar.whole_number(0, 1_000), 0, only="Sentinel")
+    read_from: str = setting(grammar.choice("primary", "replica"), "primary", only="Sentinel")
 
-    read_from_replicas: bool = _setting(grammar.boolean, False, only="Cluster")
-    load_balancing: str = _setting(
+    read_from_replicas: bool = setting(grammar.boolean, False, only="Cluster")
+    load_balancing: str = setting(
         grammar.choice("round_robin", "round_robin_replicas", "random", "random_replica"),
         "round_robin",
         only="Cluster",
     )
-    require_full_coverage: bool = _setting(grammar.boolean, True, only="Cluster")
+    require_full_coverage: bool = setting(grammar.boolean, True, only="Cluster")
 
-    trace: str = _setting(grammar.choice("all", "children", "pipelines", "off"), "all")
-    trace_query_text: str = _setting(grammar.choice("off", "sanitized", "keys"), "off")
-    trace_exclude: frozenset[str] = _setting(grammar.command_names, frozenset())
-    metrics: bool = _setting(grammar.boolean, True)
-    track_key_reads_sample_rate: float = _setting(grammar.percentage, 0.0)
-    track_key_writes_sample_rate: float = _setting(grammar.percentage, 0.0)
+    trace: str = setting(grammar.choice("all", "children", "pipelines", "off"), "all")
+    trace_query_text: str = setting(grammar.choice("off", "sanitized", "keys"), "off")
+    trace_exclude: frozenset[str] = setting(grammar.command_names, frozenset())
+    metrics: bool = setting(grammar.boolean, True)
+    track_key_reads_sample_rate: float = setting(grammar.percentage, 0.0)
+    track_key_writes_sample_rate: float = setting(grammar.percentage, 0.0)
 
     @property
     def name(self) -> str:
@@ -183,12 +172,12 @@ class ClientSettings:
         pairs: dict[str, object] = {"prefix": self.prefix}
         if not self._url_is_elsewhere:
             pairs["url"] = self.url
-        for setting in _fields():
-            if setting.metadata["only"] in _missing(self.parsed_url):
+        for item in _fields():
+            if item.metadata["only"] in _missing(self.parsed_url):
                 continue
-            value = getattr(self, setting.name)
+            value = getattr(self, item.name)
             if value is not None:
-                pairs[setting.name] = "***" if self.hides(setting.name) else value
+                pairs[item.name] = "***" if self.hides(item.name) else value
         if self.username and not self._has_password:
             pairs["username"] = "***"  # redis://secret@host, meant as redis://:secret@host
         return pairs
@@ -276,50 +265,12 @@ def _raw_url(prefix: str, given: Mapping[str, Any], read_url: ReadURL) -> tuple[
         place = PARSERS[key](given[key])
         url = read_url(key, place)
     except ValueError as error:
-        message = f"{prefix}{key}: {error} {_elsewhere(prefix)}"
+        message = f"{prefix}{key}: {error} {elsewhere(prefix)}"
     else:
         where = f"the environment variable {place}" if key == "url_env" else "the file"
         return f"{key}: {where}", url
     # Raised out here so that no chained exception carries what was read.
     raise ConfigurationError(message)
-
-
-def own_keys(app_config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in app_config.items():
-        if isinstance(key, str) and key.startswith(prefix) and "." not in key[len(prefix) :]:
-            yield key[len(prefix) :], value
-
-
-def parsed(prefix: str, key: str, parse: Callable[[Any], Any], raw: Any) -> Any:
-    try:
-        return parse(raw)
-    except ValueError as error:
-        message = f"{prefix}{key}: {error}"
-    # Raised out here so that no chained exception carries a value that the message left out.
-    raise ConfigurationError(message)
-
-
-_IN_URL_ONLY = dict.fromkeys(("host", "port", "db", "path"), "write it in {}url") | {
-    "ssl": "write rediss:// in {}url"
-}
-
-
-def unknown_key(prefix: str, key: str, known: list[str]) -> str:
-    """The message for a key that isn't a setting, with the nearest one that is."""
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {prefix}{near[0]}?" if near else f"known are {grammar.listed(known)}"
-    if prefix != PACKAGE_PREFIX:
-        hint = _IN_URL_ONLY.get(key, hint).format(prefix)
-    if prefix == PACKAGE_PREFIX:
-        return f"{prefix}{key}: unknown setting; {hint}"
-    return f"{prefix}{key}: unknown setting; {hint} {_elsewhere(prefix)}"
-
-
-def _elsewhere(prefix: str) -> str:
-    return (
-        f"(if {prefix}* belongs to something else, name the Redis clients in "
-        f"{PACKAGE_PREFIX}clients and no other prefix is read)"
-    )
 
 
 _NEEDED = {
@@ -346,14 +297,14 @@ def _check_together(settings: ClientSettings, values: Mapping[str, Any]) -> None
             if key in values:
                 raise ConfigurationError(f"{prefix}{key}: an embedded server has no users")
     missing = _missing(settings.parsed_url)
-    for setting in _fields():
-        what = setting.metadata["only"]
-        if what in missing and setting.name in values:
+    for item in _fields():
+        what = item.metadata["only"]
+        if what in missing and item.name in values:
             needed = _NEEDED[what]
             if what == "TLS" and scheme.startswith("redis"):
                 needed = f"TLS; write {scheme.replace('redis', 'rediss')}://"
             raise ConfigurationError(
-                f"{prefix}{setting.name}: needs {needed} in {settings.url_place}, or leave it out"
+                f"{prefix}{item.name}: needs {needed} in {settings.url_place}, or leave it out"
             )
     if settings.sentinel_password is not None and settings.sentinel_password_file is not None:
         raise ConfigurationError(

@@ -23,10 +23,11 @@ from .factory import (
     RedisContextFactory,
     SentinelRedisClient,
 )
+from .fields import own_keys
 from .files import read_url
 from .interfaces import IClientSwap
 from .pools import check_sentinel
-from .settings import ClientSettings, own_keys
+from .settings import ClientSettings
 from .testing_given import URL_KEY, Swapped, given_server, moved
 from .testing_servers import StandInConnection, stand_in
 from .urls import RedisURL
