@@ -24,12 +24,12 @@ from redis.utils import check_protocol_version
 from .blocking_pool import BlockingConnectionPool
 from .connection_arguments import check_keywords
 from .exceptions import ConfigurationError
-from .files import client_settings
 from .hot_key_tracker import HotKeyTracker
 from .notes import note_server, unnoted
 from .pools import make_breaker, pool_keywords
 from .settings import ClientSettings
 from .slots import Slot
+from .sources import client_settings
 from .stats import PoolFigures
 from .urls import CLUSTER_EXAMPLE
 

@@ -14,7 +14,6 @@ from pyramid.tweens import EXCVIEW, INGRESS, MAIN
 from .exceptions import ConfigurationError
 from .factory import RedisClient, register_client
 from .fields import PACKAGE_PREFIX
-from .files import read_url
 from .health import add_redis_health_view
 from .interfaces import IRedisContextFactory, IRedisProbes
 from .introspection import CLIENTS_CATEGORY, client_facts, relate_client, source_line_hidden
@@ -25,6 +24,7 @@ from .recorder import recorder_of
 from .request_end import RequestEnd, await_body
 from .request_names import check_attribute, check_name, problem_of_name
 from .settings import URL_KEYS
+from .sources import read_url
 from .tween import SERVER_SPAN_TWEEN, adopt_span, follow_response
 
 if TYPE_CHECKING:

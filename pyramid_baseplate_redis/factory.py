@@ -14,7 +14,6 @@ from zope.interface import implementer
 from .cluster import MonitoredRedisClusterConnection
 from .cluster_pool import ClusterConnectionPool, check_cluster
 from .connection import MonitoredRedisConnection
-from .files import client_settings
 from .interfaces import IClientSwap, IMessageQueueFactory, IRedisClient, IRedisContextFactory
 from .metrics import observe_pool
 from .monitored_client import MonitoredClient
@@ -22,6 +21,7 @@ from .pools import check_sentinel, pool_from_settings
 from .prometheus import observe_if_wanted
 from .server_spans import root_span
 from .settings import ClientSettings
+from .sources import client_settings
 
 if TYPE_CHECKING:
     from zope.interface.interfaces import IComponents

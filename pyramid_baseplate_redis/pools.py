@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import ssl
 from collections.abc import Mapping
 from datetime import timedelta
@@ -15,8 +16,9 @@ from redis.maint_notifications import MaintNotificationsConfig
 from .blocking_pool import BlockingConnectionPool
 from .breaker import CircuitBreaker
 from .connection_arguments import server_address
+from .credentials import PasswordFile
 from .exceptions import ConfigurationError
-from .files import PasswordFile, check_files, client_settings, warn_if_unverified
+from .files import _warned, check_files
 from .hot_key_tracker import HotKeyTracker
 from .sentinel import (
     SentinelBlockingConnectionPool,
@@ -26,6 +28,7 @@ from .sentinel import (
     SentinelSSLConnection,
 )
 from .settings import ClientSettings
+from .sources import client_settings
 from .urls import SENTINEL_EXAMPLE
 
 __all__ = [
@@ -271,3 +274,41 @@ def _address(settings: ClientSettings) -> dict[str, Any]:
     if not url.is_tls:
         return address
     return address | settings.tls | {"connection_class": redis.SSLConnection}
+
+
+logger = logging.getLogger(__name__)
+
+
+def warn_if_unverified(settings: ClientSettings, kwargs: Mapping[str, Any]) -> None:
+    """Log a warning if a client uses TLS without verifying who it talks to.
+
+    One for each client and process.
+
+    :param kwargs: the pool's keyword arguments, which win over the settings.
+    """
+    connection_class = kwargs.get("connection_class")
+    speaks_tls = isinstance(connection_class, type) and issubclass(
+        connection_class, redis.SSLConnection
+    )
+    if not settings.parsed_url.is_tls and not speaks_tls:
+        return
+    requirements = kwargs.get("ssl_cert_reqs", settings.ssl_cert_reqs)
+    if requirements in ("none", None, ssl.CERT_NONE):
+        key, value, better = "ssl_cert_reqs", "none", "required"
+        problem = "the server's certificate isn't verified: it may be anybody's"
+    elif requirements in ("optional", ssl.CERT_OPTIONAL):
+        key, value, better = "ssl_cert_reqs", "optional", "required"
+        problem = "it is left to Python whether the server's certificate is verified"
+    elif not kwargs.get("ssl_check_hostname", settings.ssl_check_hostname):
+        key, value, better = "ssl_check_hostname", "false", "true"
+        problem = "the server's certificate may be that of any other host"
+    else:
+        return
+    if key in kwargs:
+        value += ", a keyword argument"
+    elif key in settings.in_url:
+        value += f", in the query of {settings.url_place}"
+    message = f"{settings.prefix}{key}: {value}: {problem}; write {better}, or leave it out"
+    if message not in _warned:
+        _warned.add(message)
+        logger.warning(message)

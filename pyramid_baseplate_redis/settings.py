@@ -200,7 +200,7 @@ class ClientSettings:
             (``redis.sessions.secret``) belong to somebody else and are passed over.
         :param prefix: with its dot, such as ``foo.``.
         :param read_url: reads the URL that ``foo.url_env`` or ``foo.url_file`` leads to; see
-            :func:`~.files.client_settings`.
+            :func:`~.sources.client_settings`.
         :raises ConfigurationError: if there is no URL, a key is unknown, a value is malformed, or
             two settings contradict each other.
         """

@@ -24,10 +24,10 @@ from .factory import (
     SentinelRedisClient,
 )
 from .fields import own_keys
-from .files import read_url
 from .interfaces import IClientSwap
 from .pools import check_sentinel
 from .settings import ClientSettings
+from .sources import read_url
 from .testing_given import URL_KEY, Swapped, given_server, moved
 from .testing_servers import StandInConnection, stand_in
 from .urls import RedisURL

@@ -14,9 +14,10 @@ import redis
 from redis.connection import AbstractConnection
 
 from .exceptions import ConfigurationError
-from .files import check_files, client_settings
+from .files import check_files
 from .pools import pool_from_settings
 from .settings import ClientSettings
+from .sources import client_settings
 from .urls import RedisURL
 
 logger = logging.getLogger(__name__)

@@ -16,16 +16,13 @@ from pyramid.exceptions import ConfigurationExecutionError
 
 from pyramid_baseplate_redis import ConfigurationError, pool_from_config
 from pyramid_baseplate_redis import files as files_module
-from pyramid_baseplate_redis.files import (
-    PasswordFile,
-    check_files,
-    client_settings,
-    read_url,
-    warn_if_unverified,
-)
+from pyramid_baseplate_redis.credentials import PasswordFile
+from pyramid_baseplate_redis.files import check_files
 from pyramid_baseplate_redis.interfaces import IRedisContextFactory
 from pyramid_baseplate_redis.package_settings import discovered_clients
+from pyramid_baseplate_redis.pools import warn_if_unverified
 from pyramid_baseplate_redis.settings import ClientSettings
+from pyramid_baseplate_redis.sources import client_settings, read_url
 
 from .support import Server
 

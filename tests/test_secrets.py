@@ -29,8 +29,8 @@ from pyramid_baseplate_redis import (
     RedisContextFactory,
     pool_from_config,
 )
-from pyramid_baseplate_redis.files import client_settings
 from pyramid_baseplate_redis.interfaces import IRedisContextFactory
+from pyramid_baseplate_redis.sources import client_settings
 from pyramid_baseplate_redis.urls import parse_url
 
 from .support import RecordedSpans, Server, running_server
