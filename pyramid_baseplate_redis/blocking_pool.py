@@ -16,12 +16,13 @@ from redis.retry import Retry
 
 from . import native_metrics, otel
 from .breaker import CircuitBreaker
+from .calling_lines import calling_frames
 from .connection_arguments import check_caching, check_keywords, has_retries, server_address
 from .demotion import PoolRenewal
 from .exceptions import PoolReleaseError, PoolTimeoutError
 from .hot_key_tracker import HotKeyTracker
 from .housekeeping import start_housekeeping
-from .leases import calling_frames, warn_of_leak
+from .leases import warn_of_leak
 from .metrics import PoolTimes
 from .pooled_connection import PooledConnection, pooled_class
 from .settings import ClientSettings

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import CodeType
+from typing import Any
 
-_OURS = __name__.rpartition(".")[0]
-_NEVER = (f"{_OURS}.", "opentelemetry.", "redis.")
+# Modules whose frames are not the application's: this package (whose name must not depend on where
+# this module lies) and redis-py.
+_CLIENTS = (f"{__name__.partition('.')[0]}.", "redis.")
+_NEVER = (*_CLIENTS, "opentelemetry.")
 _INSTALLED = {"dist-packages", "site-packages"}
 _STANDARD_LIBRARY = tuple(
     os.path.realpath(path) + os.sep for path in {*map(sysconfig.get_path, ("stdlib", "platstdlib"))}
@@ -77,3 +82,38 @@ def _shortened(filename: str) -> str:
         if filename.startswith(prefix):
             best = min(best, filename[len(prefix) :], key=len)
     return best
+
+
+Frames = Sequence[tuple[CodeType, int]]
+
+
+def calling_frames(most: int = 50) -> Frames:
+    """The calls that led here, innermost first, redis-py's and this package's own left out.
+
+    Cheaper than :func:`traceback.extract_stack`, which reads the source files. It keeps no frame,
+    and so no local variable, alive.
+
+    :param most: how many calls.
+    """
+    frame = sys._getframe(1)
+    frames: list[tuple[CodeType, int]] = []
+    while frame is not None and len(frames) < most:
+        if frames or not f"{frame.f_globals.get('__name__')}.".startswith(_CLIENTS):
+            frames.append((frame.f_code, frame.f_lineno))
+        frame = frame.f_back  # type: ignore[assignment]
+    return frames
+
+
+def place_of(frames: Frames) -> str:
+    """The innermost call: ``views.py:17 in home``; never an argument or a variable."""
+    if not frames:
+        return "an unknown place"
+    code, line = frames[0]
+    return f"{code.co_filename}:{line} in {code.co_name}"
+
+
+def stack_of(frames: Any) -> str:
+    """All the calls, outermost first, one line each."""
+    return "\n".join(
+        f"  {code.co_filename}:{line} in {code.co_name}" for code, line in reversed(frames)
+    )

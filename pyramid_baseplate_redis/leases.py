@@ -3,54 +3,15 @@
 from __future__ import annotations
 
 import logging
-import sys
 import weakref
-from collections.abc import Sequence
-from types import CodeType
 from typing import TYPE_CHECKING, Any
+
+from .calling_lines import Frames, calling_frames, place_of, stack_of
 
 if TYPE_CHECKING:
     from .slots import Slot
 
 logger = logging.getLogger(__name__)
-
-_OURS = __name__.rpartition(".")[0]
-_LIBRARIES = ("redis.", f"{_OURS}.")
-_MOST_FRAMES = 50
-
-Frames = Sequence[tuple[CodeType, int]]
-
-
-def calling_frames(most: int = _MOST_FRAMES) -> Frames:
-    """The calls that led here, innermost first, redis-py's and this package's own left out.
-
-    Cheaper than :func:`traceback.extract_stack`, which reads the source files. It keeps no frame,
-    and so no local variable, alive.
-
-    :param most: how many calls.
-    """
-    frame = sys._getframe(1)
-    frames: list[tuple[CodeType, int]] = []
-    while frame is not None and len(frames) < most:
-        if frames or not f"{frame.f_globals.get('__name__')}.".startswith(_LIBRARIES):
-            frames.append((frame.f_code, frame.f_lineno))
-        frame = frame.f_back  # type: ignore[assignment]
-    return frames
-
-
-def place_of(frames: Frames) -> str:
-    """The innermost call: ``views.py:17 in home``; never an argument or a variable."""
-    if not frames:
-        return "an unknown place"
-    code, line = frames[0]
-    return f"{code.co_filename}:{line} in {code.co_name}"
-
-
-def stack_of(frames: Any) -> str:
-    """All the calls, outermost first, one line each."""
-    return "\n".join(
-        f"  {code.co_filename}:{line} in {code.co_name}" for code, line in reversed(frames)
-    )
 
 
 def warn_of_leak(client: str, seconds: float, slot: Slot, now: float) -> None:
