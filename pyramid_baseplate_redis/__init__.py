@@ -40,11 +40,10 @@ from .factory import (
     server_context,
 )
 from .grammar import Timespan
-from .health import ping_all
 from .hot_key_tracker import HotKey, hot_keys
 from .pipeline import MonitoredRedisPipeline
 from .pools import pool_from_config, sentinel_pool_from_config
-from .probes import ClientHealth
+from .probes import ClientHealth, ping_all
 from .queues import MessageQueue
 from .sentinel import SentinelBlockingConnectionPool
 from .stats import PoolFigures, QueueStats

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -12,40 +11,18 @@ from pyramid.response import Response
 from pyramid.security import NO_PERMISSION_REQUIRED
 from redis.exceptions import RedisClusterException
 
-from .interfaces import IRedisContextFactory, IRedisProbes
+from .interfaces import IRedisContextFactory
 from .package_settings import PackageSettings
-from .probes import ClientHealth, Probes
+from .probes import ClientHealth, ping_all
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator
     from pyramid.request import Request
-    from zope.interface.interfaces import IComponents
 
 logger = logging.getLogger(__name__)
 
 HEALTH_CATEGORY = "redis health views"
 _ALLOWED = "GET, HEAD"
-
-
-def ping_all(registry: IComponents) -> list[ClientHealth]:
-    """Ask the servers of all clients at once whether they answer.
-
-    Each over a connection that is made for it and closed behind it: no connection of a pool is
-    taken, however busy it is. It takes no longer than the longest ``health_timeout`` among the
-    clients' settings, even where a server is frozen or the look-up of its name hangs. Of a Cluster
-    all primaries are asked, as redis-py's ``ping()`` does. While a client's circuit breaker is
-    open it fails at once.
-
-    :param registry: the application's.
-    :returns: the clients in the order of their names. Never raises for one that fails.
-    """
-    # A registry that includeme() hasn't seen keeps none.
-    probes = registry.queryUtility(IRedisProbes) or Probes()
-    factories = dict(registry.getUtilitiesFor(IRedisContextFactory))
-    started = [
-        (probes.start(name, factories[name]), time.monotonic()) for name in sorted(factories)
-    ]
-    return [probe.health(began + probe.seconds) for probe, began in started]
 
 
 def add_redis_health_view(config: Configurator, path: str = "/health/redis") -> None:

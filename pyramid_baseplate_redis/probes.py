@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 from opentelemetry import trace
@@ -19,9 +19,12 @@ from redis.utils import str_if_bytes
 from zope.interface import implementer
 
 from .cluster_pool import ClusterConnectionPool
-from .interfaces import IRedisProbes
+from .interfaces import IRedisContextFactory, IRedisProbes
 from .monitored_client import MonitoredClient
 from .pooled_connection import PooledConnection, pooled_class
+
+if TYPE_CHECKING:
+    from zope.interface.interfaces import IComponents
 
 _SECONDS = 1.0  # of a pool that wasn't built from settings
 # Of the time: so a probe mostly ends by itself, and tells what has taken so long.
@@ -218,3 +221,24 @@ def _introduction(connection: Any) -> tuple[str | None, str | None, str | None]:
 
 def _text(value: Any) -> str | None:
     return None if value is None else str(str_if_bytes(value))
+
+
+def ping_all(registry: IComponents) -> list[ClientHealth]:
+    """Ask the servers of all clients at once whether they answer.
+
+    Each over a connection that is made for it and closed behind it: no connection of a pool is
+    taken, however busy it is. It takes no longer than the longest ``health_timeout`` among the
+    clients' settings, even where a server is frozen or the look-up of its name hangs. Of a Cluster
+    all primaries are asked, as redis-py's ``ping()`` does. While a client's circuit breaker is
+    open it fails at once.
+
+    :param registry: the application's.
+    :returns: the clients in the order of their names. Never raises for one that fails.
+    """
+    # A registry that includeme() hasn't seen keeps none.
+    probes = registry.queryUtility(IRedisProbes) or Probes()
+    factories = dict(registry.getUtilitiesFor(IRedisContextFactory))
+    started = [
+        (probes.start(name, factories[name]), time.monotonic()) for name in sorted(factories)
+    ]
+    return [probe.health(began + probe.seconds) for probe, began in started]
