@@ -20,13 +20,8 @@ from .credentials import PasswordFile
 from .exceptions import ConfigurationError
 from .files import _warned, check_files
 from .hot_key_tracker import HotKeyTracker
-from .sentinel import (
-    SentinelBlockingConnectionPool,
-    SentinelClient,
-    SentinelConnection,
-    SentinelManager,
-    SentinelSSLConnection,
-)
+from .sentinel import SentinelBlockingConnectionPool, SentinelConnection, SentinelSSLConnection
+from .sentinel_discovery import SentinelClient, SentinelManager
 from .settings import ClientSettings
 from .sources import client_settings
 from .urls import SENTINEL_EXAMPLE

@@ -38,7 +38,7 @@ from pyramid_baseplate_redis import (
 )
 from pyramid_baseplate_redis import announcements as announcements_module
 from pyramid_baseplate_redis import sentinel as sentinel_module
-from pyramid_baseplate_redis.sentinel import SentinelManager
+from pyramid_baseplate_redis.sentinel_discovery import SentinelManager
 
 from .faults.helpers import in_child, in_threads, tls_server, unique
 from .support import RecordedSpans, Server, attributes, needs_debian_redis, wait_until
