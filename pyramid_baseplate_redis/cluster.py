@@ -13,7 +13,8 @@ from redis.cluster import RedisCluster
 
 from . import native_metrics
 from .cluster_pipeline import MonitoredRedisClusterPipeline
-from .cluster_pool import ClusterConnectionPool, RemembersAggregateNodes
+from .cluster_pool import ClusterConnectionPool
+from .cluster_pubsub import MonitoredClusterPubSub
 from .cluster_rerouting import UNREACHED, Reroutable, reroute
 from .command_names import only_reads
 from .explanations import explain_cross_slot, hide_arguments
@@ -23,7 +24,7 @@ from .monitored_client import MonitoredClient
 from .notes import forget_redirection
 from .operations import OperationMonitor
 from .pipeline import copied_callbacks
-from .pubsub import MonitoredClusterPubSub
+from .redis_cluster import RemembersAggregateNodes
 from .retries import RetryPolicy, was_unsent
 from .scripts import loads_script
 from .spans import checked_span

@@ -27,6 +27,7 @@ from .exceptions import ConfigurationError
 from .hot_key_tracker import HotKeyTracker
 from .notes import note_server, unnoted
 from .pools import make_breaker, pool_keywords
+from .redis_cluster import RemembersAggregateNodes
 from .settings import ClientSettings
 from .slots import Slot
 from .sources import client_settings
@@ -343,23 +344,6 @@ class _NodePool(BlockingConnectionPool):
         if not connection.is_connected:  # otherwise it notes that itself when it sends
             note_server(connection.host, connection.port)
         super()._make_ready(connection, slot)
-
-
-class RemembersAggregateNodes(RedisCluster):
-    """Where FT.CURSOR goes: to the nodes of the last FT.AGGREGATE of the same thread or greenlet.
-
-    redis-py notes them on one client and looks for them on the other, with which it was made.
-    """
-
-    aggregate_nodes: ContextVar[Any]  # shared by the clients of a process
-
-    @property
-    def _aggregate_nodes(self) -> Any:
-        return self.aggregate_nodes.get()
-
-    @_aggregate_nodes.setter
-    def _aggregate_nodes(self, value: Any) -> None:
-        self.aggregate_nodes.set(value)
 
 
 class _Cluster(RemembersAggregateNodes):

@@ -1,0 +1,37 @@
+"""The monitored subscriber of a Cluster."""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import Any
+
+from redis.cluster import ClusterPubSub
+
+from .pubsub import MonitoredPubSub, MonitoredPubSubMixin
+
+
+class MonitoredClusterPubSub(MonitoredPubSubMixin, ClusterPubSub):
+    """redis-py's :class:`~redis.cluster.ClusterPubSub`, monitored."""
+
+    @property
+    def connections(self) -> list[Any]:
+        """Those that it keeps: to shard channels it has one for each node."""
+        subscribers = (self, *tuple(self.node_pubsub_mapping.values()))
+        return [each.connection for each in subscribers if each.connection is not None]
+
+    def _get_node_pubsub(self, node: Any) -> Any:
+        if node.name not in self.node_pubsub_mapping:
+            client = self.cluster.get_redis_connection(node)
+            made: Any = MonitoredPubSub(
+                client.connection_pool,
+                event_dispatcher=client._event_dispatcher,
+                push_handler_func=self.push_handler_func,
+                monitor=self._monitor,
+                server_span=self._server_span,
+            )
+            # As redis-py does: channels in several slots can't be subscribed to in one command.
+            made._resubscribe_shard_channels = MethodType(
+                ClusterPubSub._resubscribe_shard_channels, made
+            )
+            self.node_pubsub_mapping[node.name] = made
+        return self.node_pubsub_mapping[node.name]
