@@ -9,7 +9,8 @@ from rich.text import Text
 from .cli_application import Application
 from .cli_output import Output, cell, lossless, table
 from .cli_queue import number
-from .hot_key_tracker import SETS, hot_keys
+from .hot_key_commands import SETS
+from .hot_key_tracker import hot_keys
 
 HELP = "show the keys that are read and written most"
 
