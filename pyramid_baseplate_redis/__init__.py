@@ -36,8 +36,6 @@ from .factory import (
     RedisClient,
     RedisContextFactory,
     SentinelRedisClient,
-    ServerContext,
-    server_context,
 )
 from .grammar import Timespan
 from .hot_key_tracker import HotKey, hot_keys
@@ -46,6 +44,7 @@ from .pools import pool_from_config, sentinel_pool_from_config
 from .probes import ClientHealth, ping_all
 from .queues import MessageQueue
 from .sentinel import SentinelBlockingConnectionPool
+from .server_context import ServerContext, server_context
 from .stats import PoolFigures, QueueStats
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
@@ -12,13 +13,14 @@ from pyramid.request import Request
 from pyramid.tweens import EXCVIEW, INGRESS, MAIN
 
 from .exceptions import ConfigurationError
-from .factory import RedisClient, register_client
+from .factory import RedisClient
 from .fields import PACKAGE_PREFIX
 from .health import add_redis_health_view
-from .interfaces import IRedisContextFactory, IRedisProbes
+from .interfaces import IClientSwap, IRedisClient, IRedisContextFactory, IRedisProbes
 from .introspection import CLIENTS_CATEGORY, client_facts, relate_client, source_line_hidden
 from .package_settings import PackageSettings, discovered_clients
 from .probes import Probes
+from .prometheus import observe_if_wanted
 from .queue_directives import DISCOVERY, add_message_queue, discover_queues, follow_transactions
 from .recorder import recorder_of
 from .request_end import RequestEnd, await_body
@@ -144,3 +146,19 @@ def adopt_current_span(event: ContextFound) -> None:
         return
     clients = [name for name, _ in request.registry.getUtilitiesFor(IRedisContextFactory)]
     adopt_span(request, current, clients)
+
+
+def register_client(registry: Any, name: str, client: RedisClient) -> Any:
+    """Make a client's factory, and keep both in a registry.
+
+    Where the application is being tested, the factory is that of the client's stand-in.
+
+    :raises ConfigurationError: if the client's settings are malformed.
+    """
+    swap = registry.queryUtility(IClientSwap)
+    parse = client.parse if swap is None else partial(swap.parse, client)
+    factory = parse(name, registry.settings)
+    observe_if_wanted(factory, registry.settings)
+    registry.registerUtility(client, IRedisClient, name)
+    registry.registerUtility(factory, IRedisContextFactory, name)
+    return factory

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import redis
 from opentelemetry.trace import INVALID_SPAN, Span
@@ -14,17 +12,11 @@ from zope.interface import implementer
 from .cluster import MonitoredRedisClusterConnection
 from .cluster_pool import ClusterConnectionPool, check_cluster
 from .connection import MonitoredRedisConnection
-from .interfaces import IClientSwap, IMessageQueueFactory, IRedisClient, IRedisContextFactory
+from .interfaces import IRedisContextFactory
 from .metrics import observe_pool
-from .monitored_client import MonitoredClient
 from .pools import check_sentinel, pool_from_settings
-from .prometheus import observe_if_wanted
-from .server_spans import root_span
 from .settings import ClientSettings
 from .sources import client_settings
-
-if TYPE_CHECKING:
-    from zope.interface.interfaces import IComponents
 
 
 class RedisClient:
@@ -183,67 +175,3 @@ class ClusterRedisContextFactory:
         return MonitoredRedisClusterConnection(
             name, None, self.connection_pool, self.redis_client_name
         )
-
-
-def register_client(registry: Any, name: str, client: RedisClient) -> Any:
-    """Make a client's factory, and keep both in a registry.
-
-    Where the application is being tested, the factory is that of the client's stand-in.
-
-    :raises ConfigurationError: if the client's settings are malformed.
-    """
-    swap = registry.queryUtility(IClientSwap)
-    parse = client.parse if swap is None else partial(swap.parse, client)
-    factory = parse(name, registry.settings)
-    observe_if_wanted(factory, registry.settings)
-    registry.registerUtility(client, IRedisClient, name)
-    registry.registerUtility(factory, IRedisContextFactory, name)
-    return factory
-
-
-class ServerContext:
-    """What a request has, for code outside a request: its clients, its queues and ``span``."""
-
-    def __init__(self, registry: IComponents, span: Span) -> None:
-        self.registry = registry
-        self.span = span
-
-    def __getattr__(self, name: str) -> Any:
-        # Only for what isn't there yet: what is made is kept.
-        if name.startswith("__"):
-            raise AttributeError(name)
-        factory = self.registry.queryUtility(IRedisContextFactory, name)
-        if factory is not None:
-            made: Any = factory.make_object_for_context(name, self.span)
-        else:
-            queue = self.registry.queryUtility(IMessageQueueFactory, name)
-            if queue is None:
-                raise AttributeError(f"no Redis client and no message queue is named {name!r}")
-            made = queue(getattr(self, queue.client))
-        setattr(self, name, made)
-        return made
-
-    def give_back(self) -> None:
-        """Give back the connections that the clients' pipelines and the like still have."""
-        for made in tuple(vars(self).values()):
-            if isinstance(made, MonitoredClient):
-                made.give_back()
-
-
-@contextmanager
-def server_context(registry: IComponents, name: str) -> Iterator[ServerContext]:
-    """Start a root span and yield an object with the clients and queues that a request has.
-
-    :param registry: the application's, such as ``env["registry"]`` of
-        :func:`pyramid.paster.bootstrap`.
-    :param name: the span's name, such as ``nightly-cleanup``.
-
-    For scripts, workers and ``pshell``. The span is current inside the block and its status is an
-    error when an exception leaves it; the exception goes on.
-    """
-    with root_span(name) as span:
-        context = ServerContext(registry, span)
-        try:
-            yield context
-        finally:
-            context.give_back()

@@ -21,8 +21,8 @@ from pyramid.settings import aslist
 from pyramid.testing import DummyRequest
 from pyramid.util import InstancePropertyHelper
 
+from .directives import register_client
 from .exceptions import ConfigurationError
-from .factory import register_client
 from .interfaces import IClientSwap, IMessageQueueFactory, IRedisClient, IRedisContextFactory
 from .request_end import RequestEnd
 from .server_spans import end_server_span, start_server_span

@@ -18,9 +18,9 @@ from redis.backoff import ExponentialWithJitterBackoff
 from .durable import DurableMessageQueue
 from .durable_messages import DurableMessage
 from .exceptions import SERVER_ERRORS, ConfigurationError, MessageQueueError, TimedOutError
-from .factory import ServerContext
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
 from .retries import is_passing
+from .server_context import ServerContext
 
 if TYPE_CHECKING:
     from zope.interface.interfaces import IComponents
