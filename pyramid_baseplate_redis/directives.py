@@ -5,50 +5,27 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import trace
-from opentelemetry.trace import Span
 from pyramid.config import PHASE1_CONFIG, PHASE2_CONFIG
-from pyramid.events import ContextFound, NewResponse
 from pyramid.request import Request
-from pyramid.tweens import EXCVIEW, INGRESS, MAIN
 
 from .exceptions import ConfigurationError
 from .factory import RedisClient
 from .fields import PACKAGE_PREFIX
-from .health import add_redis_health_view
-from .interfaces import IClientSwap, IRedisClient, IRedisContextFactory, IRedisProbes
+from .interfaces import IClientSwap, IRedisClient, IRedisContextFactory
 from .introspection import CLIENTS_CATEGORY, client_facts, relate_client, source_line_hidden
 from .package_settings import PackageSettings, discovered_clients
-from .probes import Probes
 from .prometheus import observe_if_wanted
-from .queue_directives import DISCOVERY, add_message_queue, discover_queues, follow_transactions
+from .queue_directives import follow_transactions
 from .recorder import recorder_of
-from .request_end import RequestEnd, await_body
+from .request_end import RequestEnd
 from .request_names import check_attribute, check_name, problem_of_name
 from .settings import URL_KEYS
 from .sources import read_url
-from .tween import SERVER_SPAN_TWEEN, adopt_span, follow_response
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator
 
 _LAST = 10_000  # behind every action of the application
-
-
-def configure(config: Configurator) -> None:
-    """Everything that ``config.include("pyramid_baseplate_redis")`` does."""
-    config.add_directive("add_redis_client", add_redis_client)
-    config.add_directive("add_message_queue", add_message_queue)
-    config.add_directive("add_redis_health_view", add_redis_health_view)
-    config.registry.registerUtility(Probes(), IRedisProbes)
-    config.add_request_method(request_span, "span", reify=True)
-    config.add_tween(SERVER_SPAN_TWEEN, under=INGRESS, over=(EXCVIEW, MAIN))
-    config.add_subscriber(adopt_current_span, ContextFound)
-    config.add_subscriber(follow_response, NewResponse)
-    config.add_subscriber(await_body, NewResponse)
-    # Deferred, to see the settings that the application adds and the clients that it declares.
-    config.action("discover redis clients", discover_clients, args=(config,), order=PHASE2_CONFIG)
-    config.action("discover message queues", discover_queues, args=(config,), order=DISCOVERY)
 
 
 def add_redis_client(config: Configurator, name: str, client: RedisClient | None = None) -> None:
@@ -124,28 +101,6 @@ def _url_key(config: Configurator, name: str) -> str:
 
 def _description(name: str) -> str:
     return f"The Redis client {name}, bound to the request."
-
-
-def request_span(request: Request) -> Span:
-    """The request's server span; the current span where nothing started one for the request.
-
-    An invalid span where there is none at all, as in a script without :func:`server_context`.
-    """
-    return trace.get_current_span()
-
-
-def adopt_current_span(event: ContextFound) -> None:
-    """Take over the span that OpenTelemetry's Pyramid instrumentation started meanwhile.
-
-    It starts its span late and ends it early; commands outside of that time fall back to
-    ``request.span``.
-    """
-    request = event.request
-    current = trace.get_current_span()
-    if request.span.get_span_context().is_valid or not current.get_span_context().is_valid:
-        return
-    clients = [name for name, _ in request.registry.getUtilitiesFor(IRedisContextFactory)]
-    adopt_span(request, current, clients)
 
 
 def register_client(registry: Any, name: str, client: RedisClient) -> Any:

@@ -1,0 +1,61 @@
+"""Everything that config.include("pyramid_baseplate_redis") does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opentelemetry import trace
+from opentelemetry.trace import Span
+from pyramid.config import PHASE2_CONFIG
+from pyramid.events import ContextFound, NewResponse
+from pyramid.request import Request
+from pyramid.tweens import EXCVIEW, INGRESS, MAIN
+
+from .directives import add_redis_client, discover_clients
+from .health import add_redis_health_view
+from .interfaces import IRedisContextFactory, IRedisProbes
+from .probes import Probes
+from .queue_directives import DISCOVERY, add_message_queue, discover_queues
+from .request_end import await_body
+from .tween import SERVER_SPAN_TWEEN, adopt_span, follow_response
+
+if TYPE_CHECKING:
+    from pyramid.config import Configurator
+
+
+def configure(config: Configurator) -> None:
+    """Everything that ``config.include("pyramid_baseplate_redis")`` does."""
+    config.add_directive("add_redis_client", add_redis_client)
+    config.add_directive("add_message_queue", add_message_queue)
+    config.add_directive("add_redis_health_view", add_redis_health_view)
+    config.registry.registerUtility(Probes(), IRedisProbes)
+    config.add_request_method(request_span, "span", reify=True)
+    config.add_tween(SERVER_SPAN_TWEEN, under=INGRESS, over=(EXCVIEW, MAIN))
+    config.add_subscriber(adopt_current_span, ContextFound)
+    config.add_subscriber(follow_response, NewResponse)
+    config.add_subscriber(await_body, NewResponse)
+    # Deferred, to see the settings that the application adds and the clients that it declares.
+    config.action("discover redis clients", discover_clients, args=(config,), order=PHASE2_CONFIG)
+    config.action("discover message queues", discover_queues, args=(config,), order=DISCOVERY)
+
+
+def request_span(request: Request) -> Span:
+    """The request's server span; the current span where nothing started one for the request.
+
+    An invalid span where there is none at all, as in a script without :func:`server_context`.
+    """
+    return trace.get_current_span()
+
+
+def adopt_current_span(event: ContextFound) -> None:
+    """Take over the span that OpenTelemetry's Pyramid instrumentation started meanwhile.
+
+    It starts its span late and ends it early; commands outside of that time fall back to
+    ``request.span``.
+    """
+    request = event.request
+    current = trace.get_current_span()
+    if request.span.get_span_context().is_valid or not current.get_span_context().is_valid:
+        return
+    clients = [name for name, _ in request.registry.getUtilitiesFor(IRedisContextFactory)]
+    adopt_span(request, current, clients)
