@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, Literal, overload
 
-from .after_commit import put_after_commit
+from .after_commit import Sender, put_after_commit
 from .consumer_group import ConsumerGroup
 from .dead_letters import DeadLetters
 from .durable_messages import DeadLetter, DurableMessage, QueuedMessage, encoded, time_of
@@ -15,7 +15,6 @@ from .exchange import client_of, is_no_group, monitor_of
 from .messaging_spans import MessageTracer
 from .peeking import peeked
 from .receiving import Received, Receiver
-from .sending import Sender
 from .stats import QueueStats
 from .stream_commands import StreamCommands
 
