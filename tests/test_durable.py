@@ -20,7 +20,7 @@ from pyramid_baseplate_redis import (
     MessageQueueError,
     QueueFullError,
     TimedOutError,
-    idle_consumers,
+    consumer_group,
     is_retryable,
     pool_from_config,
     receiving,
@@ -994,7 +994,7 @@ def test_idle_consumers_with_nothing_pending_are_removed(
     queue.get(5)
     die_with_message(other)
     third = other
-    monkeypatch.setattr(idle_consumers, "CONSUMER_IDLE_SECONDS", 0)
+    monkeypatch.setattr(consumer_group, "CONSUMER_IDLE_SECONDS", 0)
     monkeypatch.setattr(third._group, "_lease", 0)
     monkeypatch.setattr(queue._group, "_lease", 0)
     raw.xgroup_createconsumer(STREAM, "workers", "gone")
@@ -1018,7 +1018,7 @@ def test_what_a_consumer_received_in_the_moment_of_its_removal_is_not_lost(
     queue.put("a")
     queue.get(5)
     raw.xgroup_createconsumer(STREAM, "workers", "second")
-    monkeypatch.setattr(idle_consumers, "CONSUMER_IDLE_SECONDS", 0)
+    monkeypatch.setattr(consumer_group, "CONSUMER_IDLE_SECONDS", 0)
     monkeypatch.setattr(queue._group, "_lease", 0.001)
     transaction = queue._commands.transaction
 
