@@ -10,10 +10,17 @@ from typing import Any, Literal, overload
 from .after_commit import Sender, put_after_commit
 from .consumer_group import ConsumerGroup
 from .dead_letters import DeadLetters
-from .durable_messages import DeadLetter, DurableMessage, QueuedMessage, encoded, time_of
+from .durable_messages import (
+    BODY,
+    DeadLetter,
+    DurableMessage,
+    QueuedMessage,
+    encoded,
+    pairs,
+    time_of,
+)
 from .exchange import client_of, is_no_group, monitor_of
 from .messaging_spans import MessageTracer
-from .peeking import peeked
 from .receiving import Received, Receiver
 from .stats import QueueStats
 from .stream_commands import StreamCommands
@@ -253,3 +260,36 @@ def keys_of(name: str) -> tuple[str, str]:
     tag = name.partition("{")[2].partition("}")
     tagged = name if tag[0] and tag[1] else f"{{{name}}}"
     return f"{tagged}:messages", f"{tagged}:dead"
+
+
+def peeked(commands: StreamCommands, key: str, group: str, count: int) -> list[QueuedMessage]:
+    """The oldest entries of the stream, with what the group knows of them.
+
+    :param count: how many, at most.
+    """
+    entries, pending = commands.send(
+        ("XRANGE", key, "-", "+", "COUNT", count),
+        ("XPENDING", key, group, "-", "+", count),
+        name="peek",
+        errors=True,
+    )
+    if isinstance(pending, Exception) and is_no_group(pending):
+        pending = []  # nobody has received anything yet
+    for reply in (entries, pending):
+        if isinstance(reply, Exception):
+            raise reply
+    # Both are in the order of the identifiers: whoever is among the first has his delivery here.
+    deliveries = {entry_id: (consumer, times) for entry_id, consumer, _, times in pending}
+    found = []
+    for entry_id, fields in entries:
+        consumer, attempts = deliveries.get(entry_id, (None, 0))
+        found.append(
+            QueuedMessage(
+                id=entry_id.decode(),
+                body=pairs(fields).get(BODY, b""),
+                enqueued_at=time_of(entry_id),
+                attempts=attempts,
+                consumer=None if consumer is None else consumer.decode("utf-8", "replace"),
+            )
+        )
+    return found
