@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from .calling_lines import CallingLine
 from .command_names import only_reads
-from .recording import Group, Recording
-from .reply_size import ReplySize
+from .recording import Group, Recording, ReplySize
 
 MANY = 5  # operations
 SLOW_SECONDS = 0.1

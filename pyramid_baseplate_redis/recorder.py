@@ -14,8 +14,7 @@ from typing import Any, TypeVar
 
 from .calling_lines import calling_lines
 from .operations import Operation
-from .recording import Group, RecordedOperation, Recording, Totals
-from .reply_size import reply_size
+from .recording import Group, RecordedOperation, Recording, Totals, reply_size
 from .shown_commands import bears_secrets, cut, shown_argument, shown_command
 
 T = TypeVar("T")

@@ -9,8 +9,7 @@ import pytest
 
 from pyramid_baseplate_redis.advice import Advice, advice, milliseconds, size_text
 from pyramid_baseplate_redis.calling_lines import CallingLine
-from pyramid_baseplate_redis.recording import Group, RecordedOperation, Recording
-from pyramid_baseplate_redis.reply_size import ReplySize
+from pyramid_baseplate_redis.recording import Group, RecordedOperation, Recording, ReplySize
 
 LINE = CallingLine("my_app/views.py", 41, "home")
 

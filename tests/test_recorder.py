@@ -20,8 +20,13 @@ from pyramid_baseplate_redis.recorder import (
     current_recorder,
     recorder_of,
 )
-from pyramid_baseplate_redis.recording import RecordedOperation, Totals
-from pyramid_baseplate_redis.reply_size import MOST_VALUES, ReplySize, reply_size
+from pyramid_baseplate_redis.recording import (
+    MOST_VALUES,
+    RecordedOperation,
+    ReplySize,
+    Totals,
+    reply_size,
+)
 
 from .support import MakeClient, Server, wait_until
 
