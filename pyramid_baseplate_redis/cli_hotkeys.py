@@ -7,8 +7,8 @@ import argparse
 from rich.text import Text
 
 from .cli_application import Application
+from .cli_arguments import number
 from .cli_output import Output, cell, lossless, table
-from .cli_queue import number
 from .hot_key_commands import SETS
 from .hot_key_tracker import hot_keys
 

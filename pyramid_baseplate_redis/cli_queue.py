@@ -6,17 +6,21 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from redis.client import NEVER_DECODE
 from rich.text import Text
 
-from . import cli_durable
 from .cli_application import Application, CommandError
-from .cli_durable import AnyQueue
-from .cli_output import Output, cell, lossless, table
+from .cli_arguments import number, seconds
+from .cli_output import Output, cell, lossless, printable, table
 from .durable import DurableMessageQueue
 from .exceptions import TimedOutError
+from .queues import MessageQueue
+
+AnyQueue = MessageQueue | DurableMessageQueue
+
 
 # What an action does: it gets the queue, its arguments, and where to write.
 Act = Callable[[AnyQueue, argparse.Namespace, Output], None]
@@ -48,15 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> list[argparse.ArgumentPars
     peek.add_argument("--count", metavar="N", type=number, default=10, help="how many at most (10)")
     length = _action(actions, "length", "how many messages are on the queue", _length)
     durable = "of a durable queue: "
-    stats = _action(actions, "stats", f"{durable}what is in it", cli_durable.stats)
-    dead = _action(actions, "dead", f"{durable}show the dead letters", cli_durable.dead)
+    stats = _action(actions, "stats", f"{durable}what is in it", _stats)
+    dead = _action(actions, "dead", f"{durable}show the dead letters", _dead)
     dead.add_argument(
         "--count", metavar="N", type=number, default=100, help="how many at most (100)"
     )
-    replay = _action(
-        actions, "replay", f"{durable}put dead letters on it again", cli_durable.replay
-    )
-    discard = _action(actions, "discard", f"{durable}delete dead letters", cli_durable.discard)
+    replay = _action(actions, "replay", f"{durable}put dead letters on it again", _replay)
+    discard = _action(actions, "discard", f"{durable}delete dead letters", _discard)
     for moving in (replay, discard):
         moving.add_argument("ids", metavar="ID", nargs="*", help="of a dead letter")
         moving.add_argument("--all", action="store_true", help="all of them")
@@ -72,22 +74,6 @@ def _action(actions: Any, name: str, text: str, act: Act) -> argparse.ArgumentPa
         help="the client that has the queue, where the application doesn't declare it",
     )
     return parser
-
-
-def seconds(text: str) -> float:
-    """A number of seconds from 0 on; raises what argparse expects."""
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 on")
-    return value
-
-
-def number(text: str) -> int:
-    """A whole number from 1 on; raises what argparse expects."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
-    return value
 
 
 def run(application: Application, arguments: argparse.Namespace, output: Output) -> int:
@@ -117,7 +103,7 @@ def _get(queue: AnyQueue, arguments: argparse.Namespace, output: Output) -> None
 
 def _peek(queue: AnyQueue, arguments: argparse.Namespace, output: Output) -> None:
     if isinstance(queue, DurableMessageQueue):
-        cli_durable.peek(queue, arguments.count, output)
+        _peek_durable(queue, arguments.count, output)
         return
     options = {NEVER_DECODE: True}  # messages needn't be text
     messages = queue.client.execute_command(
@@ -136,3 +122,114 @@ def _length(queue: AnyQueue, arguments: argparse.Namespace, output: Output) -> N
     else:
         length = queue.client.llen(queue.queue)
     output.write(Text(str(length)), {"queue": queue.queue, "length": length})
+
+
+def _durable(queue: AnyQueue) -> DurableMessageQueue:
+    """The queue, if it is a durable one.
+
+    :raises CommandError: if it isn't.
+    """
+    if not isinstance(queue, DurableMessageQueue):
+        raise CommandError(f"{queue.queue}: is no durable queue, so there is no such thing", 2)
+    return queue
+
+
+def _peek_durable(queue: DurableMessageQueue, count: int, output: Output) -> None:
+    """Show the oldest messages, received ones included, and leave them there."""
+    messages = queue.peek(count)
+    view = table("id", "put at", "attempts", "consumer", "message", right=("attempts",))
+    for message in messages:
+        view.add_row(
+            message.id,
+            f"{message.enqueued_at:%Y-%m-%d %H:%M:%S}",
+            str(message.attempts),
+            cell(message.consumer or ""),
+            cell(message.body),
+        )
+    shown = [
+        {
+            "id": message.id,
+            "enqueued_at": message.enqueued_at.isoformat(),
+            "attempts": message.attempts,
+            "consumer": message.consumer,
+            **lossless(message.body),
+        }
+        for message in messages
+    ]
+    nothing = Text(f"{queue.queue}: the queue is empty")
+    output.write(view if messages else nothing, {"queue": queue.queue, "messages": shown})
+
+
+def _stats(queue: AnyQueue, arguments: argparse.Namespace, output: Output) -> None:
+    """Show what is in the queue."""
+    found = _durable(queue).stats()
+    view = table("length", "in flight", "oldest", "dead", right=("length", "in flight", "dead"))
+    age = found.oldest_age
+    oldest = "" if age is None else str(timedelta(seconds=round(age.total_seconds())))
+    view.add_row(f"{found.length:,}", f"{found.in_flight:,}", oldest, f"{found.dead:,}")
+    data = {
+        "queue": queue.queue,
+        "length": found.length,
+        "in_flight": found.in_flight,
+        "oldest_age": None if age is None else age.total_seconds(),
+        "dead": found.dead,
+    }
+    output.write(view, data)
+
+
+def _dead(queue: AnyQueue, arguments: argparse.Namespace, output: Output) -> None:
+    """Show the dead letters."""
+    letters = _durable(queue).dead_letters(arguments.count)
+    view = table("id", "died at", "attempts", "error", "message", right=("attempts",))
+    for letter in letters:
+        view.add_row(
+            letter.id,
+            f"{letter.died_at:%Y-%m-%d %H:%M:%S}",
+            str(letter.attempts),
+            cell(letter.error),
+            cell(letter.body),
+        )
+    shown = [
+        {
+            "id": letter.id,
+            "message_id": letter.message_id,
+            "died_at": letter.died_at.isoformat(),
+            "attempts": letter.attempts,
+            "error": letter.error,
+            **lossless(letter.body),
+        }
+        for letter in letters
+    ]
+    nothing = Text(f"{queue.queue}: there are no dead letters")
+    output.write(view if letters else nothing, {"queue": queue.queue, "dead_letters": shown})
+
+
+def _replay(queue: AnyQueue, arguments: argparse.Namespace, output: Output) -> None:
+    """Put dead letters on the queue again."""
+    _move(_durable(queue).replay, "replayed", queue, arguments, output)
+
+
+def _discard(queue: AnyQueue, arguments: argparse.Namespace, output: Output) -> None:
+    """Delete dead letters."""
+    _move(_durable(queue).discard, "discarded", queue, arguments, output)
+
+
+def _move(
+    move: Callable[..., int],
+    word: str,
+    queue: AnyQueue,
+    arguments: argparse.Namespace,
+    output: Output,
+) -> None:
+    ids: list[str] = arguments.ids
+    if bool(ids) == arguments.all:
+        raise CommandError("write the identifiers of dead letters, or --all", 2)
+    for entry_id in ids:
+        milliseconds, _, sequence = entry_id.partition("-")
+        if not (milliseconds.isdigit() and (sequence or "0").isdigit()):
+            raise CommandError(f"{printable(entry_id)}: is no identifier of a dead letter", 2)
+    count = move(*ids)
+    text = f"{word} {count} dead letter{'' if count == 1 else 's'} of {queue.queue}"
+    output.write(Text(text), {"queue": queue.queue, word: count})
+    if count < len(ids):
+        raise CommandError(f"{queue.queue}: {len(ids) - count} of them aren't there")

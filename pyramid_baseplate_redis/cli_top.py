@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.text import Text
 
 from .cli_application import Application
+from .cli_arguments import number
 from .cli_output import Output
-from .cli_queue import number
 from .cli_top_view import as_json, view
 from .cli_watch import Refresh, Watch
 

@@ -11,8 +11,8 @@ from typing import Any
 import plaster
 
 from .cli_application import Application, CommandError
+from .cli_arguments import number, seconds
 from .cli_output import Output
-from .cli_queue import number, seconds
 from .exceptions import ConfigurationError
 
 HELP = "process the messages of a durable queue until SIGTERM"
