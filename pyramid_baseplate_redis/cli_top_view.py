@@ -11,8 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .cli_output import cell, failure, table
-from .cli_samples import PERCENTILES, CommandRate
-from .cli_watch import Refresh, ServerState
+from .cli_watch import PERCENTILES, CommandRate, Refresh, ServerState
 
 _LEAST_COMMANDS = 3
 _LINES_BESIDE = 16  # of the view without servers and commands

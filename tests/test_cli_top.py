@@ -21,9 +21,8 @@ from redis.cluster import RedisCluster
 
 from pyramid_baseplate_redis import RedisClient
 from pyramid_baseplate_redis.cli_output import make_console
-from pyramid_baseplate_redis.cli_samples import CommandRate, Sample, rates, total
 from pyramid_baseplate_redis.cli_top_view import as_json, view
-from pyramid_baseplate_redis.cli_watch import Watch
+from pyramid_baseplate_redis.cli_watch import CommandRate, Sample, Watch, rates, total
 
 from .cli_support import PREDIS, ROOT, Predis
 from .support import Server, running_server, wait_until
