@@ -12,8 +12,7 @@ from typing import Any
 from . import grammar
 from .exceptions import ConfigurationError
 from .fields import elsewhere, own_keys, parsed, setting, unknown_key
-from .url_arguments import url_values
-from .urls import RedisURL, parse_url, redacted
+from .urls import RedisURL, parse_url, redacted, url_values
 
 URL_KEYS = ("url", "url_env", "url_file")
 
