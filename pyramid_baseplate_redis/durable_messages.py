@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from .message_leases import MessageLeases
+from typing import Any, Protocol
 
 BODY = b"body"
 # Of a dead letter, in front of the fields that the message had.
 DEAD_ID, DEAD_ERROR, DEAD_ATTEMPTS = b"dead.id", b"dead.error", b"dead.attempts"
 _DEAD_FIELDS = frozenset({DEAD_ID, DEAD_ERROR, DEAD_ATTEMPTS})
+
+
+class SettlesMessages(Protocol):
+    """What a message asks of the leases of its consumer; see :class:`.MessageLeases`."""
+
+    def extend(self, message: DurableMessage) -> None: ...
+
+    def acknowledge(self, messages: Sequence[DurableMessage]) -> None: ...
+
+    def give_back(self, messages: Sequence[DurableMessage], delay: float | timedelta) -> None: ...
 
 
 class DurableMessage:
@@ -24,7 +31,7 @@ class DurableMessage:
     """
 
     def __init__(
-        self, leases: MessageLeases, entry_id: bytes, fields: Sequence[bytes], attempts: int,
+        self, leases: SettlesMessages, entry_id: bytes, fields: Sequence[bytes], attempts: int,
         leased_at: float,
     ) -> None:  # fmt: skip
         self._leases = leases
