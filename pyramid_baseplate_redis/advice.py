@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .calling_lines import CallingLine
 from .command_names import only_reads
 from .recording import Group, Recording, ReplySize
+from .runtime.call_stack import CallingLine
 
 MANY = 5  # operations
 SLOW_SECONDS = 0.1

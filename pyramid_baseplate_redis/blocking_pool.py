@@ -16,15 +16,15 @@ from redis.retry import Retry
 
 from . import native_metrics, otel
 from .breaker import CircuitBreaker
-from .calling_lines import calling_frames
 from .connection_arguments import check_caching, check_keywords, has_retries, server_address
 from .demotion import PoolRenewal
 from .exceptions import PoolReleaseError, PoolTimeoutError
 from .hot_key_tracker import HotKeyTracker
-from .housekeeping import start_housekeeping
 from .leases import warn_of_leak
 from .metrics import PoolTimes
 from .pooled_connection import PooledConnection, pooled_class
+from .runtime.background import start_housekeeping
+from .runtime.call_stack import calling_frames
 from .settings import ClientSettings
 from .slots import FairLifoQueue, Slot
 from .stats import PoolFigures
@@ -385,7 +385,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
     def keep_house(self) -> bool:
         """Close what is idle for too long, tell of what is held too long.
 
-        Called now and then by :mod:`.housekeeping`. Whether there is anything left to look after.
+        Called now and then by :mod:`.runtime.background`. Whether there is anything left to look after.
         """
         now = time.monotonic()
         if self.max_idle_time:

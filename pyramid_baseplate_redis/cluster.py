@@ -24,7 +24,7 @@ from .monitored_client import MonitoredClient
 from .notes import forget_redirection
 from .operations import OperationMonitor
 from .pipeline import copied_callbacks
-from .redis_cluster import RemembersAggregateNodes
+from .redis_cluster import SharedCluster
 from .retries import RetryPolicy, was_unsent
 from .scripts import loads_script
 from .spans import checked_span
@@ -41,7 +41,7 @@ _REFUSED = (
 )
 
 
-class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, RemembersAggregateNodes):
+class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster):
     """A client of a Redis Cluster whose commands show up as spans of a request.
 
     It acts as :class:`redis.cluster.RedisCluster`, but for one thing: what a node may have executed

@@ -27,7 +27,7 @@ from .exceptions import ConfigurationError
 from .hot_key_tracker import HotKeyTracker
 from .notes import note_server, unnoted
 from .pools import make_breaker, pool_keywords
-from .redis_cluster import RemembersAggregateNodes
+from .redis_cluster import SharedCluster
 from .settings import ClientSettings
 from .slots import Slot
 from .sources import client_settings
@@ -346,7 +346,7 @@ class _NodePool(BlockingConnectionPool):
         super()._make_ready(connection, slot)
 
 
-class _Cluster(RemembersAggregateNodes):
+class _Cluster(SharedCluster):
     """redis-py's, which repeats nothing that a node may have executed."""
 
     ERRORS_ALLOW_RETRY: Any = ()

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from pyramid_debugtoolbar.panels import DebugPanel
 
 from .advice import advice, is_large, is_slow, milliseconds, size_text
-from .calling_lines import CallingLine
 from .interfaces import IRedisContextFactory
 from .recorder import Recorder
 from .recording import RecordedOperation, Recording, Totals
+from .runtime.call_stack import CallingLine
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator

@@ -20,7 +20,7 @@ from redis.client import NEVER_DECODE
 
 from .hot_key_commands import SETS, _Command, _member, _pieces, _Table, _trimmed
 from .otel import status_code
-from .per_process import PerProcess
+from .runtime.process_local import PerProcess
 
 logger = logging.getLogger(__name__)
 

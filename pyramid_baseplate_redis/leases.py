@@ -6,7 +6,7 @@ import logging
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from .calling_lines import Frames, calling_frames, place_of, stack_of
+from .runtime.call_stack import Frames, calling_frames, place_of, stack_of
 
 if TYPE_CHECKING:
     from .slots import Slot

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from redis.client import Monitor
 
 if TYPE_CHECKING:
-    from .cluster import MonitoredRedisClusterConnection
-    from .connection import MonitoredRedisConnection
+    from .monitored_client import MonitoredClient
 
 
 class MonitoredMonitor(Monitor):
@@ -16,7 +15,7 @@ class MonitoredMonitor(Monitor):
 
     def __init__(
         self,
-        client: MonitoredRedisConnection | MonitoredRedisClusterConnection,
+        client: MonitoredClient,
         connection_pool: Any = None,
     ) -> None:
         self._client = client

@@ -23,6 +23,7 @@ class MonitoredClient:
     context_name: str
     server_span: Span
     redis_client_name: str
+    connection_pool: Any
     _monitor: OperationMonitor
     _held: HeldConnections | None
     # Of the client of a request: returns ``request.tm``, or None without pyramid_tm.

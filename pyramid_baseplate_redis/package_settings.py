@@ -30,7 +30,7 @@ class PackageSettings:
 
         :raises ConfigurationError: if a key is unknown or a value is malformed.
         """
-        parsers: dict[str, Callable[[Any], Any]] = {
+        by_key: dict[str, Callable[[Any], Any]] = {
             "clients": grammar.words,
             "server_span": grammar.choice("auto", "always", "never"),
             "trust_trace_headers": grammar.boolean,
@@ -40,9 +40,9 @@ class PackageSettings:
         }
         values = {}
         for key, raw in own_keys(app_config, PACKAGE_PREFIX):
-            if key not in parsers:
-                raise ConfigurationError(unknown_key(PACKAGE_PREFIX, key, list(parsers)))
-            values[key] = parsed(PACKAGE_PREFIX, key, parsers[key], raw)
+            if key not in by_key:
+                raise ConfigurationError(unknown_key(PACKAGE_PREFIX, key, list(by_key)))
+            values[key] = parsed(PACKAGE_PREFIX, key, by_key[key], raw)
         return cls(**values)
 
 

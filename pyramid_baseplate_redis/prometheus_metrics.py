@@ -19,7 +19,7 @@ from prometheus_client import Counter, Gauge, Histogram, values
 
 from . import otel
 from .command_names import known_name
-from .housekeeping import start_housekeeping
+from .runtime.background import start_housekeeping
 
 if TYPE_CHECKING:
     from .operations import Operation
@@ -171,7 +171,7 @@ class _Process:
             self._is_read = start_housekeeping(self, _SECONDS_BETWEEN_READINGS)
 
     def keep_house(self) -> bool:
-        """Called by :mod:`.housekeeping`."""
+        """Called by :mod:`.runtime.background`."""
         try:
             self.carry_out(self._write_gauges)
         except Exception:

@@ -12,9 +12,9 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from .calling_lines import calling_lines
 from .operations import Operation
 from .recording import Group, RecordedOperation, Recording, Totals, reply_size
+from .runtime.call_stack import calling_lines
 from .shown_commands import bears_secrets, cut, shown_argument, shown_command
 
 T = TypeVar("T")

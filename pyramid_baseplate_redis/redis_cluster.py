@@ -1,18 +1,25 @@
-"""redis-py's RedisCluster, with two corrections: the base of what the clients of a process share."""
+"""redis-py's RedisCluster, corrected: the base of the monitored client and of what it is bound to."""
 
 from __future__ import annotations
 
 from contextvars import ContextVar
 from typing import Any
 
+from opentelemetry.trace import Span
 from redis.cluster import RedisCluster
 
 
-class RemembersAggregateNodes(RedisCluster):
-    """Where FT.CURSOR goes: to the nodes of the last FT.AGGREGATE of the same thread or greenlet.
+class SharedCluster(RedisCluster):
+    """A RedisCluster whose FT.CURSOR goes to the nodes of its thread's last FT.AGGREGATE.
 
-    redis-py notes them on one client and looks for them on the other, with which it was made.
+    redis-py keeps these nodes on one client and looks for them on another. Here all clients of a
+    process share them in a context variable, which each thread or greenlet sees by itself.
     """
+
+    connection_pool: Any
+    server_span: Span
+    operation_monitor: Any
+    reinitialize_counter: int
 
     aggregate_nodes: ContextVar[Any]  # shared by the clients of a process
 

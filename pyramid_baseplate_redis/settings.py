@@ -206,15 +206,15 @@ class ClientSettings:
         if not prefix.endswith(".") or prefix == ".":
             raise ConfigurationError('the prefix of a client\'s settings ends with a dot: "foo."')
         given = dict(own_keys(app_config, prefix))
-        parsers = PARSERS
+        by_key = PARSERS
         for key in given:
-            if key not in parsers and key != "url":
-                raise ConfigurationError(unknown_key(prefix, key, [*parsers, "url"]))
+            if key not in by_key and key != "url":
+                raise ConfigurationError(unknown_key(prefix, key, [*by_key, "url"]))
         where, raw_url = _raw_url(prefix, given, read_url)
         url = parsed(prefix, where, parse_url, raw_url)
         given.pop("url", None)
-        values = {key: parsed(prefix, key, parsers[key], raw) for key, raw in given.items()}
-        url, in_url = parsed(prefix, where, lambda url: url_values(url, parsers, prefix), url)
+        values = {key: parsed(prefix, key, by_key[key], raw) for key, raw in given.items()}
+        url, in_url = parsed(prefix, where, lambda url: url_values(url, by_key, prefix), url)
         settings = cls(
             prefix=prefix,
             parsed_url=url,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pyramid_baseplate_redis.calling_lines import MOST_LINES, CallingLine, calling_lines
+from pyramid_baseplate_redis.runtime.call_stack import MOST_LINES, CallingLine, calling_lines
 
 HERE = Path(__file__)
 
