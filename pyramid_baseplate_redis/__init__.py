@@ -37,7 +37,6 @@ from .factory import (
     RedisContextFactory,
     SentinelRedisClient,
 )
-from .grammar import Timespan
 from .hot_key_tracker import HotKey, hot_keys
 from .pipeline import MonitoredRedisPipeline
 from .pools import pool_from_config, sentinel_pool_from_config
@@ -45,6 +44,7 @@ from .probes import ClientHealth, ping_all
 from .queues import MessageQueue
 from .sentinel import SentinelBlockingConnectionPool
 from .server_context import ServerContext, server_context
+from .settings.parsers import Timespan
 from .stats import PoolFigures, QueueStats
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from .metrics import PoolTimes
 from .pooled_connection import PooledConnection, pooled_class
 from .runtime.background import start_housekeeping
 from .runtime.call_stack import calling_frames
-from .settings import ClientSettings
+from .settings.client import ClientSettings
 from .slots import FairLifoQueue, Slot
 from .stats import PoolFigures
 

@@ -16,8 +16,8 @@ from rich.text import Text
 from .cli_application import Application, CommandError
 from .cli_output import Output, cell, failure, table
 from .cli_servers import Server, Servers, at_once, explained
-from .effective_settings import EffectiveSetting, effective_settings
 from .exceptions import SERVER_ERRORS
+from .settings.effective import EffectiveSetting, effective_settings
 
 HELP = "look at each client: its settings, and whether its servers answer"
 

@@ -14,7 +14,7 @@ from .cluster_pool import ClusterConnectionPool
 from .connection_arguments import server_address
 from .pools import plain_client
 from .sentinel import SentinelBlockingConnectionPool
-from .settings import ClientSettings
+from .settings.client import ClientSettings
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -28,11 +28,11 @@ from .hot_key_tracker import HotKeyTracker
 from .notes import note_server, unnoted
 from .pools import make_breaker, pool_keywords
 from .redis_cluster import SharedCluster
-from .settings import ClientSettings
+from .settings.client import ClientSettings
+from .settings.sources import client_settings
+from .settings.url import CLUSTER_EXAMPLE
 from .slots import Slot
-from .sources import client_settings
 from .stats import PoolFigures
-from .urls import CLUSTER_EXAMPLE
 
 if TYPE_CHECKING:
     from .cluster import MonitoredRedisClusterConnection

@@ -10,17 +10,17 @@ from pyramid.request import Request
 
 from .exceptions import ConfigurationError
 from .factory import RedisClient
-from .fields import PACKAGE_PREFIX
 from .interfaces import IClientSwap, IRedisClient, IRedisContextFactory
 from .introspection import CLIENTS_CATEGORY, client_facts, relate_client, source_line_hidden
-from .package_settings import PackageSettings, discovered_clients
 from .prometheus import observe_if_wanted
 from .queue_directives import follow_transactions
 from .recorder import recorder_of
 from .request_end import RequestEnd
 from .request_names import check_attribute, check_name, problem_of_name
-from .settings import URL_KEYS
-from .sources import read_url
+from .settings.client import URL_KEYS
+from .settings.fields import PACKAGE_PREFIX
+from .settings.package import PackageSettings, discovered_clients
+from .settings.sources import read_url
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator

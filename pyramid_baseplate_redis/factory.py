@@ -15,8 +15,8 @@ from .connection import MonitoredRedisConnection
 from .interfaces import IRedisContextFactory
 from .metrics import observe_pool
 from .pools import check_sentinel, pool_from_settings
-from .settings import ClientSettings
-from .sources import client_settings
+from .settings.client import ClientSettings
+from .settings.sources import client_settings
 
 
 class RedisClient:

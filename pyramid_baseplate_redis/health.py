@@ -12,8 +12,8 @@ from pyramid.security import NO_PERMISSION_REQUIRED
 from redis.exceptions import RedisClusterException
 
 from .interfaces import IRedisContextFactory
-from .package_settings import PackageSettings
 from .probes import ClientHealth, ping_all
+from .settings.package import PackageSettings
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator

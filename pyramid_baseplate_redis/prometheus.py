@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from .cluster_pool import ClusterConnectionPool
 from .exceptions import ConfigurationError
-from .fields import PACKAGE_PREFIX
-from .package_settings import PackageSettings
+from .settings.fields import PACKAGE_PREFIX
+from .settings.package import PackageSettings
 
 if TYPE_CHECKING:
     from .factory import ClusterRedisContextFactory, RedisContextFactory

@@ -12,14 +12,14 @@ from zope.interface import implementer
 
 from .durable import DurableMessageQueue
 from .exceptions import ConfigurationError
-from .fields import PACKAGE_PREFIX
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
 from .introspection import QUEUES_CATEGORY, relate_queue
-from .package_settings import PackageSettings
 from .queue_length import QueueLength, observed_length
-from .queue_settings import QueueSettings, discovered_queues
 from .queues import MessageQueue
 from .request_names import check_attribute, check_name, problem_of_name
+from .settings.fields import PACKAGE_PREFIX
+from .settings.package import PackageSettings
+from .settings.queue import QueueSettings, discovered_queues
 from .stats import QueueStats
 
 if TYPE_CHECKING:

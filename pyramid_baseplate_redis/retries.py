@@ -15,7 +15,7 @@ from .exceptions import CircuitOpenError, is_retryable
 from .notes import note_retries
 
 if TYPE_CHECKING:
-    from .settings import ClientSettings
+    from .settings.client import ClientSettings
 
 T = TypeVar("T")
 

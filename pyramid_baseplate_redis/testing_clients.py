@@ -23,14 +23,14 @@ from .factory import (
     RedisContextFactory,
     SentinelRedisClient,
 )
-from .fields import own_keys
 from .interfaces import IClientSwap
 from .pools import check_sentinel
-from .settings import ClientSettings
-from .sources import read_url
+from .settings.client import ClientSettings
+from .settings.fields import own_keys
+from .settings.sources import read_url
+from .settings.url import RedisURL
 from .testing_given import URL_KEY, Swapped, given_server, moved
 from .testing_servers import StandInConnection, stand_in
-from .urls import RedisURL
 
 UNKNOWN = "not-set-here"
 _LOOPBACK = {"127.0.0.1", "::1"}

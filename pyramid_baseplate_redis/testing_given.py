@@ -14,11 +14,11 @@ import redis
 from redis.connection import AbstractConnection
 
 from .exceptions import ConfigurationError
-from .files import check_files
 from .pools import pool_from_settings
-from .settings import ClientSettings
-from .sources import client_settings
-from .urls import RedisURL
+from .settings.client import ClientSettings
+from .settings.sources import client_settings
+from .settings.tls import check_files
+from .settings.url import RedisURL
 
 logger = logging.getLogger(__name__)
 

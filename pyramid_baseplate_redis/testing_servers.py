@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from .embedded import STARTUP_SECONDS, EmbeddedConnection, EmbeddedServer
-from .urls import MOST_DATABASES
+from .settings.url import MOST_DATABASES
 
 
 class StandInServer(EmbeddedServer):

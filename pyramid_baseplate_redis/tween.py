@@ -16,7 +16,6 @@ from pyramid.interfaces import ITweens
 from pyramid.settings import asbool
 
 from .interfaces import IRedisContextFactory
-from .package_settings import PackageSettings
 from .sent_body import follow_body
 from .server_spans import (
     current_local_span,
@@ -25,6 +24,7 @@ from .server_spans import (
     end_server_span,
     start_server_span,
 )
+from .settings.package import PackageSettings
 
 if TYPE_CHECKING:
     from pyramid.registry import Registry

@@ -12,8 +12,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from pyramid_baseplate_redis import cluster_pool_from_config, pool_from_config
-from pyramid_baseplate_redis.effective_settings import effective_settings
-from pyramid_baseplate_redis.settings import PARSERS
+from pyramid_baseplate_redis.settings.client import PARSERS
+from pyramid_baseplate_redis.settings.effective import effective_settings
 
 URL = "redis://localhost:6379/0"
 

@@ -15,14 +15,14 @@ from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationExecutionError
 
 from pyramid_baseplate_redis import ConfigurationError, pool_from_config
-from pyramid_baseplate_redis import files as files_module
 from pyramid_baseplate_redis.credentials import PasswordFile
-from pyramid_baseplate_redis.files import check_files
 from pyramid_baseplate_redis.interfaces import IRedisContextFactory
-from pyramid_baseplate_redis.package_settings import discovered_clients
 from pyramid_baseplate_redis.pools import warn_if_unverified
-from pyramid_baseplate_redis.settings import ClientSettings
-from pyramid_baseplate_redis.sources import client_settings, read_url
+from pyramid_baseplate_redis.settings import tls as files_module
+from pyramid_baseplate_redis.settings.client import ClientSettings
+from pyramid_baseplate_redis.settings.package import discovered_clients
+from pyramid_baseplate_redis.settings.sources import client_settings, read_url
+from pyramid_baseplate_redis.settings.tls import check_files
 
 from .support import Server
 
@@ -435,7 +435,7 @@ def warnings(
 ) -> Callable[[], list[str]]:
     """The warnings logged since the test began, in a process that hasn't warned of anything."""
     monkeypatch.setattr(files_module, "_warned", set())
-    caplog.set_level(logging.WARNING, logger="pyramid_baseplate_redis.files")
+    caplog.set_level(logging.WARNING, logger="pyramid_baseplate_redis.settings.tls")
     return lambda: [record.getMessage() for record in caplog.records]
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyramid_baseplate_redis import Timespan, grammar
+from pyramid_baseplate_redis import Timespan
+from pyramid_baseplate_redis.settings import parsers
 
 EXAMPLES = 'write a number and a unit, such as "3 seconds" or "200 milliseconds"'
 UNITS = "allowed are milliseconds, seconds, minutes, hours and days"
@@ -116,16 +117,16 @@ def test_any_text_is_a_time_span_or_a_value_error(text: str) -> None:
 
 @pytest.mark.parametrize("value", ["0 seconds", timedelta(0), "0.0001 ms"])
 def test_zero_is_refused_where_it_means_nothing(value: Any) -> None:
-    assert refusal(grammar.positive_timespan, value) == "must be longer than zero"
+    assert refusal(parsers.positive_timespan, value) == "must be longer than zero"
 
 
 def test_a_positive_time_span_is_a_time_span() -> None:
-    assert grammar.positive_timespan("200 ms") == timedelta(milliseconds=200)
+    assert parsers.positive_timespan("200 ms") == timedelta(milliseconds=200)
 
 
 @pytest.mark.parametrize(("value", "number"), [("7", 7), (" 7 ", 7), ("+7", 7), (7, 7), ("07", 7)])
 def test_a_whole_number_is_text_or_a_number(value: Any, number: int) -> None:
-    assert grammar.whole_number(1, 9)(value) == number
+    assert parsers.whole_number(1, 9)(value) == number
 
 
 @pytest.mark.parametrize(
@@ -149,59 +150,59 @@ def test_a_whole_number_is_text_or_a_number(value: Any, number: int) -> None:
     ],
 )
 def test_what_is_not_a_whole_number_in_range_is_refused(value: Any, message: str) -> None:
-    assert refusal(grammar.whole_number(1, 9), value) == (
+    assert refusal(parsers.whole_number(1, 9), value) == (
         f"{message}; write a whole number from 1 to 9"
     )
 
 
 @pytest.mark.parametrize("value", ["true", "True", " YES ", "on", "1", True, 1])
 def test_true_is_written_in_any_usual_way(value: Any) -> None:
-    assert grammar.boolean(value) is True
+    assert parsers.boolean(value) is True
 
 
 @pytest.mark.parametrize("value", ["false", "False", " NO ", "off", "0", False, 0])
 def test_false_is_written_in_any_usual_way(value: Any) -> None:
-    assert grammar.boolean(value) is False
+    assert parsers.boolean(value) is False
 
 
 @pytest.mark.parametrize(
     ("value", "shown"), [("", "''"), ("maybe", "'maybe'"), ("2", "'2'"), (None, "'None'")]
 )
 def test_what_is_neither_true_nor_false_is_refused(value: Any, shown: str) -> None:
-    assert refusal(grammar.boolean, value) == (
+    assert refusal(parsers.boolean, value) == (
         f"{shown} is neither true nor false; write true or false"
     )
 
 
 def test_a_choice_is_read_without_regard_to_case() -> None:
-    assert grammar.choice("all", "off")(" ALL ") == "all"
+    assert parsers.choice("all", "off")(" ALL ") == "all"
 
 
 @pytest.mark.parametrize(("value", "shown"), [("some", "'some'"), ("", "''"), (None, "'None'")])
 def test_an_unknown_choice_is_refused(value: Any, shown: str) -> None:
-    assert refusal(grammar.choice("all", "children", "off"), value) == (
+    assert refusal(parsers.choice("all", "children", "off"), value) == (
         f"{shown} is unknown; allowed are all, children and off"
     )
 
 
 def test_text_is_stripped() -> None:
-    assert grammar.text("  a name ") == "a name"
+    assert parsers.text("  a name ") == "a name"
 
 
 @pytest.mark.parametrize("value", ["", "  "])
 def test_empty_text_is_refused(value: str) -> None:
-    assert refusal(grammar.text, value) == "is empty"
+    assert refusal(parsers.text, value) == "is empty"
 
 
 def test_a_secret_is_taken_as_it_is() -> None:
-    assert grammar.secret("  a secret ") == "  a secret "
+    assert parsers.secret("  a secret ") == "  a secret "
 
 
 def test_an_empty_secret_is_refused() -> None:
-    assert refusal(grammar.secret, "") == "is empty"
+    assert refusal(parsers.secret, "") == "is empty"
 
 
-@pytest.mark.parametrize("parse", [grammar.text, grammar.secret])
+@pytest.mark.parametrize("parse", [parsers.text, parsers.secret])
 @pytest.mark.parametrize("value", [5, True, b"bytes", ["a list"], None])
 def test_what_is_not_text_is_not_called_empty(parse: Any, value: Any) -> None:
     assert refusal(parse, value) == "is not text"
@@ -212,11 +213,11 @@ def test_what_is_not_text_is_not_called_empty(parse: Any, value: Any) -> None:
     ["PING, PUBLISH", "ping,publish", "PING\nPUBLISH", ["ping", "Publish"], {"PING", "PUBLISH"}],
 )
 def test_command_names_are_text_or_a_collection(value: Any) -> None:
-    assert grammar.command_names(value) == {"PING", "PUBLISH"}
+    assert parsers.command_names(value) == {"PING", "PUBLISH"}
 
 
 def test_a_command_of_a_module_has_a_dot() -> None:
-    assert grammar.command_names("JSON.GET") == {"JSON.GET"}
+    assert parsers.command_names("JSON.GET") == {"JSON.GET"}
 
 
 @pytest.mark.parametrize(
@@ -233,17 +234,17 @@ def test_a_command_of_a_module_has_a_dot() -> None:
     ],
 )
 def test_what_is_not_a_command_name_is_refused(value: Any, message: str) -> None:
-    assert refusal(grammar.command_names, value) == message
+    assert refusal(parsers.command_names, value) == message
 
 
 @pytest.mark.parametrize("value", ["foo bar", "foo, bar", "foo\n  bar\n", ["foo", "bar"]])
 def test_words_are_separated_by_white_space_or_commas(value: Any) -> None:
-    assert grammar.words(value) == ["foo", "bar"]
+    assert parsers.words(value) == ["foo", "bar"]
 
 
 @pytest.mark.parametrize("value", [None, 5, True])
 def test_what_is_not_a_list_of_names_is_refused(value: Any) -> None:
-    assert refusal(grammar.words, value) == (
+    assert refusal(parsers.words, value) == (
         f"{value!r} is not a list of names; write names with spaces or commas between them"
     )
 
@@ -252,7 +253,7 @@ def test_what_is_not_a_list_of_names_is_refused(value: Any) -> None:
     ("names", "text"), [(["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")]
 )
 def test_names_are_listed_as_in_a_sentence(names: list[str], text: str) -> None:
-    assert grammar.listed(names) == text
+    assert parsers.listed(names) == text
 
 
 PERCENTAGES = 'write a percentage from 0% to 100%, such as "1%" or "0.5%"'
@@ -263,7 +264,7 @@ PERCENTAGES = 'write a percentage from 0% to 100%, such as "1%" or "0.5%"'
     [("1%", 0.01), ("0.5%", 0.005), ("100%", 1.0), ("0%", 0.0), (" 25 % ", 0.25)],
 )
 def test_a_percentage_is_read_as_a_fraction(text: str, fraction: float) -> None:
-    assert grammar.percentage(text) == fraction
+    assert parsers.percentage(text) == fraction
 
 
 @pytest.mark.parametrize(
@@ -279,4 +280,4 @@ def test_a_percentage_is_read_as_a_fraction(text: str, fraction: float) -> None:
     ],
 )
 def test_what_is_not_a_percentage_is_refused(value: Any, message: str) -> None:
-    assert refusal(grammar.percentage, value) == message
+    assert refusal(parsers.percentage, value) == message

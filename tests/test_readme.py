@@ -12,9 +12,9 @@ import pytest
 from packaging.version import Version
 from webtest import TestApp
 
-from pyramid_baseplate_redis.package_settings import PackageSettings
-from pyramid_baseplate_redis.queue_settings import QueueSettings
-from pyramid_baseplate_redis.settings import ClientSettings
+from pyramid_baseplate_redis.settings.client import ClientSettings
+from pyramid_baseplate_redis.settings.package import PackageSettings
+from pyramid_baseplate_redis.settings.queue import QueueSettings
 from pyramid_baseplate_redis.testing_given import CLIENT_KEY, URL_KEY
 
 from .support import RecordedSpans

@@ -30,8 +30,8 @@ from pyramid_baseplate_redis import (
     pool_from_config,
 )
 from pyramid_baseplate_redis.interfaces import IRedisContextFactory
-from pyramid_baseplate_redis.sources import client_settings
-from pyramid_baseplate_redis.urls import parse_url
+from pyramid_baseplate_redis.settings.sources import client_settings
+from pyramid_baseplate_redis.settings.url import parse_url
 
 from .support import RecordedSpans, Server, running_server
 

@@ -13,8 +13,8 @@ import plaster
 import pytest
 
 from pyramid_baseplate_redis import ConfigurationError
-from pyramid_baseplate_redis.package_settings import PackageSettings, discovered_clients
-from pyramid_baseplate_redis.settings import ClientSettings
+from pyramid_baseplate_redis.settings.client import ClientSettings
+from pyramid_baseplate_redis.settings.package import PackageSettings, discovered_clients
 
 ENCODE = (
     'a "/", "#", "?", "@", "[", "]", "%" or white space in a password is written '

@@ -19,7 +19,7 @@ import trustme
 from opentelemetry.trace import StatusCode
 
 from pyramid_baseplate_redis import ConfigurationError, TimedOutError, pool_from_config
-from pyramid_baseplate_redis.sources import client_settings
+from pyramid_baseplate_redis.settings.sources import client_settings
 
 from .support import (
     MakeClient,

@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyramid_baseplate_redis.urls import SCHEMES, RedisURL, has_redis_scheme, parse_url, redacted
+from pyramid_baseplate_redis.settings.url import (
+    SCHEMES,
+    RedisURL,
+    has_redis_scheme,
+    parse_url,
+    redacted,
+)
 
 ENCODE = (
     'a "/", "#", "?", "@", "[", "]", "%" or white space in a password is written '

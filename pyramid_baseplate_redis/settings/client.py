@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from . import grammar
-from .exceptions import ConfigurationError
+from ..exceptions import ConfigurationError
+from . import parsers
 from .fields import elsewhere, own_keys, parsed, setting, unknown_key
-from .urls import RedisURL, parse_url, redacted, url_values
+from .url import RedisURL, parse_url, redacted, url_values
 
 URL_KEYS = ("url", "url_env", "url_file")
 
@@ -30,14 +30,14 @@ _FIVE_SECONDS = timedelta(seconds=5)
 
 def _tls_version(value: Any) -> ssl.TLSVersion:
     text = str(getattr(value, "name", value)).replace("_", ".")
-    name = grammar.choice("tlsv1.2", "tlsv1.3")(text)
+    name = parsers.choice("tlsv1.2", "tlsv1.3")(text)
     return ssl.TLSVersion.TLSv1_2 if name == "tlsv1.2" else ssl.TLSVersion.TLSv1_3
 
 
 def _certificate_requirements(value: Any) -> str:
     if isinstance(value, ssl.VerifyMode):
         value = value.name.removeprefix("CERT_")
-    return grammar.choice("none", "optional", "required")(value)
+    return parsers.choice("none", "optional", "required")(value)
 
 
 @dataclass(frozen=True)
@@ -57,63 +57,63 @@ class ClientSettings:
     in_config: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     keywords: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    url_env: str | None = setting(grammar.variable_name)
-    url_file: str | None = setting(grammar.path_of_url)
-    max_connections: int = setting(grammar.whole_number(1, 65_535), 50)
-    pool_timeout: timedelta = setting(grammar.Timespan, _FIVE_SECONDS)
-    socket_connect_timeout: timedelta = setting(grammar.positive_timespan, _FIVE_SECONDS)
-    socket_timeout: timedelta = setting(grammar.positive_timespan, _FIVE_SECONDS)
-    socket_keepalive: bool = setting(grammar.boolean, True)
-    health_check_interval: timedelta = setting(grammar.Timespan, timedelta(0))
-    max_idle_time: timedelta = setting(grammar.Timespan, timedelta(minutes=10))
-    max_lifetime: timedelta = setting(grammar.Timespan, timedelta(hours=1))
-    leak_warning: timedelta = setting(grammar.Timespan, timedelta(0))
-    retries: int = setting(grammar.whole_number(0, 100), 0)
-    retry_budget: timedelta = setting(grammar.Timespan, _FIVE_SECONDS)
-    breaker_failures: int = setting(grammar.whole_number(0, 1_000_000), 0)
-    breaker_reset: timedelta = setting(grammar.positive_timespan, _FIVE_SECONDS)
-    required: bool = setting(grammar.boolean, True)
-    health_timeout: timedelta = setting(grammar.positive_timespan, timedelta(seconds=1))
+    url_env: str | None = setting(parsers.variable_name)
+    url_file: str | None = setting(parsers.path_of_url)
+    max_connections: int = setting(parsers.whole_number(1, 65_535), 50)
+    pool_timeout: timedelta = setting(parsers.Timespan, _FIVE_SECONDS)
+    socket_connect_timeout: timedelta = setting(parsers.positive_timespan, _FIVE_SECONDS)
+    socket_timeout: timedelta = setting(parsers.positive_timespan, _FIVE_SECONDS)
+    socket_keepalive: bool = setting(parsers.boolean, True)
+    health_check_interval: timedelta = setting(parsers.Timespan, timedelta(0))
+    max_idle_time: timedelta = setting(parsers.Timespan, timedelta(minutes=10))
+    max_lifetime: timedelta = setting(parsers.Timespan, timedelta(hours=1))
+    leak_warning: timedelta = setting(parsers.Timespan, timedelta(0))
+    retries: int = setting(parsers.whole_number(0, 100), 0)
+    retry_budget: timedelta = setting(parsers.Timespan, _FIVE_SECONDS)
+    breaker_failures: int = setting(parsers.whole_number(0, 1_000_000), 0)
+    breaker_reset: timedelta = setting(parsers.positive_timespan, _FIVE_SECONDS)
+    required: bool = setting(parsers.boolean, True)
+    health_timeout: timedelta = setting(parsers.positive_timespan, timedelta(seconds=1))
     # Without it redis-py speaks RESP3 and returns what it always did. An explicit number changes
     # the shape of replies, so redis-py must see it only where the application sets it.
-    protocol: int | None = setting(grammar.whole_number(2, 3))
-    decode_responses: bool = setting(grammar.boolean, False)
-    client_name: str | None = setting(grammar.connection_name)
-    username: str | None = setting(grammar.text)
-    password: str | None = setting(grammar.secret, hidden=True)
-    password_file: str | None = setting(grammar.path, hidden=True)
+    protocol: int | None = setting(parsers.whole_number(2, 3))
+    decode_responses: bool = setting(parsers.boolean, False)
+    client_name: str | None = setting(parsers.connection_name)
+    username: str | None = setting(parsers.text)
+    password: str | None = setting(parsers.secret, hidden=True)
+    password_file: str | None = setting(parsers.path, hidden=True)
 
-    ssl_ca_certs: str | None = setting(grammar.path, only="TLS")
-    ssl_ca_path: str | None = setting(grammar.path, only="TLS")
-    ssl_ca_data: str | None = setting(grammar.text, hidden=True, only="TLS")
-    ssl_certfile: str | None = setting(grammar.path, only="TLS")
-    ssl_keyfile: str | None = setting(grammar.path, only="TLS")
-    ssl_password: str | None = setting(grammar.secret, hidden=True, only="TLS")
+    ssl_ca_certs: str | None = setting(parsers.path, only="TLS")
+    ssl_ca_path: str | None = setting(parsers.path, only="TLS")
+    ssl_ca_data: str | None = setting(parsers.text, hidden=True, only="TLS")
+    ssl_certfile: str | None = setting(parsers.path, only="TLS")
+    ssl_keyfile: str | None = setting(parsers.path, only="TLS")
+    ssl_password: str | None = setting(parsers.secret, hidden=True, only="TLS")
     ssl_cert_reqs: str = setting(_certificate_requirements, "required", only="TLS")
-    ssl_check_hostname: bool = setting(grammar.boolean, True, only="TLS")
+    ssl_check_hostname: bool = setting(parsers.boolean, True, only="TLS")
     ssl_min_version: ssl.TLSVersion = setting(_tls_version, ssl.TLSVersion.TLSv1_2, only="TLS")
-    ssl_ciphers: str | None = setting(grammar.text, only="TLS")
+    ssl_ciphers: str | None = setting(parsers.text, only="TLS")
 
-    sentinel_username: str | None = setting(grammar.text, only="Sentinel")
-    sentinel_password: str | None = setting(grammar.secret, hidden=True, only="Sentinel")
-    sentinel_password_file: str | None = setting(grammar.path, hidden=True, only="Sentinel")
-    min_other_sentinels: int = setting(grammar.whole_number(0, 1_000), 0, only="Sentinel")
-    read_from: str = setting(grammar.choice("primary", "replica"), "primary", only="Sentinel")
+    sentinel_username: str | None = setting(parsers.text, only="Sentinel")
+    sentinel_password: str | None = setting(parsers.secret, hidden=True, only="Sentinel")
+    sentinel_password_file: str | None = setting(parsers.path, hidden=True, only="Sentinel")
+    min_other_sentinels: int = setting(parsers.whole_number(0, 1_000), 0, only="Sentinel")
+    read_from: str = setting(parsers.choice("primary", "replica"), "primary", only="Sentinel")
 
-    read_from_replicas: bool = setting(grammar.boolean, False, only="Cluster")
+    read_from_replicas: bool = setting(parsers.boolean, False, only="Cluster")
     load_balancing: str = setting(
-        grammar.choice("round_robin", "round_robin_replicas", "random", "random_replica"),
+        parsers.choice("round_robin", "round_robin_replicas", "random", "random_replica"),
         "round_robin",
         only="Cluster",
     )
-    require_full_coverage: bool = setting(grammar.boolean, True, only="Cluster")
+    require_full_coverage: bool = setting(parsers.boolean, True, only="Cluster")
 
-    trace: str = setting(grammar.choice("all", "children", "pipelines", "off"), "all")
-    trace_query_text: str = setting(grammar.choice("off", "sanitized", "keys"), "off")
-    trace_exclude: frozenset[str] = setting(grammar.command_names, frozenset())
-    metrics: bool = setting(grammar.boolean, True)
-    track_key_reads_sample_rate: float = setting(grammar.percentage, 0.0)
-    track_key_writes_sample_rate: float = setting(grammar.percentage, 0.0)
+    trace: str = setting(parsers.choice("all", "children", "pipelines", "off"), "all")
+    trace_query_text: str = setting(parsers.choice("off", "sanitized", "keys"), "off")
+    trace_exclude: frozenset[str] = setting(parsers.command_names, frozenset())
+    metrics: bool = setting(parsers.boolean, True)
+    track_key_reads_sample_rate: float = setting(parsers.percentage, 0.0)
+    track_key_writes_sample_rate: float = setting(parsers.percentage, 0.0)
 
     @property
     def name(self) -> str:
@@ -199,7 +199,7 @@ class ClientSettings:
             (``redis.sessions.secret``) belong to somebody else and are passed over.
         :param prefix: with its dot, such as ``foo.``.
         :param read_url: reads the URL that ``foo.url_env`` or ``foo.url_file`` leads to; see
-            :func:`~.sources.client_settings`.
+            :func:`~.settings.sources.client_settings`.
         :raises ConfigurationError: if there is no URL, a key is unknown, a value is malformed, or
             two settings contradict each other.
         """
@@ -248,7 +248,7 @@ def _url_key(prefix: str, given: Mapping[str, Any]) -> str:
             f"{prefix}url: is missing; write a URL such as redis://localhost:6379/0"
         )
     if len(found) > 1:
-        others = grammar.listed([f"{prefix}{key}" for key in found[:-1]])
+        others = parsers.listed([f"{prefix}{key}" for key in found[:-1]])
         raise ConfigurationError(
             f"{prefix}{found[-1]}: there is {others} as well; write the URL in one place only"
         )

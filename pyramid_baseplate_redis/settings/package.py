@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import grammar
-from .exceptions import ConfigurationError
+from ..exceptions import ConfigurationError
+from . import parsers
+from .client import PARSERS, URL_KEYS, ReadURL, nothing_is_read
 from .fields import PACKAGE_PREFIX, own_keys, parsed, unknown_key
-from .settings import PARSERS, URL_KEYS, ReadURL, nothing_is_read
-from .urls import has_redis_scheme
+from .url import has_redis_scheme
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class PackageSettings:
         :raises ConfigurationError: if a key is unknown or a value is malformed.
         """
         by_key: dict[str, Callable[[Any], Any]] = {
-            "clients": grammar.words,
-            "server_span": grammar.choice("auto", "always", "never"),
-            "trust_trace_headers": grammar.boolean,
-            "health_details": grammar.boolean,
-            "prometheus": grammar.boolean,
-            "queues": grammar.words,
+            "clients": parsers.words,
+            "server_span": parsers.choice("auto", "always", "never"),
+            "trust_trace_headers": parsers.boolean,
+            "health_details": parsers.boolean,
+            "prometheus": parsers.boolean,
+            "queues": parsers.words,
         }
         values = {}
         for key, raw in own_keys(app_config, PACKAGE_PREFIX):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from . import grammar
-from .exceptions import ConfigurationError
+from ..exceptions import ConfigurationError
+from . import parsers
 from .fields import PACKAGE_PREFIX, own_keys, parsed, setting, unknown_key
 
 
@@ -17,14 +17,14 @@ from .fields import PACKAGE_PREFIX, own_keys, parsed, setting, unknown_key
 class QueueSettings:
     """The settings of one message queue, checked and with every default filled in."""
 
-    queue: str | None = setting(grammar.text)  # the client's name
-    durable: bool = setting(grammar.boolean, False)
-    group: str = setting(grammar.text, "workers")
-    lease: timedelta = setting(grammar.positive_timespan, timedelta(seconds=30))
-    max_attempts: int = setting(grammar.whole_number(1, 1_000_000), 5)
-    max_length: int | None = setting(grammar.whole_number(1, 2**53))
-    delay: timedelta = setting(grammar.Timespan, timedelta(0))
-    trace_parent: bool = setting(grammar.boolean, False)
+    queue: str | None = setting(parsers.text)  # the client's name
+    durable: bool = setting(parsers.boolean, False)
+    group: str = setting(parsers.text, "workers")
+    lease: timedelta = setting(parsers.positive_timespan, timedelta(seconds=30))
+    max_attempts: int = setting(parsers.whole_number(1, 1_000_000), 5)
+    max_length: int | None = setting(parsers.whole_number(1, 2**53))
+    delay: timedelta = setting(parsers.Timespan, timedelta(0))
+    trace_parent: bool = setting(parsers.boolean, False)
 
     @classmethod
     def from_config(

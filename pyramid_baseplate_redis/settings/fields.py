@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field
 from typing import Any
 
-from . import grammar
-from .exceptions import ConfigurationError
+from ..exceptions import ConfigurationError
+from . import parsers
 
 PACKAGE_PREFIX = "baseplate_redis."
 
@@ -46,7 +46,7 @@ _IN_URL_ONLY = dict.fromkeys(("host", "port", "db", "path"), "write it in {}url"
 def unknown_key(prefix: str, key: str, known: list[str]) -> str:
     """The message for a key that isn't a setting, with the nearest one that is."""
     near = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {prefix}{near[0]}?" if near else f"known are {grammar.listed(known)}"
+    hint = f"did you mean {prefix}{near[0]}?" if near else f"known are {parsers.listed(known)}"
     if prefix != PACKAGE_PREFIX:
         hint = _IN_URL_ONLY.get(key, hint).format(prefix)
     if prefix == PACKAGE_PREFIX:

@@ -6,8 +6,8 @@ import logging
 import os
 import ssl
 
-from .exceptions import ConfigurationError
-from .settings import ClientSettings
+from ..exceptions import ConfigurationError
+from .client import ClientSettings
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import ssl
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from .settings import PARSERS, ClientSettings
+from .client import PARSERS, ClientSettings
 
 _HIDDEN = "***"
 _DEFAULTS = {item.name: item.default for item in dataclasses.fields(ClientSettings)}

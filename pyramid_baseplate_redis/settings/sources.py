@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from .settings import ClientSettings
+from .client import ClientSettings
 
 _A_URL = "a URL such as redis://localhost:6379/0"
 

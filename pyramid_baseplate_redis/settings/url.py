@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from . import grammar
+from . import parsers
 
 SCHEMES = {
     "redis": "redis",
@@ -250,11 +250,11 @@ def redacted(url: RedisURL, username: str | None, has_password: bool, db: int) -
 
 # redis-py's own reading of these URL arguments; the others are read like the settings.
 def _url_seconds(value: str) -> timedelta:
-    return grammar.Timespan(f"{value} seconds")
+    return parsers.Timespan(f"{value} seconds")
 
 
 def _positive_url_seconds(value: str) -> timedelta:
-    return grammar.positive_timespan(_url_seconds(value))
+    return parsers.positive_timespan(_url_seconds(value))
 
 
 _SECONDS = "a number of seconds, such as 0.5"
@@ -299,7 +299,7 @@ def url_values(
     for argument, raw in url.arguments:
         if argument == "db":
             allowed_numbers = f"a whole number from 0 to {MOST_DATABASES}"
-            parse = grammar.whole_number(0, MOST_DATABASES)
+            parse = parsers.whole_number(0, MOST_DATABASES)
             number = _read("db", parse, allowed_numbers, raw)
             if url.db is not None and url.db != number:
                 raise ValueError("its path and its query name two databases")
