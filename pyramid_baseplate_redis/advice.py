@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .command_names import only_reads
+from .command_table import only_reads
 from .recording import Group, Recording, ReplySize
 from .runtime.call_stack import CallingLine
 

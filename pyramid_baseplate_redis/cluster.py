@@ -16,7 +16,7 @@ from .cluster_pipeline import MonitoredRedisClusterPipeline
 from .cluster_pool import ClusterConnectionPool
 from .cluster_pubsub import MonitoredClusterPubSub
 from .cluster_rerouting import UNREACHED, Reroutable, reroute
-from .command_names import only_reads
+from .command_table import only_reads
 from .explanations import explain_cross_slot, hide_arguments
 from .leases import HeldConnections
 from .monitor import MonitoredMonitor

@@ -21,7 +21,7 @@ from . import otel
 from .cluster_callbacks import TransactionCallbacks
 from .cluster_rerouting import UNREACHED, Reroutable, last_asked_node, reroute
 from .cluster_transaction import MonitoredTransactionStrategy, RedirectionRetry
-from .command_names import only_reads
+from .command_table import only_reads
 from .exceptions import REDIRECTION_ERRORS
 from .explanations import explain_cross_slot, hide_arguments
 from .hot_key_tracker import HotKeyTracker

@@ -12,7 +12,7 @@ import redis
 from opentelemetry.trace import Span
 
 from .blocking_pool import BlockingConnectionPool
-from .command_names import only_reads
+from .command_table import only_reads
 from .hot_key_tracker import HotKeyTracker
 from .leases import HeldConnections
 from .monitor import MonitoredMonitor

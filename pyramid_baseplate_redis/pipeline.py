@@ -12,7 +12,7 @@ from opentelemetry.trace import Span
 from redis.client import CaseInsensitiveDict, Pipeline
 
 from . import otel, spans
-from .command_names import only_reads
+from .command_table import only_reads
 from .exceptions import lost_reply
 from .hot_key_tracker import HotKeyTracker
 from .operations import OperationMonitor

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from prometheus_client import Counter, Gauge, Histogram, values
 
 from . import otel
-from .command_names import known_name
+from .command_table import known_name
 from .runtime.background import start_housekeeping
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from opentelemetry import trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, TraceFlags
 
-from .command_names import operation_name
+from .command_table import operation_name
 from .notes import Notes
 from .otel import _SUPPRESS_PLAIN, error_type, has_tracer_provider, log_once, status_code, tracer
 from .query_text import MOST_SHOWN, query_text, shown_text

@@ -11,7 +11,7 @@ import pytest
 import redis
 import redis.commands
 
-from pyramid_baseplate_redis.command_names import COMMAND_NAMES, known_name
+from pyramid_baseplate_redis.command_table import COMMAND_NAMES, known_name
 
 from .support import Server
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import redis
 
-from pyramid_baseplate_redis.command_names import KEY_POSITIONS
+from pyramid_baseplate_redis.command_table import KEY_POSITIONS
 
 from .support import Server
 

@@ -15,7 +15,7 @@ import redis
 from redis.commands import READ_COMMANDS
 
 from pyramid_baseplate_redis import MonitoredRedisConnection
-from pyramid_baseplate_redis.command_names import only_reads
+from pyramid_baseplate_redis.command_table import only_reads
 from pyramid_baseplate_redis.retries import RetryPolicy
 
 from .support import MakeClient, RecordedSpans, Server, attributes, free_port
