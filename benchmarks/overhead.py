@@ -29,9 +29,9 @@ from measuring import (
 from opentelemetry.trace import SpanKind
 
 from pyramid_baseplate_redis import RedisClient
-from pyramid_baseplate_redis.measurements import measurements
 from pyramid_baseplate_redis.pools import BlockingConnectionPool
 from pyramid_baseplate_redis.prometheus import observe_client
+from pyramid_baseplate_redis.telemetry.measurement_buffer import measurements
 
 ROUNDS = 1000
 KEY = "greeting"

@@ -37,7 +37,6 @@ from .factory import (
     RedisContextFactory,
     SentinelRedisClient,
 )
-from .hot_key_tracker import HotKey, hot_keys
 from .pipeline import MonitoredRedisPipeline
 from .pools import pool_from_config, sentinel_pool_from_config
 from .probes import ClientHealth, ping_all
@@ -45,7 +44,8 @@ from .queues import MessageQueue
 from .sentinel import SentinelBlockingConnectionPool
 from .server_context import ServerContext, server_context
 from .settings.parsers import Timespan
-from .stats import PoolFigures, QueueStats
+from .telemetry.hot_keys import HotKey, hot_keys
+from .telemetry.stats import PoolFigures, QueueStats
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator

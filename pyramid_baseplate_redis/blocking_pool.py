@@ -14,23 +14,24 @@ from typing import TYPE_CHECKING, Any
 import redis
 from redis.retry import Retry
 
-from . import native_metrics, otel
+from . import native_metrics
 from .breaker import CircuitBreaker
 from .connection_arguments import check_caching, check_keywords, has_retries, server_address
 from .demotion import PoolRenewal
 from .exceptions import PoolReleaseError, PoolTimeoutError
-from .hot_key_tracker import HotKeyTracker
 from .leases import warn_of_leak
-from .metrics import PoolTimes
 from .pooled_connection import PooledConnection, pooled_class
 from .runtime.background import start_housekeeping
 from .runtime.call_stack import calling_frames
 from .settings.client import ClientSettings
 from .slots import FairLifoQueue, Slot
-from .stats import PoolFigures
+from .telemetry import otel
+from .telemetry.hot_keys import HotKeyTracker
+from .telemetry.metrics import PoolTimes
+from .telemetry.stats import PoolFigures
 
 if TYPE_CHECKING:
-    from .operations import Observer
+    from .telemetry.operations import Observer
 
 _LIFETIME_JITTER = 0.1  # of max_lifetime: connections made together don't end together
 _MOST_SECONDS_OF_A_ROUND = 30.0
@@ -86,7 +87,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         self.hot_keys = hot_keys
         self.creations = 0
         self.discards = 0
-        #: Told of the operations of its clients; see :class:`~.operations.Observer`.
+        #: Told of the operations of its clients; see :class:`~.telemetry.operations.Observer`.
         self.observers: list[Observer] = []
         #: Where it is recorded how long connections are waited for and used; ``None`` nowhere.
         self.times: PoolTimes | None = None

@@ -9,8 +9,8 @@ from rich.text import Text
 from .cli_application import Application
 from .cli_arguments import number
 from .cli_output import Output, cell, lossless, table
-from .hot_key_commands import SETS
-from .hot_key_tracker import hot_keys
+from .telemetry.hot_key_commands import SETS
+from .telemetry.hot_keys import hot_keys
 
 HELP = "show the keys that are read and written most"
 

@@ -21,13 +21,13 @@ from .explanations import explain_cross_slot, hide_arguments
 from .leases import HeldConnections
 from .monitor import MonitoredMonitor
 from .monitored_client import MonitoredClient
-from .notes import forget_redirection
-from .operations import OperationMonitor
 from .pipeline import copied_callbacks
 from .redis_cluster import SharedCluster
 from .retries import RetryPolicy, was_unsent
 from .scripts import loads_script
-from .spans import checked_span
+from .telemetry.call_details import forget_redirection
+from .telemetry.command_spans import checked_span
+from .telemetry.operations import OperationMonitor
 
 # Unwrapped for the reason given in connection.py.
 _execute_command = inspect.unwrap(RedisCluster.execute_command)

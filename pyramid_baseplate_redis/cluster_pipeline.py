@@ -17,16 +17,16 @@ from redis.backoff import NoBackoff
 from redis.cluster import ClusterPipeline, PipelineStrategy, RedisCluster
 from redis.retry import Retry
 
-from . import otel
 from .cluster_callbacks import TransactionCallbacks
 from .cluster_rerouting import UNREACHED, Reroutable, last_asked_node, reroute
 from .cluster_transaction import MonitoredTransactionStrategy, RedirectionRetry
 from .command_table import only_reads
 from .exceptions import REDIRECTION_ERRORS
 from .explanations import explain_cross_slot, hide_arguments
-from .hot_key_tracker import HotKeyTracker
 from .pipeline import copied_callbacks
 from .retries import RetryPolicy
+from .telemetry import otel
+from .telemetry.hot_keys import HotKeyTracker
 
 if TYPE_CHECKING:
     from .cluster import MonitoredRedisClusterConnection

@@ -24,20 +24,20 @@ from redis.utils import check_protocol_version
 from .blocking_pool import BlockingConnectionPool
 from .connection_arguments import check_keywords
 from .exceptions import ConfigurationError
-from .hot_key_tracker import HotKeyTracker
-from .notes import note_server, unnoted
 from .pools import make_breaker, pool_keywords
 from .redis_cluster import SharedCluster
 from .settings.client import ClientSettings
 from .settings.sources import client_settings
 from .settings.url import CLUSTER_EXAMPLE
 from .slots import Slot
-from .stats import PoolFigures
+from .telemetry.call_details import note_server, unnoted
+from .telemetry.hot_keys import HotKeyTracker
+from .telemetry.stats import PoolFigures
 
 if TYPE_CHECKING:
     from .cluster import MonitoredRedisClusterConnection
-    from .metrics import PoolTimes
-    from .operations import Observer
+    from .telemetry.metrics import PoolTimes
+    from .telemetry.operations import Observer
 
 # RedisCluster's own keyword arguments; the others are those of the nodes' pools.
 _OF_THE_CLUSTER = ("address_remap", "dynamic_startup_nodes", "policy_resolver",
@@ -128,7 +128,7 @@ class ClusterConnectionPool:
             tracker = HotKeyTracker(self.make_background_client, *rates, client_settings.name)
             self.hot_keys = tracker
         self.name = client_settings.name
-        #: Told of the operations of its clients; see :class:`~.operations.Observer`.
+        #: Told of the operations of its clients; see :class:`~.telemetry.operations.Observer`.
         self.observers: list[Observer] = []
         #: Where it is recorded how long connections are waited for and used; ``None`` nowhere.
         self.times: PoolTimes | None = None

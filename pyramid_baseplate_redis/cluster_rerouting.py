@@ -17,8 +17,8 @@ from redis.cluster import ClusterNode, RedisCluster, get_node_name
 from redis.exceptions import RedisClusterException
 
 from .exceptions import PoolReleaseError
-from .notes import note_retry
 from .retries import was_unsent
+from .telemetry.call_details import note_retry
 
 T = TypeVar("T")
 

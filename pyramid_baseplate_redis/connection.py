@@ -13,16 +13,16 @@ from opentelemetry.trace import Span
 
 from .blocking_pool import BlockingConnectionPool
 from .command_table import only_reads
-from .hot_key_tracker import HotKeyTracker
 from .leases import HeldConnections
 from .monitor import MonitoredMonitor
 from .monitored_client import MonitoredClient
-from .operations import OperationMonitor
 from .pipeline import MonitoredRedisPipeline, copied_callbacks, monitored_module_pipeline
 from .pubsub import MonitoredPubSub
 from .retries import RetryPolicy
 from .scripts import loads_script
-from .spans import checked_span
+from .telemetry.command_spans import checked_span
+from .telemetry.hot_keys import HotKeyTracker
+from .telemetry.operations import OperationMonitor
 
 if TYPE_CHECKING:
     from redis.commands.json import JSON

@@ -20,10 +20,10 @@ from .durable_messages import (
     time_of,
 )
 from .exchange import client_of, is_no_group, monitor_of
-from .messaging_spans import MessageTracer
 from .receiving import Received, Receiver
-from .stats import QueueStats
 from .stream_commands import StreamCommands
+from .telemetry.messaging_spans import MessageTracer
+from .telemetry.stats import QueueStats
 
 LEASE = timedelta(seconds=30)
 MAX_ATTEMPTS = 5

@@ -14,7 +14,7 @@ import redis
 from redis.cluster import RedisCluster
 
 from .exceptions import REDIRECTION_ERRORS
-from .operations import OperationMonitor
+from .telemetry.operations import OperationMonitor
 
 T = TypeVar("T")
 Command = tuple[Any, ...]

@@ -13,10 +13,10 @@ from .cluster import MonitoredRedisClusterConnection
 from .cluster_pool import ClusterConnectionPool, check_cluster
 from .connection import MonitoredRedisConnection
 from .interfaces import IRedisContextFactory
-from .metrics import observe_pool
 from .pools import check_sentinel, pool_from_settings
 from .settings.client import ClientSettings
 from .settings.sources import client_settings
+from .telemetry.metrics import observe_pool
 
 
 class RedisClient:

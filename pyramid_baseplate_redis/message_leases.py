@@ -12,8 +12,8 @@ from .dead_letters import DeadLetters
 from .durable_messages import DurableMessage
 from .exceptions import LeaseLostError
 from .exchange import Command, is_no_group
-from .otel import error_type
 from .stream_commands import StreamCommands
+from .telemetry.otel import error_type
 
 logger = logging.getLogger(__name__)
 

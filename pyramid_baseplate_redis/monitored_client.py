@@ -10,9 +10,9 @@ from redis.lock import Lock
 
 from .durable import DurableMessageQueue
 from .leases import HeldConnections
-from .operations import Observer, OperationMonitor
 from .queues import MessageQueue
 from .scripts import monitored_lock_class
+from .telemetry.operations import Observer, OperationMonitor
 
 T = TypeVar("T")
 

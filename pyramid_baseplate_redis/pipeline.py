@@ -11,12 +11,12 @@ import redis
 from opentelemetry.trace import Span
 from redis.client import CaseInsensitiveDict, Pipeline
 
-from . import otel, spans
 from .command_table import only_reads
 from .exceptions import lost_reply
-from .hot_key_tracker import HotKeyTracker
-from .operations import OperationMonitor
 from .retries import RetryPolicy
+from .telemetry import command_spans, otel
+from .telemetry.hot_keys import HotKeyTracker
+from .telemetry.operations import OperationMonitor
 
 P = TypeVar("P", bound="MonitoredPipelineMixin")
 
@@ -201,7 +201,7 @@ class MonitoredRedisPipeline(MonitoredPipelineMixin):
         self._retry = retry
         self._hot_keys = hot_keys
         self.trace_name = trace_name
-        self.server_span = spans.checked_span(server_span)
+        self.server_span = command_spans.checked_span(server_span)
         self.redis_client_name = redis_client_name
         if monitor is None:
             context_name = trace_name.partition(".")[0]

@@ -20,7 +20,7 @@ from redis.utils import get_lib_version
 from .deadline_parser import DeadlineParser
 from .exceptions import REDIRECTION_ERRORS, ForkedConnectionError, PoolReleaseError
 from .explanations import address_of, explain
-from .notes import note_redirection, note_server
+from .telemetry.call_details import note_redirection, note_server
 
 if TYPE_CHECKING:
     from .breaker import CircuitBreaker

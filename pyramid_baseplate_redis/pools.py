@@ -18,13 +18,13 @@ from .breaker import CircuitBreaker
 from .connection_arguments import server_address
 from .credentials import PasswordFile
 from .exceptions import ConfigurationError
-from .hot_key_tracker import HotKeyTracker
 from .sentinel import SentinelBlockingConnectionPool, SentinelConnection, SentinelSSLConnection
 from .sentinel_discovery import SentinelClient, SentinelManager
 from .settings.client import ClientSettings
 from .settings.sources import client_settings
 from .settings.tls import _warned, check_files
 from .settings.url import SENTINEL_EXAMPLE
+from .telemetry.hot_keys import HotKeyTracker
 
 __all__ = [
     "BlockingConnectionPool",

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import Counter, Gauge, Histogram, values
 
-from . import otel
 from .command_table import known_name
 from .runtime.background import start_housekeeping
+from .telemetry import otel
 
 if TYPE_CHECKING:
-    from .operations import Operation
-    from .stats import PoolFigures
+    from .telemetry.operations import Operation
+    from .telemetry.stats import PoolFigures
 
 _LABELS = ("redis_command", "redis_database", "redis_client_name", "redis_type")
 _POOL_LABELS = ("redis_pool",)
@@ -206,13 +206,13 @@ class PrometheusObserver:
         self._series: dict[object, _Series] = {}
 
     def started(self, operation: Operation) -> None:
-        """See :class:`~.operations.Observer`."""
+        """See :class:`~.telemetry.operations.Observer`."""
         PROCESS.begin_if_forked()
         self._series_of(operation).active.add(operation)
         PROCESS.keep_reading()
 
     def ended(self, operation: Operation, result: object) -> None:
-        """See :class:`~.operations.Observer`."""
+        """See :class:`~.telemetry.operations.Observer`."""
         series = self._series_of(operation)
         series.active.discard(operation)
         PROCESS.carry_out(partial(series.record, operation.error is None, operation.duration))

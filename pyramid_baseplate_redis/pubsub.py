@@ -11,9 +11,9 @@ from opentelemetry import trace
 from opentelemetry.trace import Span
 from redis.client import PubSub
 
-from . import spans
-from .operations import OperationMonitor
 from .pooled_connection import PooledConnection
+from .telemetry import command_spans
+from .telemetry.operations import OperationMonitor
 
 _LOOKS_EVERY = 0.01  # seconds
 
@@ -85,9 +85,9 @@ class MonitoredPubSubMixin(PubSub):
             try:
                 result = super().handle_message(response, ignore_subscribe_messages)
             except BaseException as error:
-                spans.fail(span, error)
+                command_spans.fail(span, error)
                 raise
-            spans.end(span)
+            command_spans.end(span)
         return result
 
     def reset(self) -> None:

@@ -20,7 +20,7 @@ from .request_names import check_attribute, check_name, problem_of_name
 from .settings.fields import PACKAGE_PREFIX
 from .settings.package import PackageSettings
 from .settings.queue import QueueSettings, discovered_queues
-from .stats import QueueStats
+from .telemetry.stats import QueueStats
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator

@@ -16,9 +16,9 @@ from redis.cluster import RedisCluster
 
 from .exceptions import REDIRECTION_ERRORS, TimedOutError
 from .exchange import _ask, _MakesClients, client_of, monitor_of
-from .hot_key_tracker import HotKeyTracker
-from .notes import take_notes
-from .operations import OperationMonitor
+from .telemetry.call_details import take_notes
+from .telemetry.hot_keys import HotKeyTracker
+from .telemetry.operations import OperationMonitor
 
 logger = logging.getLogger(__name__)
 

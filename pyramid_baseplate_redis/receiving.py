@@ -17,9 +17,9 @@ from redis.backoff import ExponentialWithJitterBackoff
 from .consumer_group import ConsumerGroup
 from .durable_messages import DurableMessage
 from .exceptions import SERVER_ERRORS, LeaseLostError, TimedOutError
-from .messaging_spans import MessageSpan, MessageTracer
 from .retries import is_passing
 from .stream_commands import StreamCommands
+from .telemetry.messaging_spans import MessageSpan, MessageTracer
 
 logger = logging.getLogger(__name__)
 

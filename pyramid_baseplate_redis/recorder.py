@@ -12,10 +12,10 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from .operations import Operation
 from .recording import Group, RecordedOperation, Recording, Totals, reply_size
 from .runtime.call_stack import calling_lines
 from .shown_commands import bears_secrets, cut, shown_argument, shown_command
+from .telemetry.operations import Operation
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ def recorder_of(environ: Mapping[str, Any]) -> Recorder | None:
 
 
 class Recorder:
-    """An :class:`~.operations.Observer` that keeps what a person wants to see of one request.
+    """An :class:`~.telemetry.operations.Observer` that keeps what a person wants to see of one request.
 
     The first 500 commands are kept, and 20 of each pipeline; of the rest, totals.
     """
@@ -76,10 +76,10 @@ class Recorder:
             current_recorder.reset(token)
 
     def started(self, operation: Operation) -> None:
-        """See :class:`~.operations.Observer`."""
+        """See :class:`~.telemetry.operations.Observer`."""
 
     def ended(self, operation: Operation, result: object) -> None:
-        """See :class:`~.operations.Observer`."""
+        """See :class:`~.telemetry.operations.Observer`."""
         commands = operation.commands
         sent = [operation.args] if commands is None else [args for args, _ in commands]
         client = operation.monitor.context_name

@@ -12,7 +12,7 @@ from redis.exceptions import ClusterDownError, SlotNotCoveredError
 from redis.retry import Retry
 
 from .exceptions import CircuitOpenError, is_retryable
-from .notes import note_retries
+from .telemetry.call_details import note_retries
 
 if TYPE_CHECKING:
     from .settings.client import ClientSettings

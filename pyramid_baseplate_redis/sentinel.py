@@ -24,10 +24,10 @@ from .announcements import start_listening
 from .blocking_pool import BlockingConnectionPool
 from .exceptions import PoolReleaseError
 from .explanations import explain_unfound
-from .notes import note_last_server
 from .pooled_connection import PooledConnection
 from .sentinel_discovery import Address, SentinelManager
 from .slots import Slot
+from .telemetry.call_details import note_last_server
 
 _MOST_CONNECTS = 3
 

@@ -10,7 +10,7 @@ from opentelemetry.trace import Span
 
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
 from .monitored_client import MonitoredClient
-from .server_spans import root_span
+from .telemetry.server_spans import root_span
 
 if TYPE_CHECKING:
     from zope.interface.interfaces import IComponents

@@ -13,8 +13,8 @@ from redis.cluster import RedisCluster
 
 from .exceptions import MessageQueueError
 from .exchange import Command, Exchange, is_no_group, monitor_of, on_connection
-from .operations import Operation
 from .retries import RetryPolicy
+from .telemetry.operations import Operation
 
 T = TypeVar("T")
 

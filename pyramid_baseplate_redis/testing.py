@@ -25,7 +25,7 @@ from .directives import register_client
 from .exceptions import ConfigurationError
 from .interfaces import IClientSwap, IMessageQueueFactory, IRedisClient, IRedisContextFactory
 from .request_end import RequestEnd
-from .server_spans import end_server_span, start_server_span
+from .telemetry.server_spans import end_server_span, start_server_span
 from .testing_clients import ClientSwap
 from .testing_given import CLIENT_KEY, PREFIX, URL_KEY, flush_given
 from .testing_servers import flush_stand_ins

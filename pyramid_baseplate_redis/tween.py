@@ -17,14 +17,14 @@ from pyramid.settings import asbool
 
 from .interfaces import IRedisContextFactory
 from .sent_body import follow_body
-from .server_spans import (
+from .settings.package import PackageSettings
+from .telemetry.server_spans import (
     current_local_span,
     describe_response,
     describe_status,
     end_server_span,
     start_server_span,
 )
-from .settings.package import PackageSettings
 
 if TYPE_CHECKING:
     from pyramid.registry import Registry

@@ -7,7 +7,7 @@ import base64
 import pytest
 import redis
 
-from pyramid_baseplate_redis.hot_key_commands import SETS
+from pyramid_baseplate_redis.telemetry.hot_key_commands import SETS
 
 from .cli_support import Predis
 from .support import Server

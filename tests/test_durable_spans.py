@@ -10,12 +10,8 @@ import redis
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
-from pyramid_baseplate_redis import (
-    DurableMessageQueue,
-    QueueFullError,
-    TimedOutError,
-    messaging_spans,
-)
+from pyramid_baseplate_redis import DurableMessageQueue, QueueFullError, TimedOutError
+from pyramid_baseplate_redis.telemetry import messaging_spans
 
 from .support import MakeClient, RecordedSpans, Server, attributes
 

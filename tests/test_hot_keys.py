@@ -28,7 +28,7 @@ from pyramid_baseplate_redis import (
     hot_keys,
     pool_from_config,
 )
-from pyramid_baseplate_redis.hot_key_tracker import HotKeyTracker
+from pyramid_baseplate_redis.telemetry.hot_keys import HotKeyTracker
 
 from .faults.everywhere import runs_under
 from .faults.helpers import in_child
@@ -37,7 +37,7 @@ from .topologies import Cluster, SentinelSet
 
 READS, WRITES = "baseplate-hot-key-tracker-reads", "baseplate-hot-key-tracker-writes"
 ALL = {"track_key_reads_sample_rate": "100%", "track_key_writes_sample_rate": "100%"}
-module: Any = importlib.import_module("pyramid_baseplate_redis.hot_key_tracker")
+module: Any = importlib.import_module("pyramid_baseplate_redis.telemetry.hot_keys")
 Commands = Callable[[Any], object]
 
 

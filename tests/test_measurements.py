@@ -9,8 +9,8 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.context import Context
 
-from pyramid_baseplate_redis import measurements as measurements_module
-from pyramid_baseplate_redis.measurements import MOST, Measurements, measurements
+from pyramid_baseplate_redis.telemetry import measurement_buffer as measurements_module
+from pyramid_baseplate_redis.telemetry.measurement_buffer import MOST, Measurements, measurements
 
 from .faults.helpers import in_child, in_threads
 from .support import wait_until

@@ -29,8 +29,8 @@ from pyramid_baseplate_redis import (
     RedisClient,
     server_context,
 )
-from pyramid_baseplate_redis import metrics as metrics_module
 from pyramid_baseplate_redis.interfaces import IRedisContextFactory
+from pyramid_baseplate_redis.telemetry import metrics as metrics_module
 
 from .faults.helpers import connections_at, in_child, in_threads
 from .support import RecordedSpans, Server, running_server, wait_until
@@ -671,7 +671,7 @@ def test_a_list_has_no_figures_of_a_durable_queue(valkey: Server) -> None:
 
 def test_without_a_meter_provider_nothing_is_made(valkey: Server) -> None:
     program = f"""
-        import pyramid_baseplate_redis.operations as operations
+        import pyramid_baseplate_redis.telemetry.operations as operations
         from pyramid_baseplate_redis import RedisClient
 
         def refuse(*args):

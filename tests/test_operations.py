@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import redis
 
-from pyramid_baseplate_redis import MonitoredRedisConnection, RedisClient, otel
-from pyramid_baseplate_redis.operations import Operation
+from pyramid_baseplate_redis import MonitoredRedisConnection, RedisClient
+from pyramid_baseplate_redis.telemetry import otel
+from pyramid_baseplate_redis.telemetry.operations import Operation
 
 from .support import RecordedSpans, Server
 from .topologies import Cluster

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pyramid_baseplate_redis import semantic_conventions
+from pyramid_baseplate_redis.telemetry import semantic_conventions
 
 NAMES = {name: value for name, value in vars(semantic_conventions).items() if name.isupper()}
 # The last one wins: what is stable has precedence over what is in development.

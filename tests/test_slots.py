@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from pyramid_baseplate_redis.notes import take_notes
 from pyramid_baseplate_redis.slots import TURN_SECONDS, FairLifoQueue, Place, Slot, _Waiter
+from pyramid_baseplate_redis.telemetry.call_details import take_notes
 
 
 class _Interrupted(BaseException):

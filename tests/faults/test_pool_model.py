@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 
 from pyramid_baseplate_redis import blocking_pool
 from pyramid_baseplate_redis.exceptions import PoolReleaseError, PoolTimeoutError
-from pyramid_baseplate_redis.stats import PoolFigures
+from pyramid_baseplate_redis.telemetry.stats import PoolFigures
 
 from ..support import Server, wait_until
 from .helpers import in_child, pool_of, unique

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .command_table import KEY_POSITIONS, operation_name
+from ..command_table import KEY_POSITIONS, operation_name
 
 MOST_SHOWN = 64  # arguments, or commands of a batch, in one db.query.text
 

@@ -15,7 +15,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.util.types import AttributeValue
 
-from .measurements import measurements
+from .measurement_buffer import measurements
 from .otel import error_type
 from .semantic_conventions import (
     DB_CLIENT_CONNECTION_COUNT,

@@ -18,9 +18,9 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from redis.client import NEVER_DECODE
 
+from ..runtime.process_local import PerProcess
 from .hot_key_commands import SETS, _Command, _member, _pieces, _Table, _trimmed
 from .otel import status_code
-from .runtime.process_local import PerProcess
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from . import otel, spans
+from . import command_spans, otel
 from .otel import tracer
 from .semantic_conventions import (
     MESSAGING_BATCH_MESSAGE_COUNT,
@@ -57,9 +57,9 @@ class MessageSpan:
         """
         otel_context.detach(self._token)
         if error is None:
-            spans.end(self._span)
+            command_spans.end(self._span)
         else:
-            spans.fail(self._span, error)
+            command_spans.fail(self._span, error)
 
 
 class MessageTracer:
@@ -72,7 +72,12 @@ class MessageTracer:
     """
 
     def __init__(
-        self, tracer: spans.CommandTracer, destination: str, group: str, *, trace_parent: bool
+        self,
+        tracer: command_spans.CommandTracer,
+        destination: str,
+        group: str,
+        *,
+        trace_parent: bool,
     ) -> None:
         self._commands = tracer
         self._trace_parent = trace_parent

@@ -14,8 +14,8 @@ import redis
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
-from . import metrics, otel, spans
-from .notes import Notes, take_notes
+from . import command_spans, metrics, otel
+from .call_details import Notes, take_notes
 from .otel import has_meter_provider
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class Operation:
     @property
     def name(self) -> str:
         """``db.operation.name``: ``GET``, ``CONFIG GET``, ``PIPELINE``, ``MULTI SET``."""
-        return spans.operation_of(self.describe())
+        return command_spans.operation_of(self.describe())
 
     @property
     def trace_name(self) -> str:
@@ -102,7 +102,7 @@ class Operation:
         """
         self._over()
         if self.span is not None:
-            spans.end(self.span, self.notes)
+            command_spans.end(self.span, self.notes)
         if self.metered or self.monitor.observers:
             self._tell(result)
 
@@ -117,7 +117,7 @@ class Operation:
             self.error = error
             self.code = code or otel.status_code(error)
         if self.span is not None:
-            spans.fail(self.span, error, self.notes, self.code)
+            command_spans.fail(self.span, error, self.notes, self.code)
         self._tell(result)
 
     def end_noscript(self) -> None:
@@ -125,7 +125,7 @@ class Operation:
         self._over()
         self.code = "NOSCRIPT"
         if self.span is not None:
-            spans.end_noscript(self.span, self.notes)
+            command_spans.end_noscript(self.span, self.notes)
         self._tell(None)
 
     def _over(self) -> None:
@@ -170,7 +170,7 @@ class OperationMonitor:
 
     def __init__(
         self,
-        tracer: spans.CommandTracer,
+        tracer: command_spans.CommandTracer,
         observers: Sequence[Observer] = (),
         *,
         metered: bool = True,
@@ -188,7 +188,7 @@ class OperationMonitor:
         """The monitor of a client on a pool, as the settings say from which the pool was built."""
         settings = getattr(pool, "client_settings", None)
         return cls(
-            spans.CommandTracer.for_pool(pool, context_name, redis_client_name),
+            command_spans.CommandTracer.for_pool(pool, context_name, redis_client_name),
             getattr(pool, "observers", ()),
             metered=settings.metrics if settings else True,
             in_cluster=settings.parsed_url.is_cluster if settings else False,
@@ -207,7 +207,9 @@ class OperationMonitor:
         """The same, but it never starts a root span."""
         return self._twin(self.tracer.children_only(), self.observers)
 
-    def _twin(self, tracer: spans.CommandTracer, observers: Sequence[Observer]) -> OperationMonitor:
+    def _twin(
+        self, tracer: command_spans.CommandTracer, observers: Sequence[Observer]
+    ) -> OperationMonitor:
         return OperationMonitor(
             tracer, observers, metered=self._metered, in_cluster=self._in_cluster
         )

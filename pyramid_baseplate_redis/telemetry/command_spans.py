@@ -1,7 +1,7 @@
 """The spans of commands: what they are named, their attributes, their statuses.
 
 The conventions are the stable ones for database clients, and the messaging ones for the handlers of
-pub/sub messages; :mod:`.server_spans` has those of HTTP. No span has events: an exception's text
+pub/sub messages; :mod:`.telemetry.server_spans` has those of HTTP. No span has events: an exception's text
 may hold a value, and recording one costs more than the command.
 """
 
@@ -17,8 +17,8 @@ from opentelemetry import trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, TraceFlags
 
-from .command_table import operation_name
-from .notes import Notes
+from ..command_table import operation_name
+from .call_details import Notes
 from .otel import _SUPPRESS_PLAIN, error_type, has_tracer_provider, log_once, status_code, tracer
 from .query_text import MOST_SHOWN, query_text, shown_text
 from .semantic_conventions import (

@@ -20,7 +20,7 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import Histogram
 from opentelemetry.util.types import AttributeValue
 
-from .runtime.process_local import PerProcess
+from ..runtime.process_local import PerProcess
 
 logger = logging.getLogger(__name__)
 

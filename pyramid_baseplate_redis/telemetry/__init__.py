@@ -1,0 +1,1 @@
+"""Spans, metrics and observers. Only this sub-package knows OpenTelemetry's names."""
