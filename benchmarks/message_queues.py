@@ -22,7 +22,7 @@ from measuring import Spread, Tracing, TracingStates, arguments, console, runnin
 from rich.table import Table
 
 from pyramid_baseplate_redis import MonitoredRedisConnection, RedisContextFactory, pool_from_config
-from pyramid_baseplate_redis.pools import BlockingConnectionPool
+from pyramid_baseplate_redis.pool.factory import BlockingConnectionPool
 
 ROUNDS = 60
 MESSAGES = 96  # in each round

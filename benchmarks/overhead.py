@@ -29,7 +29,7 @@ from measuring import (
 from opentelemetry.trace import SpanKind
 
 from pyramid_baseplate_redis import RedisClient
-from pyramid_baseplate_redis.pools import BlockingConnectionPool
+from pyramid_baseplate_redis.pool.factory import BlockingConnectionPool
 from pyramid_baseplate_redis.prometheus import observe_client
 from pyramid_baseplate_redis.telemetry.measurement_buffer import measurements
 

@@ -37,7 +37,7 @@ from pyramid.request import Request
 from pyramid.response import Response
 
 from pyramid_baseplate_redis import pool_from_config
-from pyramid_baseplate_redis.pools import BlockingConnectionPool
+from pyramid_baseplate_redis.pool.factory import BlockingConnectionPool
 
 ROUNDS = 400
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .blocking_pool import BlockingConnectionPool
 from .cluster import MonitoredRedisClusterConnection
 from .cluster_pipeline import MonitoredRedisClusterPipeline
 from .cluster_pool import ClusterConnectionPool, cluster_pool_from_config
@@ -38,10 +37,11 @@ from .factory import (
     SentinelRedisClient,
 )
 from .pipeline import MonitoredRedisPipeline
-from .pools import pool_from_config, sentinel_pool_from_config
+from .pool.blocking_pool import BlockingConnectionPool
+from .pool.factory import pool_from_config, sentinel_pool_from_config
+from .pool.sentinel.pool import SentinelBlockingConnectionPool
 from .probes import ClientHealth, ping_all
 from .queues import MessageQueue
-from .sentinel import SentinelBlockingConnectionPool
 from .server_context import ServerContext, server_context
 from .settings.parsers import Timespan
 from .telemetry.hot_keys import HotKey, hot_keys

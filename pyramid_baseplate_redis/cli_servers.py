@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, TypeVar
 import redis
 
 from .cluster_pool import ClusterConnectionPool
-from .connection_arguments import server_address
-from .pools import plain_client
-from .sentinel import SentinelBlockingConnectionPool
+from .pool.connection_kwargs import server_address
+from .pool.factory import plain_client
+from .pool.sentinel.pool import SentinelBlockingConnectionPool
 from .settings.client import ClientSettings
 
 T = TypeVar("T")

@@ -17,11 +17,11 @@ from .cluster_pool import ClusterConnectionPool
 from .cluster_pubsub import MonitoredClusterPubSub
 from .cluster_rerouting import UNREACHED, Reroutable, reroute
 from .command_table import only_reads
-from .explanations import explain_cross_slot, hide_arguments
 from .leases import HeldConnections
 from .monitor import MonitoredMonitor
 from .monitored_client import MonitoredClient
 from .pipeline import copied_callbacks
+from .pool.error_messages import explain_cross_slot, hide_arguments
 from .redis_cluster import SharedCluster
 from .retries import RetryPolicy, was_unsent
 from .scripts import loads_script

@@ -22,8 +22,8 @@ from .cluster_rerouting import UNREACHED, Reroutable, last_asked_node, reroute
 from .cluster_transaction import MonitoredTransactionStrategy, RedirectionRetry
 from .command_table import only_reads
 from .exceptions import REDIRECTION_ERRORS
-from .explanations import explain_cross_slot, hide_arguments
 from .pipeline import copied_callbacks
+from .pool.error_messages import explain_cross_slot, hide_arguments
 from .retries import RetryPolicy
 from .telemetry import otel
 from .telemetry.hot_keys import HotKeyTracker

@@ -21,15 +21,15 @@ from redis.crc import key_slot
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.utils import check_protocol_version
 
-from .blocking_pool import BlockingConnectionPool
-from .connection_arguments import check_keywords
 from .exceptions import ConfigurationError
-from .pools import make_breaker, pool_keywords
+from .pool.blocking_pool import BlockingConnectionPool
+from .pool.connection_kwargs import check_keywords
+from .pool.factory import make_breaker, pool_keywords
+from .pool.fair_queue import Slot
 from .redis_cluster import SharedCluster
 from .settings.client import ClientSettings
 from .settings.sources import client_settings
 from .settings.url import CLUSTER_EXAMPLE
-from .slots import Slot
 from .telemetry.call_details import note_server, unnoted
 from .telemetry.hot_keys import HotKeyTracker
 from .telemetry.stats import PoolFigures
@@ -105,7 +105,7 @@ class ClusterConnectionPool:
     Nothing is opened before it is used. A forked process makes its own.
 
     :param client_settings: those of the client.
-    :param kwargs: for the nodes' pools, see :class:`~.blocking_pool.BlockingConnectionPool`, or
+    :param kwargs: for the nodes' pools, see :class:`~.pool.blocking_pool.BlockingConnectionPool`, or
         RedisCluster's own ``address_remap``, ``dynamic_startup_nodes``, ``reinitialize_steps``,
         ``policy_resolver`` and ``redis_connect_func``. Times are seconds.
     """

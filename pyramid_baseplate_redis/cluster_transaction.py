@@ -15,7 +15,7 @@ from redis.retry import Retry
 from .cluster_callbacks import TransactionCallbacks
 from .cluster_rerouting import reroute
 from .exceptions import REDIRECTION_ERRORS
-from .explanations import explain_cross_slot, hide_arguments
+from .pool.error_messages import explain_cross_slot, hide_arguments
 from .retries import was_unsent
 
 if TYPE_CHECKING:

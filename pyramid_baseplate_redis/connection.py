@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 import redis
 from opentelemetry.trace import Span
 
-from .blocking_pool import BlockingConnectionPool
 from .command_table import only_reads
 from .leases import HeldConnections
 from .monitor import MonitoredMonitor
 from .monitored_client import MonitoredClient
 from .pipeline import MonitoredRedisPipeline, copied_callbacks, monitored_module_pipeline
+from .pool.blocking_pool import BlockingConnectionPool
 from .pubsub import MonitoredPubSub
 from .retries import RetryPolicy
 from .scripts import loads_script

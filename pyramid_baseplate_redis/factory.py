@@ -13,7 +13,7 @@ from .cluster import MonitoredRedisClusterConnection
 from .cluster_pool import ClusterConnectionPool, check_cluster
 from .connection import MonitoredRedisConnection
 from .interfaces import IRedisContextFactory
-from .pools import check_sentinel, pool_from_settings
+from .pool.factory import check_sentinel, pool_from_settings
 from .settings.client import ClientSettings
 from .settings.sources import client_settings
 from .telemetry.metrics import observe_pool
@@ -25,7 +25,7 @@ class RedisClient:
     :param redis_client_name: ``db.client.connection.pool.name`` on the spans; by default the
         keyword argument ``client_name``, or else the client's name.
     :param kwargs: passed to the pool, where they win over the settings; see
-        :func:`~.pools.pool_from_config`.
+        :func:`~.pool.factory.pool_from_config`.
 
     The names are those of ``baseplate.clients.redis.RedisClient``.
     """

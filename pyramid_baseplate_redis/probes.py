@@ -21,7 +21,7 @@ from zope.interface import implementer
 from .cluster_pool import ClusterConnectionPool
 from .interfaces import IRedisContextFactory, IRedisProbes
 from .monitored_client import MonitoredClient
-from .pooled_connection import PooledConnection, pooled_class
+from .pool.connection import PooledConnection, pooled_class
 
 if TYPE_CHECKING:
     from zope.interface.interfaces import IComponents

@@ -11,7 +11,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Span
 from redis.client import PubSub
 
-from .pooled_connection import PooledConnection
+from .pool.connection import PooledConnection
 from .telemetry import command_spans
 from .telemetry.operations import OperationMonitor
 

@@ -14,7 +14,6 @@ from typing import Any
 from zope.interface import implementer
 
 from .cluster_pool import check_cluster
-from .embedded import missing_extra
 from .exceptions import ConfigurationError
 from .factory import (
     ClusterRedisClient,
@@ -24,7 +23,8 @@ from .factory import (
     SentinelRedisClient,
 )
 from .interfaces import IClientSwap
-from .pools import check_sentinel
+from .pool.embedded import missing_extra
+from .pool.factory import check_sentinel
 from .settings.client import ClientSettings
 from .settings.fields import own_keys
 from .settings.sources import read_url

@@ -14,7 +14,7 @@ import redis
 from redis.connection import AbstractConnection
 
 from .exceptions import ConfigurationError
-from .pools import pool_from_settings
+from .pool.factory import pool_from_settings
 from .settings.client import ClientSettings
 from .settings.sources import client_settings
 from .settings.tls import check_files

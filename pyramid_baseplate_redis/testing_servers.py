@@ -18,7 +18,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from .embedded import STARTUP_SECONDS, EmbeddedConnection, EmbeddedServer
+from .pool.embedded import STARTUP_SECONDS, EmbeddedConnection, EmbeddedServer
 from .settings.url import MOST_DATABASES
 
 

@@ -276,7 +276,7 @@ def test_an_interrupted_handshake_is_never_taken_for_a_connection(
         self.send_packed_command(self.pack_command(*args), check_health=False)
 
     monkeypatch.setattr(
-        "pyramid_baseplate_redis.pooled_connection.PooledConnection.send_command", interrupted
+        "pyramid_baseplate_redis.pool.connection.PooledConnection.send_command", interrupted
     )
     with pytest.raises(_Interrupted):
         pool.get_connection()
@@ -347,7 +347,7 @@ def test_without_ageing_there_is_no_thread(
     def start(*args: Any) -> bool:
         raise AssertionError("a thread was started")
 
-    monkeypatch.setattr("pyramid_baseplate_redis.blocking_pool.start_housekeeping", start)
+    monkeypatch.setattr("pyramid_baseplate_redis.pool.blocking_pool.start_housekeeping", start)
     pool = make_pool(max_idle_time="0 s", leak_warning="0 s")
     pool.release(pool.get_connection())
 

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from pyramid_baseplate_redis import CircuitOpenError
-from pyramid_baseplate_redis.breaker import CircuitBreaker
+from pyramid_baseplate_redis.pool.circuit_breaker import CircuitBreaker
 
 from .support import MakeClient, RecordedSpans, Server, attributes, free_port, running_server
 

@@ -915,7 +915,7 @@ def _losing_replies(
     client: MonitoredRedisClusterConnection, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> list[int]:
     """Lose that many of a node's replies; each behind the command's execution."""
-    from pyramid_baseplate_redis.pooled_connection import PooledConnection
+    from pyramid_baseplate_redis.pool.connection import PooledConnection
 
     left = [1] * 50
     read = PooledConnection.read_response

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from pyramid_baseplate_redis import MonitoredRedisConnection, is_retryable
-from pyramid_baseplate_redis import demotion as demotion_module
+from pyramid_baseplate_redis.pool import demotion as demotion_module
 
 from .conftest import KINDS
 from .support import MakeClient, Server, running_server

@@ -15,9 +15,9 @@ from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationExecutionError
 
 from pyramid_baseplate_redis import ConfigurationError, pool_from_config
-from pyramid_baseplate_redis.credentials import PasswordFile
 from pyramid_baseplate_redis.interfaces import IRedisContextFactory
-from pyramid_baseplate_redis.pools import warn_if_unverified
+from pyramid_baseplate_redis.pool.credentials import PasswordFile
+from pyramid_baseplate_redis.pool.factory import warn_if_unverified
 from pyramid_baseplate_redis.settings import tls as files_module
 from pyramid_baseplate_redis.settings.client import ClientSettings
 from pyramid_baseplate_redis.settings.package import discovered_clients

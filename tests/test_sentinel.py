@@ -36,9 +36,9 @@ from pyramid_baseplate_redis import (
     pool_from_config,
     sentinel_pool_from_config,
 )
-from pyramid_baseplate_redis import announcements as announcements_module
-from pyramid_baseplate_redis import sentinel as sentinel_module
-from pyramid_baseplate_redis.sentinel_discovery import SentinelManager
+from pyramid_baseplate_redis.pool.sentinel import events as announcements_module
+from pyramid_baseplate_redis.pool.sentinel import pool as sentinel_module
+from pyramid_baseplate_redis.pool.sentinel.discovery import SentinelManager
 
 from .faults.helpers import in_child, in_threads, tls_server, unique
 from .support import RecordedSpans, Server, attributes, needs_debian_redis, wait_until

@@ -15,7 +15,13 @@ from typing import Any
 
 import pytest
 
-from pyramid_baseplate_redis.slots import TURN_SECONDS, FairLifoQueue, Place, Slot, _Waiter
+from pyramid_baseplate_redis.pool.fair_queue import (
+    TURN_SECONDS,
+    FairLifoQueue,
+    Place,
+    Slot,
+    _Waiter,
+)
 from pyramid_baseplate_redis.telemetry.call_details import take_notes
 
 
@@ -118,7 +124,7 @@ def test_a_returned_connection_is_handed_over_so_that_nobody_takes_it_on_the_way
 @pytest.fixture
 def nobody_polls(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Who waits is woken up or waits on, and threads are switched only where they wait."""
-    monkeypatch.setattr("pyramid_baseplate_redis.slots.POLL_SECONDS", 60)
+    monkeypatch.setattr("pyramid_baseplate_redis.pool.fair_queue.POLL_SECONDS", 60)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(10)
     yield
@@ -242,7 +248,9 @@ def test_what_is_handed_to_an_interrupted_waiter_goes_to_the_next(
         queue.put((place[0], "connection", 0.0))
         raise _Interrupted
 
-    monkeypatch.setattr("pyramid_baseplate_redis.slots._Waiter.wait", given_and_interrupted)
+    monkeypatch.setattr(
+        "pyramid_baseplate_redis.pool.fair_queue._Waiter.wait", given_and_interrupted
+    )
     with pytest.raises(_Interrupted):
         queue.get()
 
@@ -257,7 +265,7 @@ def test_an_interrupted_waiter_is_not_waited_for() -> None:
     def interrupted(waiter: object, seconds: float) -> bool:
         raise _Interrupted
 
-    monkeypatch.setattr("pyramid_baseplate_redis.slots._Waiter.wait", interrupted)
+    monkeypatch.setattr("pyramid_baseplate_redis.pool.fair_queue._Waiter.wait", interrupted)
     with pytest.raises(_Interrupted):
         queue.get()
     monkeypatch.undo()
@@ -273,7 +281,7 @@ def test_a_waiter_whose_giver_was_interrupted_gets_in_line_again(
     place = queue.get()
     taken: list[Any] = []
     thread = started_waiter(queue, taken, "waiter")
-    given = "pyramid_baseplate_redis.slots._Waiter.give"
+    given = "pyramid_baseplate_redis.pool.fair_queue._Waiter.give"
 
     def interrupted(waiter: object, place: Place) -> None:
         raise _Interrupted

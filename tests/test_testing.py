@@ -32,8 +32,8 @@ from pyramid_baseplate_redis import (
     RedisClient,
     SentinelRedisClient,
 )
-from pyramid_baseplate_redis.embedded import embedded_server
 from pyramid_baseplate_redis.interfaces import IMessageQueueFactory
+from pyramid_baseplate_redis.pool.embedded import embedded_server
 from pyramid_baseplate_redis.testing import (
     add_clients,
     dummy_request,

@@ -23,8 +23,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from pyramid_baseplate_redis import blocking_pool
 from pyramid_baseplate_redis.exceptions import PoolReleaseError, PoolTimeoutError
+from pyramid_baseplate_redis.pool import blocking_pool
 from pyramid_baseplate_redis.telemetry.stats import PoolFigures
 
 from ..support import Server, wait_until

@@ -16,7 +16,7 @@ from collections import deque
 from queue import Empty
 from typing import Any
 
-from .telemetry.call_details import add_wait_time
+from ..telemetry.call_details import add_wait_time
 
 POLL_SECONDS = 0.2  # how often one who waits looks whether an interruption lost something
 TURN_SECONDS = 0.005  # for how long one may go on with the same connection while others wait

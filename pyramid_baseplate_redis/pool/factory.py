@@ -13,18 +13,18 @@ from typing import Any
 import redis
 from redis.maint_notifications import MaintNotificationsConfig
 
+from ..exceptions import ConfigurationError
+from ..settings.client import ClientSettings
+from ..settings.sources import client_settings
+from ..settings.tls import _warned, check_files
+from ..settings.url import SENTINEL_EXAMPLE
+from ..telemetry.hot_keys import HotKeyTracker
 from .blocking_pool import BlockingConnectionPool
-from .breaker import CircuitBreaker
-from .connection_arguments import server_address
+from .circuit_breaker import CircuitBreaker
+from .connection_kwargs import server_address
 from .credentials import PasswordFile
-from .exceptions import ConfigurationError
-from .sentinel import SentinelBlockingConnectionPool, SentinelConnection, SentinelSSLConnection
-from .sentinel_discovery import SentinelClient, SentinelManager
-from .settings.client import ClientSettings
-from .settings.sources import client_settings
-from .settings.tls import _warned, check_files
-from .settings.url import SENTINEL_EXAMPLE
-from .telemetry.hot_keys import HotKeyTracker
+from .sentinel.discovery import SentinelClient, SentinelManager
+from .sentinel.pool import SentinelBlockingConnectionPool, SentinelConnection, SentinelSSLConnection
 
 __all__ = [
     "BlockingConnectionPool",

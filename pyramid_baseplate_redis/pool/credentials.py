@@ -5,7 +5,7 @@ from __future__ import annotations
 import redis
 from redis.credentials import CredentialProvider
 
-from .settings.sources import _content
+from ..settings.sources import _content
 
 
 class PasswordFile(CredentialProvider):

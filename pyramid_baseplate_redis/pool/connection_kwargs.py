@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from .exceptions import ConfigurationError
+from ..exceptions import ConfigurationError
 
 
 def has_retries(connection_kwargs: Mapping[str, Any]) -> bool:

@@ -17,13 +17,13 @@ import redis
 from redis.connection import AbstractConnection, DefaultParser
 from redis.utils import get_lib_version
 
+from ..exceptions import REDIRECTION_ERRORS, ForkedConnectionError, PoolReleaseError
+from ..telemetry.call_details import note_redirection, note_server
 from .deadline_parser import DeadlineParser
-from .exceptions import REDIRECTION_ERRORS, ForkedConnectionError, PoolReleaseError
-from .explanations import address_of, explain
-from .telemetry.call_details import note_redirection, note_server
+from .error_messages import address_of, explain
 
 if TYPE_CHECKING:
-    from .breaker import CircuitBreaker
+    from .circuit_breaker import CircuitBreaker
 
 # A child that is forked while a thread of its parent imports a module waits for ever when it
 # imports that module, too. The first connection of a process would import modules in two places:
@@ -152,7 +152,7 @@ class PooledConnection(AbstractConnection):
         self.report_read_only(self._on_read_only)
 
     def report_read_only(self, report: Callable[[], bool] | None) -> None:
-        """Have refusals of writes by a replica reported; see :mod:`.demotion`."""
+        """Have refusals of writes by a replica reported; see :mod:`.pool.demotion`."""
         self._on_read_only = report
         if isinstance(self._parser, DeadlineParser):
             self._parser.on_read_only = report

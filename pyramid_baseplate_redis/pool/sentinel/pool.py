@@ -1,6 +1,6 @@
 """Behind Sentinel: a pool whose connections go to whoever is the primary now, or to a replica.
 
-Discovery is redis-py's. What is ours: the pool keeps the promises of :mod:`.blocking_pool`, which
+Discovery is redis-py's. What is ours: the pool keeps the promises of :mod:`.pool.blocking_pool`, which
 redis-py's own Sentinel pool doesn't make, and nothing stays with a primary that was demoted.
 """
 
@@ -20,14 +20,14 @@ from redis.sentinel import (
     SlaveNotFoundError,
 )
 
-from .announcements import start_listening
-from .blocking_pool import BlockingConnectionPool
-from .exceptions import PoolReleaseError
-from .explanations import explain_unfound
-from .pooled_connection import PooledConnection
-from .sentinel_discovery import Address, SentinelManager
-from .slots import Slot
-from .telemetry.call_details import note_last_server
+from ...exceptions import PoolReleaseError
+from ...telemetry.call_details import note_last_server
+from ..blocking_pool import BlockingConnectionPool
+from ..connection import PooledConnection
+from ..error_messages import explain_unfound
+from ..fair_queue import Slot
+from .discovery import Address, SentinelManager
+from .events import start_listening
 
 _MOST_CONNECTS = 3
 
@@ -152,7 +152,7 @@ class SentinelBlockingConnectionPool(BlockingConnectionPool):
     :param is_master: whether to connect to the primary; otherwise to its replicas in turn, and to
         the primary where there is none.
     :param check_connection: whether to send a PING on each new connection.
-    :param kwargs: as for :class:`~.blocking_pool.BlockingConnectionPool`.
+    :param kwargs: as for :class:`~.pool.blocking_pool.BlockingConnectionPool`.
 
     The names are those of :class:`redis.sentinel.SentinelConnectionPool`, which doesn't wait for a
     free connection, and goes on writing to a demoted primary for as long as that lets it.

@@ -1,7 +1,7 @@
 """Leave a server that has become a replica: after a failover its host name leads to another one.
 
 A connection stays with the server that it was made to, for up to ``max_lifetime``. A refused write
-is the only sign there is. Behind Sentinel, :mod:`.sentinel` knows more and acts at once.
+is the only sign there is. Behind Sentinel, :mod:`.pool.sentinel.pool` knows more and acts at once.
 """
 
 from __future__ import annotations

@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING, Any
 import redis
 from redis.retry import Retry
 
-from . import native_metrics
-from .breaker import CircuitBreaker
-from .connection_arguments import check_caching, check_keywords, has_retries, server_address
+from .. import native_metrics
+from ..exceptions import PoolReleaseError, PoolTimeoutError
+from ..leases import warn_of_leak
+from ..runtime.background import start_housekeeping
+from ..runtime.call_stack import calling_frames
+from ..settings.client import ClientSettings
+from ..telemetry import otel
+from ..telemetry.hot_keys import HotKeyTracker
+from ..telemetry.metrics import PoolTimes
+from ..telemetry.stats import PoolFigures
+from .circuit_breaker import CircuitBreaker
+from .connection import PooledConnection, pooled_class
+from .connection_kwargs import check_caching, check_keywords, has_retries, server_address
 from .demotion import PoolRenewal
-from .exceptions import PoolReleaseError, PoolTimeoutError
-from .leases import warn_of_leak
-from .pooled_connection import PooledConnection, pooled_class
-from .runtime.background import start_housekeeping
-from .runtime.call_stack import calling_frames
-from .settings.client import ClientSettings
-from .slots import FairLifoQueue, Slot
-from .telemetry import otel
-from .telemetry.hot_keys import HotKeyTracker
-from .telemetry.metrics import PoolTimes
-from .telemetry.stats import PoolFigures
+from .fair_queue import FairLifoQueue, Slot
 
 if TYPE_CHECKING:
-    from .telemetry.operations import Observer
+    from ..telemetry.operations import Observer
 
 _LIFETIME_JITTER = 0.1  # of max_lifetime: connections made together don't end together
 _MOST_SECONDS_OF_A_ROUND = 30.0
@@ -55,13 +55,13 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
     :param max_lifetime: seconds after which a connection is replaced, less up to a tenth; 0 never.
     :param leak_warning: seconds after which it is logged, once, where a connection was taken that
         nobody gave back; 0 never.
-    :param breaker: see :class:`~.breaker.CircuitBreaker`; ``None`` for none.
+    :param breaker: see :class:`~.pool.circuit_breaker.CircuitBreaker`; ``None`` for none.
     :param hot_keys: counts the keys of its clients' commands; ``None`` for none.
     :param connection_kwargs: as for :class:`redis.BlockingConnectionPool`; times are seconds.
     :raises ConfigurationError: if redis-py's client-side caching is turned on.
     :raises TypeError: if the connection class doesn't know a keyword argument. redis-py raises
         that on first use, and leaks a slot of the pool each time. If ``queue_class`` isn't a
-        :class:`~.slots.FairLifoQueue`.
+        :class:`~.pool.fair_queue.FairLifoQueue`.
     """
 
     pool: FairLifoQueue
