@@ -14,8 +14,6 @@ from .cluster import MonitoredRedisClusterConnection
 from .cluster_pipeline import MonitoredRedisClusterPipeline
 from .cluster_pool import ClusterConnectionPool, cluster_pool_from_config
 from .connection import MonitoredRedisConnection
-from .durable import DurableMessageQueue
-from .durable_messages import DeadLetter, DurableMessage, QueuedMessage
 from .exceptions import (
     CircuitOpenError,
     ConfigurationError,
@@ -41,7 +39,9 @@ from .pool.blocking_pool import BlockingConnectionPool
 from .pool.factory import pool_from_config, sentinel_pool_from_config
 from .pool.sentinel.pool import SentinelBlockingConnectionPool
 from .probes import ClientHealth, ping_all
-from .queues import MessageQueue
+from .queues.durable_queue import DurableMessageQueue
+from .queues.list_queue import MessageQueue
+from .queues.messages import DeadLetter, DurableMessage, QueuedMessage
 from .server_context import ServerContext, server_context
 from .settings.parsers import Timespan
 from .telemetry.hot_keys import HotKey, hot_keys

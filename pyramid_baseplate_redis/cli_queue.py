@@ -15,9 +15,9 @@ from rich.text import Text
 from .cli_application import Application, CommandError
 from .cli_arguments import number, seconds
 from .cli_output import Output, cell, lossless, printable, table
-from .durable import DurableMessageQueue
 from .exceptions import TimedOutError
-from .queues import MessageQueue
+from .queues.durable_queue import DurableMessageQueue
+from .queues.list_queue import MessageQueue
 
 AnyQueue = MessageQueue | DurableMessageQueue
 

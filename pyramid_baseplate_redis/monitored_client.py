@@ -8,9 +8,9 @@ from typing import Any, TypeVar, cast
 from opentelemetry.trace import Span
 from redis.lock import Lock
 
-from .durable import DurableMessageQueue
 from .leases import HeldConnections
-from .queues import MessageQueue
+from .queues.durable_queue import DurableMessageQueue
+from .queues.list_queue import MessageQueue
 from .scripts import monitored_lock_class
 from .telemetry.operations import Observer, OperationMonitor
 

@@ -10,12 +10,12 @@ from pyramid.config import PHASE1_CONFIG, PHASE2_CONFIG
 from pyramid.request import Request
 from zope.interface import implementer
 
-from .durable import DurableMessageQueue
 from .exceptions import ConfigurationError
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
 from .introspection import QUEUES_CATEGORY, relate_queue
-from .queue_length import QueueLength, observed_length
-from .queues import MessageQueue
+from .queues.durable_queue import DurableMessageQueue
+from .queues.length_metric import QueueLength, observed_length
+from .queues.list_queue import MessageQueue
 from .request_names import check_attribute, check_name, problem_of_name
 from .settings.fields import PACKAGE_PREFIX
 from .settings.package import PackageSettings

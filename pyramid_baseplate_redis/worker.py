@@ -15,10 +15,10 @@ from opentelemetry import trace
 from opentelemetry.trace import INVALID_SPAN
 from redis.backoff import ExponentialWithJitterBackoff
 
-from .durable import DurableMessageQueue
-from .durable_messages import DurableMessage
 from .exceptions import SERVER_ERRORS, ConfigurationError, MessageQueueError, TimedOutError
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
+from .queues.durable_queue import DurableMessageQueue
+from .queues.messages import DurableMessage
 from .retries import is_passing
 from .server_context import ServerContext
 

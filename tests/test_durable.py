@@ -20,12 +20,11 @@ from pyramid_baseplate_redis import (
     MessageQueueError,
     QueueFullError,
     TimedOutError,
-    consumer_group,
     is_retryable,
     pool_from_config,
-    receiving,
 )
-from pyramid_baseplate_redis.durable import keys_of
+from pyramid_baseplate_redis.queues import consumer_group, receiver
+from pyramid_baseplate_redis.queues.durable_queue import keys_of
 
 from .faults.proxy import Proxy
 from .support import MakeClient, Server, interrupt_when_blocked, running_server, wait_until
@@ -730,7 +729,7 @@ def test_an_entry_that_is_no_message_becomes_a_dead_letter_as_it_is(
     assert queue.get(5) == b"job"
     (letter,) = queue.dead_letters()
     assert letter.fields == {b"task": b"old"} | {b"dead.error": b"theirs"}
-    assert (letter.body, letter.error) == (b"", "pyramid_baseplate_redis.durable_messages."
+    assert (letter.body, letter.error) == (b"", "pyramid_baseplate_redis.queues.messages."
                                            "MessageFormatError")  # fmt: skip
 
 
@@ -1101,7 +1100,7 @@ def test_no_body_is_in_a_repr_or_in_the_log(
 
 
 def test_the_wait_between_two_looks_for_lost_leases_is_short() -> None:
-    assert receiving.CLAIM_SECONDS <= 1
+    assert receiver.CLAIM_SECONDS <= 1
 
 
 def test_a_pool_from_the_settings_does(server: Server) -> None:

@@ -26,8 +26,8 @@ from pyramid_baseplate_redis import (
     MonitoredRedisConnection,
     TimedOutError,
     pool_from_config,
-    queues,
 )
+from pyramid_baseplate_redis.queues import list_queue
 
 from .support import (
     MakeClient,
@@ -51,7 +51,7 @@ def queue(server: Server, make_client: MakeClient) -> MessageQueue:
 @pytest.fixture
 def short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """A waiting queue looks after the server more often than it does in earnest."""
-    monkeypatch.setattr(queues, "POLL_SECONDS", 0.3)
+    monkeypatch.setattr(list_queue, "POLL_SECONDS", 0.3)
 
 
 @pytest.fixture
@@ -251,7 +251,7 @@ def test_waiting_for_ever_goes_on_after_a_killed_server_came_back(
         other.put(b"late")
     assert waiting.result(10) == b"late"
     # One line when it goes, one when it's back, however many attempts there were.
-    levels = [record.levelno for record in caplog.records if record.name == queues.__name__]
+    levels = [record.levelno for record in caplog.records if record.name == list_queue.__name__]
     assert levels == [logging.WARNING] * 2
 
 
@@ -371,7 +371,7 @@ def test_what_is_neither_a_pool_nor_a_client_is_refused(client: Any, given: str)
 def test_a_frozen_server_is_noticed_without_a_socket_timeout_too(
     mortal: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyramid_baseplate_redis.exchange._GRACE_SECONDS", 0.2)
+    monkeypatch.setattr("pyramid_baseplate_redis.queues.raw_commands._GRACE_SECONDS", 0.2)
     pool = pool_from_config({"foo.url": mortal.url}, "foo.", socket_timeout=None)
     waiting = in_background(lambda: MessageQueue("jobs", pool).get(60))
     wait_until(lambda: blocked_clients(mortal))

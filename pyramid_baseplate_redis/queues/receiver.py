@@ -14,12 +14,12 @@ from typing import Any, Generic, TypeVar
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 
+from ..exceptions import SERVER_ERRORS, LeaseLostError, TimedOutError
+from ..retries import is_passing
+from ..telemetry.messaging_spans import MessageSpan, MessageTracer
 from .consumer_group import ConsumerGroup
-from .durable_messages import DurableMessage
-from .exceptions import SERVER_ERRORS, LeaseLostError, TimedOutError
-from .retries import is_passing
+from .messages import DurableMessage
 from .stream_commands import StreamCommands
-from .telemetry.messaging_spans import MessageSpan, MessageTracer
 
 logger = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.client import NEVER_DECODE
 from redis.cluster import RedisCluster
 
-from .exceptions import REDIRECTION_ERRORS, TimedOutError
-from .exchange import _ask, _MakesClients, client_of, monitor_of
-from .telemetry.call_details import take_notes
-from .telemetry.hot_keys import HotKeyTracker
-from .telemetry.operations import OperationMonitor
+from ..exceptions import REDIRECTION_ERRORS, TimedOutError
+from ..telemetry.call_details import take_notes
+from ..telemetry.hot_keys import HotKeyTracker
+from ..telemetry.operations import OperationMonitor
+from .raw_commands import _ask, _MakesClients, client_of, monitor_of
 
 logger = logging.getLogger(__name__)
 

@@ -7,23 +7,15 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, Literal, overload
 
-from .after_commit import Sender, put_after_commit
+from ..telemetry.messaging_spans import MessageTracer
+from ..telemetry.stats import QueueStats
 from .consumer_group import ConsumerGroup
 from .dead_letters import DeadLetters
-from .durable_messages import (
-    BODY,
-    DeadLetter,
-    DurableMessage,
-    QueuedMessage,
-    encoded,
-    pairs,
-    time_of,
-)
-from .exchange import client_of, is_no_group, monitor_of
-from .receiving import Received, Receiver
+from .messages import BODY, DeadLetter, DurableMessage, QueuedMessage, encoded, pairs, time_of
+from .raw_commands import client_of, is_no_group, monitor_of
+from .receiver import Received, Receiver
+from .sender import Sender, put_after_commit
 from .stream_commands import StreamCommands
-from .telemetry.messaging_spans import MessageTracer
-from .telemetry.stats import QueueStats
 
 LEASE = timedelta(seconds=30)
 MAX_ATTEMPTS = 5

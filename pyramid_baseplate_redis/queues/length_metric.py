@@ -12,8 +12,8 @@ import redis
 from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
-from .telemetry.metrics import observe_queue
-from .telemetry.stats import QueueStats
+from ..telemetry.metrics import observe_queue
+from ..telemetry.stats import QueueStats
 
 _MOST_SECONDS = 1.0  # whoever collects metrics waits for no frozen server
 

@@ -11,10 +11,10 @@ import redis
 from opentelemetry.trace import INVALID_SPAN, Span
 from redis.cluster import RedisCluster
 
-from .exceptions import MessageQueueError
-from .exchange import Command, Exchange, is_no_group, monitor_of, on_connection
-from .retries import RetryPolicy
-from .telemetry.operations import Operation
+from ..exceptions import MessageQueueError
+from ..retries import RetryPolicy
+from ..telemetry.operations import Operation
+from .raw_commands import Command, Exchange, is_no_group, monitor_of, on_connection
 
 T = TypeVar("T")
 

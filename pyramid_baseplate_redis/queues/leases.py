@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
+from ..exceptions import LeaseLostError
+from ..telemetry.otel import error_type
 from .dead_letters import DeadLetters
-from .durable_messages import DurableMessage
-from .exceptions import LeaseLostError
-from .exchange import Command, is_no_group
+from .messages import DurableMessage
+from .raw_commands import Command, is_no_group
 from .stream_commands import StreamCommands
-from .telemetry.otel import error_type
 
 logger = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 import redis
 
+from ..exceptions import LeaseLostError, MessageFormatError
 from .dead_letters import DeadLetters
-from .durable_messages import BODY, DurableMessage
-from .exceptions import LeaseLostError, MessageFormatError
-from .exchange import is_no_group
-from .message_leases import MessageLeases, pending_command
+from .leases import MessageLeases, pending_command
+from .messages import BODY, DurableMessage
+from .raw_commands import is_no_group
 from .stream_commands import StreamCommands
 
 logger = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class ConsumerGroup:
             logger.warning("queue %s: %s is a dead letter: %s", self._name, message.id, error)
 
     def remove_idle_consumers(self) -> None:
-        """See :func:`.consumer_group.remove_idle_consumers`."""
+        """See :func:`.queues.consumer_group.remove_idle_consumers`."""
         remove_idle_consumers(
             self._commands, self._key, self._group, self.consumer, lease=self._lease
         )

@@ -7,15 +7,8 @@ from typing import Any
 
 import redis
 
-from .durable_messages import (
-    DEAD_ATTEMPTS,
-    DEAD_ERROR,
-    DEAD_ID,
-    DeadLetter,
-    DurableMessage,
-    without_dead,
-)
-from .exchange import Exchange
+from .messages import DEAD_ATTEMPTS, DEAD_ERROR, DEAD_ID, DeadLetter, DurableMessage, without_dead
+from .raw_commands import Exchange
 from .stream_commands import StreamCommands
 
 _PAGE = 100

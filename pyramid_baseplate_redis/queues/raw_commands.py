@@ -13,8 +13,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import redis
 from redis.cluster import RedisCluster
 
-from .exceptions import REDIRECTION_ERRORS
-from .telemetry.operations import OperationMonitor
+from ..exceptions import REDIRECTION_ERRORS
+from ..telemetry.operations import OperationMonitor
 
 T = TypeVar("T")
 Command = tuple[Any, ...]

@@ -8,11 +8,11 @@ from typing import Any
 
 from opentelemetry import context as otel_context
 
-from .durable_messages import BODY
-from .exceptions import MessageQueueError, QueueFullError
-from .exchange import Command, Exchange
+from ..exceptions import MessageQueueError, QueueFullError
+from ..telemetry.messaging_spans import MessageTracer
+from .messages import BODY
+from .raw_commands import Command, Exchange
 from .stream_commands import StreamCommands
-from .telemetry.messaging_spans import MessageTracer
 
 logger = logging.getLogger(__name__)
 
