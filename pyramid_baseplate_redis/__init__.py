@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .client.client import MonitoredRedisConnection
+from .client.pipeline import MonitoredRedisPipeline
 from .cluster import MonitoredRedisClusterConnection
 from .cluster_pipeline import MonitoredRedisClusterPipeline
 from .cluster_pool import ClusterConnectionPool, cluster_pool_from_config
-from .connection import MonitoredRedisConnection
 from .exceptions import (
     CircuitOpenError,
     ConfigurationError,
@@ -34,7 +35,6 @@ from .factory import (
     RedisContextFactory,
     SentinelRedisClient,
 )
-from .pipeline import MonitoredRedisPipeline
 from .pool.blocking_pool import BlockingConnectionPool
 from .pool.factory import pool_from_config, sentinel_pool_from_config
 from .pool.sentinel.pool import SentinelBlockingConnectionPool

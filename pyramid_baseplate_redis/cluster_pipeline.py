@@ -17,12 +17,12 @@ from redis.backoff import NoBackoff
 from redis.cluster import ClusterPipeline, PipelineStrategy, RedisCluster
 from redis.retry import Retry
 
+from .client.pipeline import copied_callbacks
 from .cluster_callbacks import TransactionCallbacks
 from .cluster_rerouting import UNREACHED, Reroutable, last_asked_node, reroute
 from .cluster_transaction import MonitoredTransactionStrategy, RedirectionRetry
 from .command_table import only_reads
 from .exceptions import REDIRECTION_ERRORS
-from .pipeline import copied_callbacks
 from .pool.error_messages import explain_cross_slot, hide_arguments
 from .retries import RetryPolicy
 from .telemetry import otel

@@ -9,9 +9,9 @@ import redis
 from opentelemetry.trace import INVALID_SPAN, Span
 from zope.interface import implementer
 
+from .client.client import MonitoredRedisConnection
 from .cluster import MonitoredRedisClusterConnection
 from .cluster_pool import ClusterConnectionPool, check_cluster
-from .connection import MonitoredRedisConnection
 from .interfaces import IRedisContextFactory
 from .pool.factory import check_sentinel, pool_from_settings
 from .settings.client import ClientSettings

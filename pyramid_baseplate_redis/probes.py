@@ -18,9 +18,9 @@ from redis.exceptions import RedisClusterException
 from redis.utils import str_if_bytes
 from zope.interface import implementer
 
+from .client.base import MonitoredClient
 from .cluster_pool import ClusterConnectionPool
 from .interfaces import IRedisContextFactory, IRedisProbes
-from .monitored_client import MonitoredClient
 from .pool.connection import PooledConnection, pooled_class
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import Span
 
+from .client.base import MonitoredClient
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
-from .monitored_client import MonitoredClient
 from .telemetry.server_spans import root_span
 
 if TYPE_CHECKING:

@@ -58,7 +58,7 @@ def test_line_is_that_of_the_call() -> None:
     assert lines[0].number == number
 
 
-@pytest.mark.parametrize("name", ["redis.client", "pyramid_baseplate_redis.pipeline"])
+@pytest.mark.parametrize("name", ["redis.client", "pyramid_baseplate_redis.client.pipeline"])
 def test_redis_py_and_this_package_are_left_out_wherever_they_are(name: str) -> None:
     lines = through(HERE.with_name("client.py"), name)(calling_lines)
 

@@ -15,8 +15,8 @@ import redis
 from redis.retry import Retry
 
 from .. import native_metrics
+from ..client.open_resources import warn_of_leak
 from ..exceptions import PoolReleaseError, PoolTimeoutError
-from ..leases import warn_of_leak
 from ..runtime.background import start_housekeeping
 from ..runtime.call_stack import calling_frames
 from ..settings.client import ClientSettings

@@ -11,12 +11,12 @@ import redis
 from opentelemetry.trace import Span
 from redis.client import CaseInsensitiveDict, Pipeline
 
-from .command_table import only_reads
-from .exceptions import lost_reply
-from .retries import RetryPolicy
-from .telemetry import command_spans, otel
-from .telemetry.hot_keys import HotKeyTracker
-from .telemetry.operations import OperationMonitor
+from ..command_table import only_reads
+from ..exceptions import lost_reply
+from ..retries import RetryPolicy
+from ..telemetry import command_spans, otel
+from ..telemetry.hot_keys import HotKeyTracker
+from ..telemetry.operations import OperationMonitor
 
 P = TypeVar("P", bound="MonitoredPipelineMixin")
 

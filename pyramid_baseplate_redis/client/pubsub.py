@@ -11,9 +11,9 @@ from opentelemetry import trace
 from opentelemetry.trace import Span
 from redis.client import PubSub
 
-from .pool.connection import PooledConnection
-from .telemetry import command_spans
-from .telemetry.operations import OperationMonitor
+from ..pool.connection import PooledConnection
+from ..telemetry import command_spans
+from ..telemetry.operations import OperationMonitor
 
 _LOOKS_EVERY = 0.01  # seconds
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from redis.client import Monitor
 
 if TYPE_CHECKING:
-    from .monitored_client import MonitoredClient
+    from .base import MonitoredClient
 
 
 class MonitoredMonitor(Monitor):

@@ -6,10 +6,10 @@ import logging
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from .runtime.call_stack import Frames, calling_frames, place_of, stack_of
+from ..runtime.call_stack import Frames, calling_frames, place_of, stack_of
 
 if TYPE_CHECKING:
-    from .pool.fair_queue import Slot
+    from ..pool.fair_queue import Slot
 
 logger = logging.getLogger(__name__)
 

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any, cast
 import redis
 from opentelemetry.trace import Span
 
-from .command_table import only_reads
-from .leases import HeldConnections
+from ..command_table import only_reads
+from ..pool.blocking_pool import BlockingConnectionPool
+from ..retries import RetryPolicy
+from ..telemetry.command_spans import checked_span
+from ..telemetry.hot_keys import HotKeyTracker
+from ..telemetry.operations import OperationMonitor
+from .base import MonitoredClient
+from .lua_scripts import loads_script
 from .monitor import MonitoredMonitor
-from .monitored_client import MonitoredClient
+from .open_resources import HeldConnections
 from .pipeline import MonitoredRedisPipeline, copied_callbacks, monitored_module_pipeline
-from .pool.blocking_pool import BlockingConnectionPool
 from .pubsub import MonitoredPubSub
-from .retries import RetryPolicy
-from .scripts import loads_script
-from .telemetry.command_spans import checked_span
-from .telemetry.hot_keys import HotKeyTracker
-from .telemetry.operations import OperationMonitor
 
 if TYPE_CHECKING:
     from redis.commands.json import JSON

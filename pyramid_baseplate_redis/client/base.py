@@ -8,11 +8,11 @@ from typing import Any, TypeVar, cast
 from opentelemetry.trace import Span
 from redis.lock import Lock
 
-from .leases import HeldConnections
-from .queues.durable_queue import DurableMessageQueue
-from .queues.list_queue import MessageQueue
-from .scripts import monitored_lock_class
-from .telemetry.operations import Observer, OperationMonitor
+from ..queues.durable_queue import DurableMessageQueue
+from ..queues.list_queue import MessageQueue
+from ..telemetry.operations import Observer, OperationMonitor
+from .lua_scripts import monitored_lock_class
+from .open_resources import HeldConnections
 
 T = TypeVar("T")
 

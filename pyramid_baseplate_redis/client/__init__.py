@@ -1,0 +1,1 @@
+"""The monitored client of one server, also behind Sentinel."""
