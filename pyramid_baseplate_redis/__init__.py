@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from .client.client import MonitoredRedisConnection
 from .client.pipeline import MonitoredRedisPipeline
-from .cluster import MonitoredRedisClusterConnection
-from .cluster_pipeline import MonitoredRedisClusterPipeline
-from .cluster_pool import ClusterConnectionPool, cluster_pool_from_config
+from .cluster.client import MonitoredRedisClusterConnection
+from .cluster.pipeline import MonitoredRedisClusterPipeline
+from .cluster.pool import ClusterConnectionPool, cluster_pool_from_config
 from .exceptions import (
     CircuitOpenError,
     ConfigurationError,

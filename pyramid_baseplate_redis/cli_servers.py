@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import redis
 
-from .cluster_pool import ClusterConnectionPool
+from .cluster.pool import ClusterConnectionPool
 from .pool.connection_kwargs import server_address
 from .pool.factory import plain_client
 from .pool.sentinel.pool import SentinelBlockingConnectionPool

@@ -10,8 +10,8 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from zope.interface import implementer
 
 from .client.client import MonitoredRedisConnection
-from .cluster import MonitoredRedisClusterConnection
-from .cluster_pool import ClusterConnectionPool, check_cluster
+from .cluster.client import MonitoredRedisClusterConnection
+from .cluster.pool import ClusterConnectionPool, check_cluster
 from .interfaces import IRedisContextFactory
 from .pool.factory import check_sentinel, pool_from_settings
 from .settings.client import ClientSettings
@@ -83,7 +83,7 @@ class ClusterRedisClient(RedisClient):
     As :class:`RedisClient`, which does the same for a ``redis+cluster://`` URL; this one insists
     on one.
 
-    :param kwargs: see :class:`~.cluster_pool.ClusterConnectionPool`.
+    :param kwargs: see :class:`~.cluster.pool.ClusterConnectionPool`.
 
     The names are those of ``baseplate.clients.redis_cluster.ClusterRedisClient``.
     """

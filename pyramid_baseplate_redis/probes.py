@@ -19,7 +19,7 @@ from redis.utils import str_if_bytes
 from zope.interface import implementer
 
 from .client.base import MonitoredClient
-from .cluster_pool import ClusterConnectionPool
+from .cluster.pool import ClusterConnectionPool
 from .interfaces import IRedisContextFactory, IRedisProbes
 from .pool.connection import PooledConnection, pooled_class
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .cluster_pool import ClusterConnectionPool
+from .cluster.pool import ClusterConnectionPool
 from .exceptions import ConfigurationError
 from .settings.fields import PACKAGE_PREFIX
 from .settings.package import PackageSettings

@@ -13,7 +13,7 @@ from typing import Any
 
 from zope.interface import implementer
 
-from .cluster_pool import check_cluster
+from .cluster.pool import check_cluster
 from .exceptions import ConfigurationError
 from .factory import (
     ClusterRedisClient,

@@ -13,8 +13,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from pyramid_baseplate_redis import MonitoredRedisConnection, RedisContextFactory, pool_from_config
-from pyramid_baseplate_redis.cluster import MonitoredRedisClusterConnection
-from pyramid_baseplate_redis.cluster_pool import cluster_pool_from_config
+from pyramid_baseplate_redis.cluster.client import MonitoredRedisClusterConnection
+from pyramid_baseplate_redis.cluster.pool import cluster_pool_from_config
 
 from ..topologies import Cluster
 

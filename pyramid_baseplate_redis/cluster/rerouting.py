@@ -16,9 +16,9 @@ import redis
 from redis.cluster import ClusterNode, RedisCluster, get_node_name
 from redis.exceptions import RedisClusterException
 
-from .exceptions import PoolReleaseError
-from .retries import was_unsent
-from .telemetry.call_details import note_retry
+from ..exceptions import PoolReleaseError
+from ..retries import was_unsent
+from ..telemetry.call_details import note_retry
 
 T = TypeVar("T")
 

@@ -21,23 +21,23 @@ from redis.crc import key_slot
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.utils import check_protocol_version
 
-from .exceptions import ConfigurationError
-from .pool.blocking_pool import BlockingConnectionPool
-from .pool.connection_kwargs import check_keywords
-from .pool.factory import make_breaker, pool_keywords
-from .pool.fair_queue import Slot
+from ..exceptions import ConfigurationError
+from ..pool.blocking_pool import BlockingConnectionPool
+from ..pool.connection_kwargs import check_keywords
+from ..pool.factory import make_breaker, pool_keywords
+from ..pool.fair_queue import Slot
+from ..settings.client import ClientSettings
+from ..settings.sources import client_settings
+from ..settings.url import CLUSTER_EXAMPLE
+from ..telemetry.call_details import note_server, unnoted
+from ..telemetry.hot_keys import HotKeyTracker
+from ..telemetry.stats import PoolFigures
 from .redis_cluster import SharedCluster
-from .settings.client import ClientSettings
-from .settings.sources import client_settings
-from .settings.url import CLUSTER_EXAMPLE
-from .telemetry.call_details import note_server, unnoted
-from .telemetry.hot_keys import HotKeyTracker
-from .telemetry.stats import PoolFigures
 
 if TYPE_CHECKING:
-    from .cluster import MonitoredRedisClusterConnection
-    from .telemetry.metrics import PoolTimes
-    from .telemetry.operations import Observer
+    from ..telemetry.metrics import PoolTimes
+    from ..telemetry.operations import Observer
+    from .client import MonitoredRedisClusterConnection
 
 # RedisCluster's own keyword arguments; the others are those of the nodes' pools.
 _OF_THE_CLUSTER = ("address_remap", "dynamic_startup_nodes", "policy_resolver",
@@ -262,7 +262,7 @@ class ClusterConnectionPool:
 
     def make_client(self) -> MonitoredRedisClusterConnection:
         """A client whose commands have spans while a span is current."""
-        from .cluster import MonitoredRedisClusterConnection
+        from .client import MonitoredRedisClusterConnection
 
         client = MonitoredRedisClusterConnection(self.name, None, self)
         client._monitor = client.operation_monitor.children_only()

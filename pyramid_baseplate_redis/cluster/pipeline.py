@@ -17,20 +17,20 @@ from redis.backoff import NoBackoff
 from redis.cluster import ClusterPipeline, PipelineStrategy, RedisCluster
 from redis.retry import Retry
 
-from .client.pipeline import copied_callbacks
-from .cluster_callbacks import TransactionCallbacks
-from .cluster_rerouting import UNREACHED, Reroutable, last_asked_node, reroute
-from .cluster_transaction import MonitoredTransactionStrategy, RedirectionRetry
-from .command_table import only_reads
-from .exceptions import REDIRECTION_ERRORS
-from .pool.error_messages import explain_cross_slot, hide_arguments
-from .retries import RetryPolicy
-from .telemetry import otel
-from .telemetry.hot_keys import HotKeyTracker
+from ..client.pipeline import copied_callbacks
+from ..command_table import only_reads
+from ..exceptions import REDIRECTION_ERRORS
+from ..pool.error_messages import explain_cross_slot, hide_arguments
+from ..retries import RetryPolicy
+from ..telemetry import otel
+from ..telemetry.hot_keys import HotKeyTracker
+from .callbacks import TransactionCallbacks
+from .rerouting import UNREACHED, Reroutable, last_asked_node, reroute
+from .transaction import MonitoredTransactionStrategy, RedirectionRetry
 
 if TYPE_CHECKING:
-    from .cluster import MonitoredRedisClusterConnection
-    from .cluster_pool import ClusterConnectionPool
+    from .client import MonitoredRedisClusterConnection
+    from .pool import ClusterConnectionPool
 
 # Unwrapped for the reason given in connection.py.
 _execute = inspect.unwrap(ClusterPipeline.execute)

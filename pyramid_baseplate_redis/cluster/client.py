@@ -11,23 +11,23 @@ import redis
 from opentelemetry.trace import Span
 from redis.cluster import RedisCluster
 
-from . import native_metrics
-from .client.base import MonitoredClient
-from .client.lua_scripts import loads_script
-from .client.monitor import MonitoredMonitor
-from .client.open_resources import HeldConnections
-from .client.pipeline import copied_callbacks
-from .cluster_pipeline import MonitoredRedisClusterPipeline
-from .cluster_pool import ClusterConnectionPool
-from .cluster_pubsub import MonitoredClusterPubSub
-from .cluster_rerouting import UNREACHED, Reroutable, reroute
-from .command_table import only_reads
-from .pool.error_messages import explain_cross_slot, hide_arguments
+from .. import native_metrics
+from ..client.base import MonitoredClient
+from ..client.lua_scripts import loads_script
+from ..client.monitor import MonitoredMonitor
+from ..client.open_resources import HeldConnections
+from ..client.pipeline import copied_callbacks
+from ..command_table import only_reads
+from ..pool.error_messages import explain_cross_slot, hide_arguments
+from ..retries import RetryPolicy, was_unsent
+from ..telemetry.call_details import forget_redirection
+from ..telemetry.command_spans import checked_span
+from ..telemetry.operations import OperationMonitor
+from .pipeline import MonitoredRedisClusterPipeline
+from .pool import ClusterConnectionPool
+from .pubsub import MonitoredClusterPubSub
 from .redis_cluster import SharedCluster
-from .retries import RetryPolicy, was_unsent
-from .telemetry.call_details import forget_redirection
-from .telemetry.command_spans import checked_span
-from .telemetry.operations import OperationMonitor
+from .rerouting import UNREACHED, Reroutable, reroute
 
 # Unwrapped for the reason given in connection.py.
 _execute_command = inspect.unwrap(RedisCluster.execute_command)

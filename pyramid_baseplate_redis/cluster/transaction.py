@@ -12,14 +12,14 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.cluster import TransactionStrategy
 from redis.retry import Retry
 
-from .cluster_callbacks import TransactionCallbacks
-from .cluster_rerouting import reroute
-from .exceptions import REDIRECTION_ERRORS
-from .pool.error_messages import explain_cross_slot, hide_arguments
-from .retries import was_unsent
+from ..exceptions import REDIRECTION_ERRORS
+from ..pool.error_messages import explain_cross_slot, hide_arguments
+from ..retries import was_unsent
+from .callbacks import TransactionCallbacks
+from .rerouting import reroute
 
 if TYPE_CHECKING:
-    from .cluster_pipeline import MonitoredRedisClusterPipeline
+    from .pipeline import MonitoredRedisClusterPipeline
 
 T = TypeVar("T")
 

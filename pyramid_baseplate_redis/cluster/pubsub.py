@@ -7,7 +7,7 @@ from typing import Any
 
 from redis.cluster import ClusterPubSub
 
-from .client.pubsub import MonitoredPubSub, MonitoredPubSubMixin
+from ..client.pubsub import MonitoredPubSub, MonitoredPubSubMixin
 
 
 class MonitoredClusterPubSub(MonitoredPubSubMixin, ClusterPubSub):

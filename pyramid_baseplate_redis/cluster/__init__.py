@@ -1,0 +1,1 @@
+"""The monitored client of a Redis Cluster."""
