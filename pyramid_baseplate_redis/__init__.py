@@ -28,7 +28,7 @@ from .exceptions import (
     TimedOutError,
     is_retryable,
 )
-from .factory import (
+from .factories import (
     ClusterRedisClient,
     ClusterRedisContextFactory,
     RedisClient,

@@ -9,7 +9,7 @@ from pyramid.config import PHASE1_CONFIG, PHASE2_CONFIG
 from pyramid.request import Request
 
 from .exceptions import ConfigurationError
-from .factory import RedisClient
+from .factories import RedisClient
 from .interfaces import IClientSwap, IRedisClient, IRedisContextFactory
 from .introspection import CLIENTS_CATEGORY, client_facts, relate_client, source_line_hidden
 from .prometheus import observe_if_wanted

@@ -23,7 +23,7 @@ def client_facts(name: str, factory: Any, client: Any) -> dict[str, Any]:
     """What holds for a client.
 
     :param factory: the client's :class:`~.interfaces.IRedisContextFactory`.
-    :param client: the :class:`~.factory.RedisClient` that made it, if the application gave one. Of
+    :param client: the :class:`~.factories.RedisClient` that made it, if the application gave one. Of
         its keyword arguments that are no settings the names are told alone.
     """
     pool = factory.connection_pool

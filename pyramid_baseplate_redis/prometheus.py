@@ -13,7 +13,7 @@ from .settings.fields import PACKAGE_PREFIX
 from .settings.package import PackageSettings
 
 if TYPE_CHECKING:
-    from .factory import ClusterRedisContextFactory, RedisContextFactory
+    from .factories import ClusterRedisContextFactory, RedisContextFactory
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def observe_client(factory: RedisContextFactory | ClusterRedisContextFactory) ->
     """Measure what a client does, in metrics of prometheus_client's default registry.
 
     Called for each client of an application whose settings say ``baseplate_redis.prometheus``. A
-    script without one may call it for a factory that :meth:`~.factory.RedisClient.parse` made.
+    script without one may call it for a factory that :meth:`~.factories.RedisClient.parse` made.
 
     :raises ConfigurationError: if prometheus_client isn't installed, if the metrics' names are
         taken, or if ``PROMETHEUS_MULTIPROC_DIR`` is no directory that can be written to.

@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from .cluster.pool import check_cluster
 from .exceptions import ConfigurationError
-from .factory import (
+from .factories import (
     ClusterRedisClient,
     ClusterRedisContextFactory,
     RedisClient,

@@ -57,7 +57,7 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         ``port`` are given.
 
     The names are those of ``baseplate.clients.redis``. Constructing one costs as much as a
-    command; a request's is bound by :class:`~.factory.RedisContextFactory`, which costs little.
+    command; a request's is bound by :class:`~.factories.RedisContextFactory`, which costs little.
     """
 
     def __init__(

@@ -45,7 +45,7 @@ from rich.table import Table
 
 from pyramid_baseplate_redis import pool_from_config
 from pyramid_baseplate_redis.exceptions import PoolReleaseError, TimedOutError
-from pyramid_baseplate_redis.factory import RedisContextFactory
+from pyramid_baseplate_redis.factories import RedisContextFactory
 from tests.support import running_server
 
 from .proxy import Proxy
