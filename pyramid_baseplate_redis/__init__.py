@@ -35,10 +35,10 @@ from .factories import (
     RedisContextFactory,
     SentinelRedisClient,
 )
+from .health.probes import ClientHealth, ping_all
 from .pool.blocking_pool import BlockingConnectionPool
 from .pool.factory import pool_from_config, sentinel_pool_from_config
 from .pool.sentinel.pool import SentinelBlockingConnectionPool
-from .probes import ClientHealth, ping_all
 from .queues.durable_queue import DurableMessageQueue
 from .queues.list_queue import MessageQueue
 from .queues.messages import DeadLetter, DurableMessage, QueuedMessage

@@ -12,9 +12,9 @@ from pyramid.request import Request
 from pyramid.tweens import EXCVIEW, INGRESS, MAIN
 
 from .directives import add_redis_client, discover_clients
-from .health import add_redis_health_view
+from .health.probes import Probes
+from .health.view import add_redis_health_view
 from .interfaces import IRedisContextFactory, IRedisProbes
-from .probes import Probes
 from .queue_directives import DISCOVERY, add_message_queue, discover_queues
 from .request_end import await_body
 from .tween import SERVER_SPAN_TWEEN, adopt_span, follow_response

@@ -179,7 +179,7 @@ def test_why_a_client_fails_is_logged(
     failing: Configurator, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = app_of(failing)
-    with caplog.at_level(logging.WARNING, "pyramid_baseplate_redis.health"):
+    with caplog.at_level(logging.WARNING, "pyramid_baseplate_redis.health.view"):
         app.get(PATH, status=503)
     (message,) = [record.getMessage() for record in caplog.records]
     assert message.startswith("the Redis client foo is failing: ConnectionError: foo: Error 111")

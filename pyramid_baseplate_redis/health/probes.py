@@ -18,10 +18,10 @@ from redis.exceptions import RedisClusterException
 from redis.utils import str_if_bytes
 from zope.interface import implementer
 
-from .client.base import MonitoredClient
-from .cluster.pool import ClusterConnectionPool
-from .interfaces import IRedisContextFactory, IRedisProbes
-from .pool.connection import PooledConnection, pooled_class
+from ..client.base import MonitoredClient
+from ..cluster.pool import ClusterConnectionPool
+from ..interfaces import IRedisContextFactory, IRedisProbes
+from ..pool.connection import PooledConnection, pooled_class
 
 if TYPE_CHECKING:
     from zope.interface.interfaces import IComponents

@@ -11,9 +11,9 @@ from pyramid.response import Response
 from pyramid.security import NO_PERMISSION_REQUIRED
 from redis.exceptions import RedisClusterException
 
-from .interfaces import IRedisContextFactory
+from ..interfaces import IRedisContextFactory
+from ..settings.package import PackageSettings
 from .probes import ClientHealth, ping_all
-from .settings.package import PackageSettings
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator
