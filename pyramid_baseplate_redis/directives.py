@@ -12,7 +12,7 @@ from .exceptions import ConfigurationError
 from .factories import RedisClient
 from .interfaces import IClientSwap, IRedisClient, IRedisContextFactory
 from .introspection import CLIENTS_CATEGORY, client_facts, relate_client, source_line_hidden
-from .prometheus import observe_if_wanted
+from .prometheus.observer import observe_if_wanted
 from .queue_directives import follow_transactions
 from .recorder import recorder_of
 from .request_end import RequestEnd

@@ -20,7 +20,7 @@ from pyramid.exceptions import ConfigurationExecutionError
 
 from pyramid_baseplate_redis import ConfigurationError, PoolTimeoutError, RedisClient
 from pyramid_baseplate_redis.prometheus import observe_client
-from pyramid_baseplate_redis.prometheus_metrics import PROCESS, REQUESTS, PrometheusObserver
+from pyramid_baseplate_redis.prometheus.instruments import PROCESS, REQUESTS, PrometheusObserver
 
 from .support import Server, free_port, interrupt_when_blocked, wait_until
 from .topologies import Cluster, SentinelSet
@@ -672,7 +672,7 @@ def test_without_prometheus_client_the_error_names_the_extra(
     make_config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    monkeypatch.delitem(sys.modules, "pyramid_baseplate_redis.prometheus_metrics")
+    monkeypatch.delitem(sys.modules, "pyramid_baseplate_redis.prometheus.instruments")
     config = make_config(foo__url="redis://localhost", baseplate_redis__prometheus="true")
 
     wanted = r"baseplate_redis\.prometheus: .*'pyramid_baseplate_redis\[prometheus\]'"

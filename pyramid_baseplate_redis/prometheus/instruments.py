@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import Counter, Gauge, Histogram, values
 
-from .command_table import known_name
-from .runtime.background import start_housekeeping
-from .telemetry import otel
+from ..command_table import known_name
+from ..runtime.background import start_housekeeping
+from ..telemetry import otel
 
 if TYPE_CHECKING:
-    from .telemetry.operations import Operation
-    from .telemetry.stats import PoolFigures
+    from ..telemetry.operations import Operation
+    from ..telemetry.stats import PoolFigures
 
 _LABELS = ("redis_command", "redis_database", "redis_client_name", "redis_type")
 _POOL_LABELS = ("redis_pool",)

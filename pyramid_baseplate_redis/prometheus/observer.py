@@ -7,13 +7,13 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .cluster.pool import ClusterConnectionPool
-from .exceptions import ConfigurationError
-from .settings.fields import PACKAGE_PREFIX
-from .settings.package import PackageSettings
+from ..cluster.pool import ClusterConnectionPool
+from ..exceptions import ConfigurationError
+from ..settings.fields import PACKAGE_PREFIX
+from ..settings.package import PackageSettings
 
 if TYPE_CHECKING:
-    from .factories import ClusterRedisContextFactory, RedisContextFactory
+    from ..factories import ClusterRedisContextFactory, RedisContextFactory
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def observe_client(factory: RedisContextFactory | ClusterRedisContextFactory) ->
     """
     _check_directory()
     try:
-        from .prometheus_metrics import PROCESS, PrometheusObserver
+        from .instruments import PROCESS, PrometheusObserver
     except ModuleNotFoundError as error:
         if error.name != "prometheus_client":
             raise
