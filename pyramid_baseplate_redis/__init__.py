@@ -101,6 +101,6 @@ def includeme(config: Configurator) -> None:
     :raises ConfigurationError: when the application is built, if a setting is malformed.
     """
     # Here, not above: a script that only wants a pool needn't load Pyramid's Configurator.
-    from .includeme import configure
+    from .web.includeme import configure
 
     configure(config)

@@ -21,14 +21,14 @@ from pyramid.settings import aslist
 from pyramid.testing import DummyRequest
 from pyramid.util import InstancePropertyHelper
 
-from .directives import register_client
 from .exceptions import ConfigurationError
 from .interfaces import IClientSwap, IMessageQueueFactory, IRedisClient, IRedisContextFactory
-from .request_end import RequestEnd
 from .telemetry.server_spans import end_server_span, start_server_span
 from .testing_clients import ClientSwap
 from .testing_given import CLIENT_KEY, PREFIX, URL_KEY, flush_given
 from .testing_servers import flush_stand_ins
+from .web.client_directive import register_client
+from .web.request_cleanup import RequestEnd
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator

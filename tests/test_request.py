@@ -25,7 +25,7 @@ from pyramid.testing import DummyRequest
 from webtest import TestApp
 
 from pyramid_baseplate_redis import MessageQueue, MonitoredRedisConnection
-from pyramid_baseplate_redis.tween import SERVER_SPAN_TWEEN
+from pyramid_baseplate_redis.web.tween import SERVER_SPAN_TWEEN
 
 from .support import RecordedSpans, Server
 

@@ -28,7 +28,7 @@ from pyramid.request import Request
 from pyramid.response import FileResponse, Response
 from webtest import TestApp
 
-from pyramid_baseplate_redis.tween import SERVER_SPAN_TWEEN
+from pyramid_baseplate_redis.web.tween import SERVER_SPAN_TWEEN
 
 from .support import RecordedSpans, Server, attributes
 

@@ -43,7 +43,6 @@ from pyramid_baseplate_redis import (
     Timespan,
     cluster_pool_from_config,
     hot_keys,
-    includeme,
     is_retryable,
     ping_all,
     pool_from_config,
@@ -58,6 +57,7 @@ from pyramid_baseplate_redis.testing import (
     plain_client,
 )
 from pyramid_baseplate_redis.testing_spans import RecordedSpans, record_spans
+from pyramid_baseplate_redis.web import includeme
 from pyramid_baseplate_redis.worker import work
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pyramid.request import Request
 
-from .exceptions import ConfigurationError
+from ..exceptions import ConfigurationError
 from .introspection import REQUEST_CATEGORY
 
 if TYPE_CHECKING:

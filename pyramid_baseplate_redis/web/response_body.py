@@ -9,7 +9,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
-from .telemetry.server_spans import end_server_span
+from ..telemetry.server_spans import end_server_span
 
 if TYPE_CHECKING:
     from pyramid.request import Request

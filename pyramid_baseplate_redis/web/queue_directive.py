@@ -10,17 +10,17 @@ from pyramid.config import PHASE1_CONFIG, PHASE2_CONFIG
 from pyramid.request import Request
 from zope.interface import implementer
 
-from .exceptions import ConfigurationError
-from .interfaces import IMessageQueueFactory, IRedisContextFactory
+from ..exceptions import ConfigurationError
+from ..interfaces import IMessageQueueFactory, IRedisContextFactory
+from ..queues.durable_queue import DurableMessageQueue
+from ..queues.length_metric import QueueLength, observed_length
+from ..queues.list_queue import MessageQueue
+from ..settings.fields import PACKAGE_PREFIX
+from ..settings.package import PackageSettings
+from ..settings.queue import QueueSettings, discovered_queues
+from ..telemetry.stats import QueueStats
+from .attribute_names import check_attribute, check_name, problem_of_name
 from .introspection import QUEUES_CATEGORY, relate_queue
-from .queues.durable_queue import DurableMessageQueue
-from .queues.length_metric import QueueLength, observed_length
-from .queues.list_queue import MessageQueue
-from .request_names import check_attribute, check_name, problem_of_name
-from .settings.fields import PACKAGE_PREFIX
-from .settings.package import PackageSettings
-from .settings.queue import QueueSettings, discovered_queues
-from .telemetry.stats import QueueStats
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator

@@ -15,16 +15,16 @@ from pyramid.events import NewResponse
 from pyramid.interfaces import ITweens
 from pyramid.settings import asbool
 
-from .interfaces import IRedisContextFactory
-from .sent_body import follow_body
-from .settings.package import PackageSettings
-from .telemetry.server_spans import (
+from ..interfaces import IRedisContextFactory
+from ..settings.package import PackageSettings
+from ..telemetry.server_spans import (
     current_local_span,
     describe_response,
     describe_status,
     end_server_span,
     start_server_span,
 )
+from .response_body import follow_body
 
 if TYPE_CHECKING:
     from pyramid.registry import Registry
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SERVER_SPAN_TWEEN = "pyramid_baseplate_redis.tween.server_span_tween_factory"
+SERVER_SPAN_TWEEN = "pyramid_baseplate_redis.web.tween.server_span_tween_factory"
 _SENDING = "_pyramid_baseplate_redis_sending"
 _OTEL_TWEENS = "opentelemetry.instrumentation.pyramid."
 _OTEL_ENABLED = "opentelemetry-pyramid.trace_enabled"

@@ -11,12 +11,12 @@ from pyramid.events import ContextFound, NewResponse
 from pyramid.request import Request
 from pyramid.tweens import EXCVIEW, INGRESS, MAIN
 
-from .directives import add_redis_client, discover_clients
-from .health.probes import Probes
-from .health.view import add_redis_health_view
-from .interfaces import IRedisContextFactory, IRedisProbes
-from .queue_directives import DISCOVERY, add_message_queue, discover_queues
-from .request_end import await_body
+from ..health.probes import Probes
+from ..health.view import add_redis_health_view
+from ..interfaces import IRedisContextFactory, IRedisProbes
+from .client_directive import add_redis_client, discover_clients
+from .queue_directive import DISCOVERY, add_message_queue, discover_queues
+from .request_cleanup import await_body
 from .tween import SERVER_SPAN_TWEEN, adopt_span, follow_response
 
 if TYPE_CHECKING:

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 from pyramid.config import PHASE1_CONFIG, PHASE2_CONFIG
 from pyramid.request import Request
 
-from .exceptions import ConfigurationError
-from .factories import RedisClient
-from .interfaces import IClientSwap, IRedisClient, IRedisContextFactory
+from ..exceptions import ConfigurationError
+from ..factories import RedisClient
+from ..interfaces import IClientSwap, IRedisClient, IRedisContextFactory
+from ..prometheus.observer import observe_if_wanted
+from ..recorder import recorder_of
+from ..settings.client import URL_KEYS
+from ..settings.fields import PACKAGE_PREFIX
+from ..settings.package import PackageSettings, discovered_clients
+from ..settings.sources import read_url
+from .attribute_names import check_attribute, check_name, problem_of_name
 from .introspection import CLIENTS_CATEGORY, client_facts, relate_client, source_line_hidden
-from .prometheus.observer import observe_if_wanted
-from .queue_directives import follow_transactions
-from .recorder import recorder_of
-from .request_end import RequestEnd
-from .request_names import check_attribute, check_name, problem_of_name
-from .settings.client import URL_KEYS
-from .settings.fields import PACKAGE_PREFIX
-from .settings.package import PackageSettings, discovered_clients
-from .settings.sources import read_url
+from .queue_directive import follow_transactions
+from .request_cleanup import RequestEnd
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator

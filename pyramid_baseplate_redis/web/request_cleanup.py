@@ -9,7 +9,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.trace import INVALID_SPAN
 from pyramid.events import NewResponse
 
-from .sent_body import SentBody, body_of, follow_body
+from .response_body import SentBody, body_of, follow_body
 
 if TYPE_CHECKING:
     from pyramid.request import Request

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .settings.client import HIDDEN, PARSERS
+from ..settings.client import HIDDEN, PARSERS
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator

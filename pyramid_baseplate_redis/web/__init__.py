@@ -1,0 +1,1 @@
+"""What Pyramid sees: directives, request methods, the tween, the end of a request."""
