@@ -7,8 +7,13 @@ from typing import Any
 
 import pytest
 
-from pyramid_baseplate_redis.advice import Advice, advice, milliseconds, size_text
-from pyramid_baseplate_redis.recording import Group, RecordedOperation, Recording, ReplySize
+from pyramid_baseplate_redis.debugtoolbar.advice import Advice, advice, milliseconds, size_text
+from pyramid_baseplate_redis.debugtoolbar.records import (
+    Group,
+    RecordedOperation,
+    Recording,
+    ReplySize,
+)
 from pyramid_baseplate_redis.runtime.call_stack import CallingLine
 
 LINE = CallingLine("my_app/views.py", 41, "home")

@@ -16,7 +16,7 @@ from pyramid.response import Response
 from webtest import TestApp
 
 from pyramid_baseplate_redis import server_context
-from pyramid_baseplate_redis.recorder import Recorder
+from pyramid_baseplate_redis.debugtoolbar.recorder import Recorder
 
 from .support import Server, wait_until
 from .topologies import Cluster

@@ -13,14 +13,14 @@ import pytest
 import redis
 
 from pyramid_baseplate_redis import MonitoredRedisConnection
-from pyramid_baseplate_redis.recorder import (
+from pyramid_baseplate_redis.debugtoolbar.recorder import (
     MOST_COMMANDS,
     MOST_OF_PIPELINE,
     Recorder,
     current_recorder,
     recorder_of,
 )
-from pyramid_baseplate_redis.recording import (
+from pyramid_baseplate_redis.debugtoolbar.records import (
     MOST_VALUES,
     RecordedOperation,
     ReplySize,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pyramid_baseplate_redis.shown_commands import shown_argument, shown_command
+from pyramid_baseplate_redis.debugtoolbar.command_text import shown_argument, shown_command
 
 
 @pytest.mark.parametrize(

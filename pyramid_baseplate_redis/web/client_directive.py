@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from pyramid.config import PHASE1_CONFIG, PHASE2_CONFIG
 from pyramid.request import Request
 
+from ..debugtoolbar.recorder import recorder_of
 from ..exceptions import ConfigurationError
 from ..factories import RedisClient
 from ..interfaces import IClientSwap, IRedisClient, IRedisContextFactory
 from ..prometheus.observer import observe_if_wanted
-from ..recorder import recorder_of
 from ..settings.client import URL_KEYS
 from ..settings.fields import PACKAGE_PREFIX
 from ..settings.package import PackageSettings, discovered_clients

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .runtime.call_stack import CallingLine
+from ..runtime.call_stack import CallingLine
 
 MOST_VALUES = 10_000
 

@@ -12,10 +12,10 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from .recording import Group, RecordedOperation, Recording, Totals, reply_size
-from .runtime.call_stack import calling_lines
-from .shown_commands import bears_secrets, cut, shown_argument, shown_command
-from .telemetry.operations import Operation
+from ..runtime.call_stack import calling_lines
+from ..telemetry.operations import Operation
+from .command_text import bears_secrets, cut, shown_argument, shown_command
+from .records import Group, RecordedOperation, Recording, Totals, reply_size
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ _MEANT_TO_WAIT = {
     "BLMOVE", "BLMPOP", "BLPOP", "BRPOP", "BRPOPLPUSH", "BZMPOP", "BZPOPMAX", "BZPOPMIN", "WAIT",
     "WAITAOF",
 }  # fmt: skip
-_ENVIRON_KEY = "pyramid_baseplate_redis.recorder"
+_ENVIRON_KEY = "pyramid_baseplate_redis.debugtoolbar.recorder"
 
 #: The recorder of what runs now, such as the subrequests of a request that is recorded.
 current_recorder: ContextVar[Recorder | None] = ContextVar(

@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Sequence
 from typing import Any
 
-from .command_table import operation_name
+from ..command_table import operation_name
 
 MOST_CHARACTERS = 60  # of an argument
 MOST_ARGUMENTS = 12  # of a command

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .command_table import only_reads
-from .recording import Group, Recording, ReplySize
-from .runtime.call_stack import CallingLine
+from ..command_table import only_reads
+from ..runtime.call_stack import CallingLine
+from .records import Group, Recording, ReplySize
 
 MANY = 5  # operations
 SLOW_SECONDS = 0.1

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from pyramid_debugtoolbar.panels import DebugPanel
 
+from ..interfaces import IRedisContextFactory
+from ..runtime.call_stack import CallingLine
 from .advice import advice, is_large, is_slow, milliseconds, size_text
-from .interfaces import IRedisContextFactory
 from .recorder import Recorder
-from .recording import RecordedOperation, Recording, Totals
-from .runtime.call_stack import CallingLine
+from .records import RecordedOperation, Recording, Totals
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator

@@ -1,0 +1,7 @@
+"""The panel for pyramid_debugtoolbar."""
+
+from __future__ import annotations
+
+from .panel import includeme
+
+__all__ = ["includeme"]
