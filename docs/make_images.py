@@ -20,10 +20,10 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console, Group
 
 from pyramid_baseplate_redis import RedisClient
-from pyramid_baseplate_redis.cli_check import check
-from pyramid_baseplate_redis.cli_check import view as check_view
-from pyramid_baseplate_redis.cli_top_view import view as top_view
-from pyramid_baseplate_redis.cli_watch import Watch
+from pyramid_baseplate_redis.cli.check import check
+from pyramid_baseplate_redis.cli.check import view as check_view
+from pyramid_baseplate_redis.cli.top_sampling import Watch
+from pyramid_baseplate_redis.cli.top_view import view as top_view
 
 IMAGES = Path(__file__).parent / "images"
 # Without the fonts that rich has fetched from the internet.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pyramid_baseplate_redis.cli import main
+from pyramid_baseplate_redis.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 PREDIS = Path(sys.executable).with_name("predis")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from pyramid_baseplate_redis.cli import main
-from pyramid_baseplate_redis.cli_output import lossless, make_console, printable, table
+from pyramid_baseplate_redis.cli.main import main
+from pyramid_baseplate_redis.cli.output import lossless, make_console, printable, table
 
 from .cli_support import PREDIS, ROOT, Predis
 from .support import RecordedSpans, Server, free_port

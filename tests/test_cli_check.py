@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from pyramid_baseplate_redis.cli_servers import at_once
+from pyramid_baseplate_redis.cli.servers import at_once
 
 from .cli_support import Predis
 from .support import Server, free_port, running_server

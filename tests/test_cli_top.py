@@ -20,9 +20,9 @@ import redis
 from redis.cluster import RedisCluster
 
 from pyramid_baseplate_redis import RedisClient
-from pyramid_baseplate_redis.cli_output import make_console
-from pyramid_baseplate_redis.cli_top_view import as_json, view
-from pyramid_baseplate_redis.cli_watch import CommandRate, Sample, Watch, rates, total
+from pyramid_baseplate_redis.cli.output import make_console
+from pyramid_baseplate_redis.cli.top_sampling import CommandRate, Sample, Watch, rates, total
+from pyramid_baseplate_redis.cli.top_view import as_json, view
 
 from .cli_support import PREDIS, ROOT, Predis
 from .support import Server, running_server, wait_until

@@ -12,12 +12,12 @@ from typing import Any
 from redis.client import NEVER_DECODE
 from rich.text import Text
 
-from .cli_application import Application, CommandError
-from .cli_arguments import number, seconds
-from .cli_output import Output, cell, lossless, printable, table
-from .exceptions import TimedOutError
-from .queues.durable_queue import DurableMessageQueue
-from .queues.list_queue import MessageQueue
+from ..exceptions import TimedOutError
+from ..queues.durable_queue import DurableMessageQueue
+from ..queues.list_queue import MessageQueue
+from .application import Application, CommandError
+from .arguments import number, seconds
+from .output import Output, cell, lossless, printable, table
 
 AnyQueue = MessageQueue | DurableMessageQueue
 

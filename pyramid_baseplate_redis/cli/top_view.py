@@ -10,8 +10,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from .cli_output import cell, failure, table
-from .cli_watch import PERCENTILES, CommandRate, Refresh, ServerState
+from .output import cell, failure, table
+from .top_sampling import PERCENTILES, CommandRate, Refresh, ServerState
 
 _LEAST_COMMANDS = 3
 _LINES_BESIDE = 16  # of the view without servers and commands

@@ -6,11 +6,11 @@ import argparse
 
 from rich.text import Text
 
-from .cli_application import Application
-from .cli_arguments import number
-from .cli_output import Output, cell, lossless, table
-from .telemetry.hot_key_commands import SETS
-from .telemetry.hot_keys import hot_keys
+from ..telemetry.hot_key_commands import SETS
+from ..telemetry.hot_keys import hot_keys
+from .application import Application
+from .arguments import number
+from .output import Output, cell, lossless, table
 
 HELP = "show the keys that are read and written most"
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import plaster
 
-from .cli_application import Application, CommandError
-from .cli_arguments import number, seconds
-from .cli_output import Output
-from .exceptions import ConfigurationError
+from ..exceptions import ConfigurationError
+from .application import Application, CommandError
+from .arguments import number, seconds
+from .output import Output
 
 HELP = "process the messages of a durable queue until SIGTERM"
 # What it does is the application's work: with spans, and with what the application prints.
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> list[argparse.ArgumentPars
 
 def run(application: Application, arguments: argparse.Namespace, output: Output) -> int:
     """Process messages; the status is that of :func:`.worker.work`."""
-    from .worker import work
+    from ..worker import work
 
     handler = handler_of(arguments.handler)
     application.check_queue(arguments.name)

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from rich.live import Live
 from rich.text import Text
 
-from .cli_application import Application
-from .cli_arguments import number
-from .cli_output import Output
-from .cli_top_view import as_json, view
-from .cli_watch import Refresh, Watch
+from .application import Application
+from .arguments import number
+from .output import Output
+from .top_sampling import Refresh, Watch
+from .top_view import as_json, view
 
 HELP = "watch what a client's servers do, until Ctrl+C"
 

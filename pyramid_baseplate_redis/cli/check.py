@@ -13,11 +13,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from .cli_application import Application, CommandError
-from .cli_output import Output, cell, failure, table
-from .cli_servers import Server, Servers, at_once, explained
-from .exceptions import SERVER_ERRORS
-from .settings.effective import EffectiveSetting, effective_settings
+from ..exceptions import SERVER_ERRORS
+from ..settings.effective import EffectiveSetting, effective_settings
+from .application import Application, CommandError
+from .output import Output, cell, failure, table
+from .servers import Server, Servers, at_once, explained
 
 HELP = "look at each client: its settings, and whether its servers answer"
 

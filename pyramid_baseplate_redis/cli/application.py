@@ -13,8 +13,8 @@ from pyramid.exceptions import ConfigurationError, ConfigurationExecutionError
 from pyramid.paster import bootstrap, setup_logging
 from pyramid.scripts.common import parse_vars
 
-from .interfaces import IMessageQueueFactory, IRedisContextFactory
-from .server_context import ServerContext
+from ..interfaces import IMessageQueueFactory, IRedisContextFactory
+from ..server_context import ServerContext
 
 
 class CommandError(Exception):

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import redis
 
-from .cluster.pool import ClusterConnectionPool
-from .pool.connection_kwargs import server_address
-from .pool.factory import plain_client
-from .pool.sentinel.pool import SentinelBlockingConnectionPool
-from .settings.client import ClientSettings
+from ..cluster.pool import ClusterConnectionPool
+from ..pool.connection_kwargs import server_address
+from ..pool.factory import plain_client
+from ..pool.sentinel.pool import SentinelBlockingConnectionPool
+from ..settings.client import ClientSettings
 
 T = TypeVar("T")
 R = TypeVar("R")

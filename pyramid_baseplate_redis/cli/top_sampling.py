@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import redis
 
-from .cli_servers import Server, Servers, at_once, explained
-from .exceptions import SERVER_ERRORS
+from ..exceptions import SERVER_ERRORS
+from .servers import Server, Servers, at_once, explained
 
 PERCENTILES = ("p50", "p99", "p99.9")
 

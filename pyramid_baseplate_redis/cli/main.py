@@ -48,10 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace, standard_output: Any) -> int:
-    from .cli_application import CommandError, loaded
-    from .cli_output import Output, printable
-    from .cli_servers import explained
-    from .exceptions import SERVER_ERRORS
+    from ..exceptions import SERVER_ERRORS
+    from .application import CommandError, loaded
+    from .output import Output, printable
+    from .servers import explained
 
     if hasattr(standard_output, "reconfigure"):
         standard_output.reconfigure(errors="backslashreplace")
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in _COMMANDS:
-        module: Any = importlib.import_module(f".cli_{name}", __package__)
+        module: Any = importlib.import_module(f".{name}", __package__)
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
         command.set_defaults(
             run=module.run, is_application=getattr(module, "IS_APPLICATION", False)
