@@ -46,8 +46,9 @@ from example_app.metrics import pool_lines
 from example_app.tracing import SpanTreePrinter
 from example_app.worker import handle
 from pyramid_baseplate_redis import pool_from_config, server_context
-from pyramid_baseplate_redis.testing import dummy_request, for_tests, plain_client
-from pyramid_baseplate_redis.testing_spans import RecordedSpans
+from pyramid_baseplate_redis.testing import dummy_request, for_tests
+from pyramid_baseplate_redis.testing.application import plain_client
+from pyramid_baseplate_redis.testing.spans import RecordedSpans
 from pyramid_baseplate_redis.worker import work
 
 from .support import (
@@ -66,7 +67,7 @@ WORKER = ["clicks", "example_app.worker:handle"]
 CLICK = b'{"code": "abc234", "at": "2026-11-23T10:20:30+00:00"}'
 
 
-pytest_plugins = ["pyramid_baseplate_redis.testing_fixtures"]
+pytest_plugins = ["pyramid_baseplate_redis.testing.fixtures"]
 
 
 @pytest.fixture(scope="module")

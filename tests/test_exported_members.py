@@ -10,7 +10,7 @@ from importlib.resources import files
 import pytest
 
 import pyramid_baseplate_redis
-from pyramid_baseplate_redis import testing
+from pyramid_baseplate_redis.testing import application
 
 PUBLIC_NAMES = [
     "BlockingConnectionPool",
@@ -105,7 +105,7 @@ def test_everything_else_without_an_underscore_is_a_module_of_the_package() -> N
 
 
 def test_the_public_names_of_the_testing_kit_are_exactly_these() -> None:
-    assert sorted(testing.__all__) == [
+    assert sorted(application.__all__) == [
         "add_clients",
         "dummy_request",
         "flush",
@@ -113,7 +113,7 @@ def test_the_public_names_of_the_testing_kit_are_exactly_these() -> None:
         "includeme",
         "plain_client",
     ]
-    assert all((getattr(testing, name).__doc__ or "").strip() for name in testing.__all__)
+    assert all((getattr(application, name).__doc__ or "").strip() for name in application.__all__)
 
 
 def test_the_package_is_marked_as_typed() -> None:

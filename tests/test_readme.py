@@ -15,7 +15,7 @@ from webtest import TestApp
 from pyramid_baseplate_redis.settings.client import ClientSettings
 from pyramid_baseplate_redis.settings.package import PackageSettings
 from pyramid_baseplate_redis.settings.queue import QueueSettings
-from pyramid_baseplate_redis.testing_given import CLIENT_KEY, URL_KEY
+from pyramid_baseplate_redis.testing.external_server import CLIENT_KEY, URL_KEY
 
 from .support import RecordedSpans
 

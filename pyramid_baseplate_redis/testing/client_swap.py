@@ -13,24 +13,24 @@ from typing import Any
 
 from zope.interface import implementer
 
-from .cluster.pool import check_cluster
-from .exceptions import ConfigurationError
-from .factories import (
+from ..cluster.pool import check_cluster
+from ..exceptions import ConfigurationError
+from ..factories import (
     ClusterRedisClient,
     ClusterRedisContextFactory,
     RedisClient,
     RedisContextFactory,
     SentinelRedisClient,
 )
-from .interfaces import IClientSwap
-from .pool.embedded import missing_extra
-from .pool.factory import check_sentinel
-from .settings.client import ClientSettings
-from .settings.fields import own_keys
-from .settings.sources import read_url
-from .settings.url import RedisURL
-from .testing_given import URL_KEY, Swapped, given_server, moved
-from .testing_servers import StandInConnection, stand_in
+from ..interfaces import IClientSwap
+from ..pool.embedded import missing_extra
+from ..pool.factory import check_sentinel
+from ..settings.client import ClientSettings
+from ..settings.fields import own_keys
+from ..settings.sources import read_url
+from ..settings.url import RedisURL
+from .external_server import URL_KEY, Swapped, given_server, moved
+from .stand_in_servers import StandInConnection, stand_in
 
 UNKNOWN = "not-set-here"
 _LOOPBACK = {"127.0.0.1", "::1"}

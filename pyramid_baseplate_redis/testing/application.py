@@ -3,7 +3,7 @@
 config.include("pyramid_baseplate_redis.testing")         # or
 main({}, **for_tests(settings))                           # without a change to the application
 
-pytest's fixtures are in :mod:`.testing_fixtures`, what records spans in :mod:`.testing_spans`.
+pytest's fixtures are in :mod:`.testing.fixtures`, what records spans in :mod:`.testing.spans`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from pyramid.settings import aslist
 from pyramid.testing import DummyRequest
 from pyramid.util import InstancePropertyHelper
 
-from .exceptions import ConfigurationError
-from .interfaces import IClientSwap, IMessageQueueFactory, IRedisClient, IRedisContextFactory
-from .telemetry.server_spans import end_server_span, start_server_span
-from .testing_clients import ClientSwap
-from .testing_given import CLIENT_KEY, PREFIX, URL_KEY, flush_given
-from .testing_servers import flush_stand_ins
-from .web.client_directive import register_client
-from .web.request_cleanup import RequestEnd
+from ..exceptions import ConfigurationError
+from ..interfaces import IClientSwap, IMessageQueueFactory, IRedisClient, IRedisContextFactory
+from ..telemetry.server_spans import end_server_span, start_server_span
+from ..web.client_directive import register_client
+from ..web.request_cleanup import RequestEnd
+from .client_swap import ClientSwap
+from .external_server import CLIENT_KEY, PREFIX, URL_KEY, flush_given
+from .stand_in_servers import flush_stand_ins
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator
