@@ -4,33 +4,11 @@ from __future__ import annotations
 
 import logging
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..runtime.call_stack import Frames, calling_frames, place_of, stack_of
-
-if TYPE_CHECKING:
-    from ..pool.fair_queue import Slot
+from ..runtime.call_stack import Frames, calling_frames, place_of
 
 logger = logging.getLogger(__name__)
-
-
-def warn_of_leak(client: str, seconds: float, slot: Slot, now: float) -> None:
-    """Log, once, where a connection was taken that has been in use for too long.
-
-    :param client: the client's name.
-    :param seconds: its ``leak_warning``.
-    """
-    taken_at = slot.taken_at
-    if taken_at is None or slot.warned_at == taken_at or now - taken_at < seconds:
-        return
-    slot.warned_at = taken_at
-    logger.warning(
-        "%s: a connection has been in use for %.1f seconds (%s.leak_warning); it was taken at\n%s",
-        client,
-        now - taken_at,
-        client,
-        stack_of(slot.taken_by or ()),
-    )
 
 
 class HeldConnections:

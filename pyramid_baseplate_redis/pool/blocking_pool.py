@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import random
@@ -15,10 +16,9 @@ import redis
 from redis.retry import Retry
 
 from .. import native_metrics
-from ..client.open_resources import warn_of_leak
 from ..exceptions import PoolReleaseError, PoolTimeoutError
 from ..runtime.background import start_housekeeping
-from ..runtime.call_stack import calling_frames
+from ..runtime.call_stack import calling_frames, stack_of
 from ..settings.client import ClientSettings
 from ..telemetry import otel
 from ..telemetry.hot_keys import HotKeyTracker
@@ -32,6 +32,7 @@ from .fair_queue import FairLifoQueue, Slot
 
 if TYPE_CHECKING:
     from ..telemetry.operations import Observer
+    from .fair_queue import Slot
 
 _LIFETIME_JITTER = 0.1  # of max_lifetime: connections made together don't end together
 _MOST_SECONDS_OF_A_ROUND = 30.0
@@ -399,3 +400,25 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         if not self.pool.open:
             self._kept = False
         return self._kept
+
+
+logger = logging.getLogger(__name__)
+
+
+def warn_of_leak(client: str, seconds: float, slot: Slot, now: float) -> None:
+    """Log, once, where a connection was taken that has been in use for too long.
+
+    :param client: the client's name.
+    :param seconds: its ``leak_warning``.
+    """
+    taken_at = slot.taken_at
+    if taken_at is None or slot.warned_at == taken_at or now - taken_at < seconds:
+        return
+    slot.warned_at = taken_at
+    logger.warning(
+        "%s: a connection has been in use for %.1f seconds (%s.leak_warning); it was taken at\n%s",
+        client,
+        now - taken_at,
+        client,
+        stack_of(slot.taken_by or ()),
+    )
