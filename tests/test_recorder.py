@@ -17,8 +17,6 @@ from pyramid_baseplate_redis.debugtoolbar.recorder import (
     MOST_COMMANDS,
     MOST_OF_PIPELINE,
     Recorder,
-    current_recorder,
-    recorder_of,
 )
 from pyramid_baseplate_redis.debugtoolbar.records import (
     MOST_VALUES,
@@ -27,6 +25,7 @@ from pyramid_baseplate_redis.debugtoolbar.records import (
     Totals,
     reply_size,
 )
+from pyramid_baseplate_redis.telemetry.operations import current_observer, observer_of
 
 from .support import MakeClient, Server, wait_until
 
@@ -383,21 +382,21 @@ class TestThreads:
 
 class TestCurrentRecorder:
     def test_there_is_none_where_nothing_is_recorded(self) -> None:
-        assert recorder_of({}) is None
+        assert observer_of({}) is None
 
     def test_is_the_one_that_records(self, recorder: Recorder) -> None:
-        assert recorder.record({}, lambda: recorder_of({})) is recorder
+        assert recorder.record({}, lambda: observer_of({})) is recorder
 
     def test_is_none_again_at_the_end(self, recorder: Recorder) -> None:
         with suppress(ZeroDivisionError):
             recorder.record({}, lambda: 1 // 0)
 
-        assert current_recorder.get() is None
+        assert current_observer.get() is None
 
     def test_within_another_is_the_inner_one(self, recorder: Recorder) -> None:
         inner = Recorder()
 
-        found = recorder.record({}, lambda: inner.record({}, lambda: recorder_of({})))
+        found = recorder.record({}, lambda: inner.record({}, lambda: observer_of({})))
 
         assert found is inner
 
@@ -405,8 +404,8 @@ class TestCurrentRecorder:
         environ: dict[str, Any] = {}
         recorder.record(environ, lambda: None)
 
-        assert recorder_of(environ) is recorder
-        assert Recorder().record({}, lambda: recorder_of(environ)) is recorder
+        assert observer_of(environ) is recorder
+        assert Recorder().record({}, lambda: observer_of(environ)) is recorder
 
     def test_recording_tells_when_the_response_was_there(self, recorder: Recorder) -> None:
         assert recorder.record({}, lambda: recorder.recording().handled) is None

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..runtime.call_stack import calling_lines
-from ..telemetry.operations import Operation
+from ..telemetry.operations import OBSERVER_KEY, Operation, current_observer
 from .command_text import bears_secrets, cut, shown_argument, shown_command
 from .records import Group, RecordedOperation, Recording, Totals, reply_size
 
@@ -27,22 +26,6 @@ _MEANT_TO_WAIT = {
     "BLMOVE", "BLMPOP", "BLPOP", "BRPOP", "BRPOPLPUSH", "BZMPOP", "BZPOPMAX", "BZPOPMIN", "WAIT",
     "WAITAOF",
 }  # fmt: skip
-_ENVIRON_KEY = "pyramid_baseplate_redis.debugtoolbar.recorder"
-
-#: The recorder of what runs now, such as the subrequests of a request that is recorded.
-current_recorder: ContextVar[Recorder | None] = ContextVar(
-    "pyramid_baseplate_redis_recorder", default=None
-)
-
-
-def recorder_of(environ: Mapping[str, Any]) -> Recorder | None:
-    """What records a request's operations; ``None`` is nothing.
-
-    :param environ: the request's. A thread, or the body of a response, has no
-        :data:`current_recorder`.
-    """
-    found: Recorder | None = environ.get(_ENVIRON_KEY)
-    return current_recorder.get() if found is None else found
 
 
 class Recorder:
@@ -66,14 +49,14 @@ class Recorder:
 
         :param environ: the request's, for what it does elsewhere and later.
         """
-        environ[_ENVIRON_KEY] = self
-        token = current_recorder.set(self)
+        environ[OBSERVER_KEY] = self
+        token = current_observer.set(self)
         self._began = time.perf_counter()
         try:
             return handle()
         finally:
             self._handled = self._now()
-            current_recorder.reset(token)
+            current_observer.reset(token)
 
     def started(self, operation: Operation) -> None:
         """See :class:`~.telemetry.operations.Observer`."""

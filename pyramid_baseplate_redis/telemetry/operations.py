@@ -7,7 +7,8 @@ what observers are told of: Prometheus, the debug toolbar.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
 import redis
@@ -32,6 +33,24 @@ class Observer(Protocol):
 
     def ended(self, operation: Operation, result: object) -> None:
         """An operation is over; ``result`` is what redis-py returned, ``None`` if it raised."""
+
+
+#: The key of a WSGI environ under which the observer of its request stands.
+OBSERVER_KEY = "pyramid_baseplate_redis.observer"
+#: The observer of what runs now, such as the subrequests of an observed request.
+current_observer: ContextVar[Observer | None] = ContextVar(
+    "pyramid_baseplate_redis_observer", default=None
+)
+
+
+def observer_of(environ: Mapping[str, Any]) -> Observer | None:
+    """Return the observer of a request's operations; ``None`` if it is not observed.
+
+    :param environ: the request's. It decides, since threads and response bodies run without the
+        context variable :data:`current_observer`.
+    """
+    found: Observer | None = environ.get(OBSERVER_KEY)
+    return current_observer.get() if found is None else found
 
 
 class Operation:

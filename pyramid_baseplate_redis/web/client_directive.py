@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from pyramid.config import PHASE1_CONFIG, PHASE2_CONFIG
 from pyramid.request import Request
 
-from ..debugtoolbar.recorder import recorder_of
 from ..exceptions import ConfigurationError
 from ..factories import RedisClient
 from ..interfaces import IClientSwap, IRedisClient, IRedisContextFactory
@@ -17,6 +16,7 @@ from ..settings.client import URL_KEYS
 from ..settings.fields import PACKAGE_PREFIX
 from ..settings.package import PackageSettings, discovered_clients
 from ..settings.sources import read_url
+from ..telemetry.operations import observer_of
 from .attribute_names import check_attribute, check_name, problem_of_name
 from .introspection import CLIENTS_CATEGORY, client_facts, relate_client, source_line_hidden
 from .queue_directive import follow_transactions
@@ -56,9 +56,9 @@ def _declare_client(
     def redis_client(request: Request) -> Any:
         factory = request.registry.getUtility(IRedisContextFactory, name)
         made = factory.make_object_for_context(name, request.span)
-        recorder = recorder_of(request.environ)
-        if recorder is not None:
-            made.observed_by(recorder)
+        observer = observer_of(request.environ)
+        if observer is not None:
+            made.observed_by(observer)
         RequestEnd.of(request).add(made)
         follow_transactions(request, made)
         return made
