@@ -11,7 +11,6 @@ import redis
 from opentelemetry.trace import Span
 from redis.cluster import RedisCluster
 
-from .. import native_metrics
 from ..client.base import MonitoredClient
 from ..client.lua_scripts import loads_script
 from ..client.monitor import MonitoredMonitor
@@ -171,7 +170,7 @@ class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster
         """Execute a command without a span, and once."""
         if self._adopted_by != os.getpid():
             self._adopt()
-        if self.connection_pool.is_direct(args, kwargs) and not native_metrics.is_enabled():
+        if self.connection_pool.is_direct(args, kwargs):
             try:
                 return self._execute_directly(args)
             except _REFUSED:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import redis
 from redis.retry import Retry
 
-from .. import native_metrics
 from ..exceptions import PoolReleaseError, PoolTimeoutError
 from ..runtime.background import start_housekeeping
 from ..runtime.call_stack import calling_frames, stack_of
@@ -109,8 +108,8 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
 
     @property
     def is_plain(self) -> bool:
-        """Whether redis-py's own metrics and retries are off."""
-        return not (self._has_retries or native_metrics.is_enabled())
+        """Whether redis-py's own retries are off."""
+        return not self._has_retries
 
     @property
     def figures(self) -> PoolFigures:
@@ -154,9 +153,8 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         if self._in_maintenance:
             with self._get_pool_lock():
                 pass  # the server is moving; redis-py holds new callers back for that long
-        metered = native_metrics.is_enabled()
         times = self.times if self.times is not None and otel.has_meter_provider() else None
-        started = time.monotonic() if metered or times is not None else 0.0
+        started = time.monotonic() if times is not None else 0.0
         try:
             slot, connection, _ = self.pool.get(self.timeout)
         except Empty:
@@ -171,16 +169,12 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             connection.slot = slot
             if probe is not None:
                 connection.probe = probe
-            if metered:
-                native_metrics.taken(self)
             if not self._kept:
                 self._kept = start_housekeeping(self, self._round)
             self._make_ready(connection, slot)
         except BaseException:
             self._drop(slot, connection)
             raise
-        if metered:
-            native_metrics.ready(self, started, created)
         if times is not None:
             times.waited(time.monotonic() - started)
         return connection
@@ -217,8 +211,6 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             self.discards += 1
             connection.disconnect()
             self.pool.serve()
-        if native_metrics.is_enabled():
-            native_metrics.released(self, kept=kept)
 
     def make_connection(self) -> Any:
         """Make a connection; redis-py's hook for subclasses."""
@@ -232,8 +224,6 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         self.creations += 1
         slot.connection = weakref.ref(connection)
         self._limit_lifetime(slot)
-        if native_metrics.is_enabled():
-            native_metrics.created(self)
         return connection
 
     def _make_ready(self, connection: Any, slot: Slot) -> None:
@@ -288,8 +278,6 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             connection.__dict__.pop("probe", None)
             self.discards += 1
             connection.disconnect()
-            if native_metrics.is_enabled():
-                native_metrics.released(self, kept=False)
         self.pool.serve()
 
     def _timed_out(self) -> PoolTimeoutError:
@@ -361,8 +349,6 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
     def _close_idle(self, connection: Any) -> None:
         connection.disconnect()
         self.discards += 1
-        if native_metrics.is_enabled():
-            native_metrics.idle_closed(self)
 
     def set_retry(self, retry: Retry) -> None:
         """Set redis-py's retries for all connections, those in use too.
