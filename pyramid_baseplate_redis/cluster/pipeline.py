@@ -29,8 +29,8 @@ from .rerouting import UNREACHED, Reroutable, last_asked_node, reroute
 from .transaction import MonitoredTransactionStrategy, RedirectionRetry
 
 if TYPE_CHECKING:
-    from .client import MonitoredRedisClusterConnection
     from .pool import ClusterConnectionPool
+    from .redis_cluster import SharedCluster
 
 # Unwrapped for the reason given in connection.py.
 _execute = inspect.unwrap(ClusterPipeline.execute)
@@ -59,7 +59,7 @@ class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
         self,
         trace_name: str,
         server_span: Span,
-        client: MonitoredRedisClusterConnection,
+        client: SharedCluster,
         *,
         transaction: bool = False,
         retry: RetryPolicy | None = None,
@@ -113,7 +113,8 @@ class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
     @property
     def shared_pool(self) -> ClusterConnectionPool:
         """What the clients of the process share."""
-        return self._client.connection_pool
+        shared: ClusterConnectionPool = self._client.connection_pool
+        return shared
 
     @property
     def connection(self) -> Any:

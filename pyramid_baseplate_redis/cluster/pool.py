@@ -10,7 +10,6 @@ import dataclasses
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -32,12 +31,11 @@ from ..settings.url import CLUSTER_EXAMPLE
 from ..telemetry.call_details import note_server, unnoted
 from ..telemetry.hot_keys import HotKeyTracker
 from ..telemetry.stats import PoolFigures
-from .redis_cluster import SharedCluster
+from .redis_cluster import ProcessCluster
 
 if TYPE_CHECKING:
     from ..telemetry.metrics import PoolTimes
     from ..telemetry.operations import Observer
-    from .client import MonitoredRedisClusterConnection
 
 # RedisCluster's own keyword arguments; the others are those of the nodes' pools.
 _OF_THE_CLUSTER = ("address_remap", "dynamic_startup_nodes", "policy_resolver",
@@ -139,9 +137,9 @@ class ClusterConnectionPool:
         self._direct: dict[Any, bool] = {}  # by command
         self._with_key_first: dict[Any, bool] = {}
         self._pid = 0
-        self._made: _Cluster | None = None
+        self._made: ProcessCluster | None = None
         self._locks: dict[int, threading.RLock] = {}
-        self._parents: list[_Cluster] = []
+        self._parents: list[ProcessCluster] = []
         check_keywords(_NodePool, self._keywords, type(self).__name__)
         self._make_node_pool("localhost", 0)  # finds what else is wrong with them
 
@@ -185,7 +183,7 @@ class ClusterConnectionPool:
                     return self._made
                 # Its end would wait for its locks, too.
                 self._parents.append(self._made)
-            made = unnoted(_Cluster)(self)
+            made = unnoted(ProcessCluster)(self.cluster_keywords())
             self._made, self._pid = made, pid
         return made
 
@@ -259,14 +257,6 @@ class ClusterConnectionPool:
     def is_made(self) -> bool:
         """Whether this process has its RedisCluster."""
         return self._made is not None and self._pid == os.getpid()
-
-    def make_client(self) -> MonitoredRedisClusterConnection:
-        """A client whose commands have spans while a span is current."""
-        from .client import MonitoredRedisClusterConnection
-
-        client = MonitoredRedisClusterConnection(self.name, None, self)
-        client._monitor = client.operation_monitor.children_only()
-        return client
 
     def disconnect(self, inuse_connections: bool = True) -> None:
         """Close the idle connections to all nodes, and those in use too unless told not to."""
@@ -344,18 +334,3 @@ class _NodePool(BlockingConnectionPool):
         if not connection.is_connected:  # otherwise it notes that itself when it sends
             note_server(connection.host, connection.port)
         super()._make_ready(connection, slot)
-
-
-class _Cluster(SharedCluster):
-    """redis-py's, which repeats nothing that a node may have executed."""
-
-    ERRORS_ALLOW_RETRY: Any = ()
-
-    def __init__(self, pool: ClusterConnectionPool) -> None:
-        self.aggregate_nodes = ContextVar("pyramid_baseplate_redis_aggregate_nodes", default=None)
-        super().__init__(**pool.cluster_keywords())
-        # Both are shared by all clients, and ask nodes that the command doesn't go to.
-        nodes_manager: Any = self.nodes_manager
-        nodes_manager.initialize = unnoted(nodes_manager.initialize)
-        commands_parser: Any = self.commands_parser
-        commands_parser.get_keys = unnoted(commands_parser.get_keys)

@@ -8,6 +8,8 @@ from typing import Any
 from opentelemetry.trace import Span
 from redis.cluster import RedisCluster
 
+from ..telemetry.call_details import unnoted
+
 
 class SharedCluster(RedisCluster):
     """A RedisCluster whose FT.CURSOR goes to the nodes of its thread's last FT.AGGREGATE.
@@ -30,3 +32,18 @@ class SharedCluster(RedisCluster):
     @_aggregate_nodes.setter
     def _aggregate_nodes(self, value: Any) -> None:
         self.aggregate_nodes.set(value)
+
+
+class ProcessCluster(SharedCluster):
+    """redis-py's, which repeats nothing that a node may have executed."""
+
+    ERRORS_ALLOW_RETRY: Any = ()
+
+    def __init__(self, keywords: dict[str, Any]) -> None:
+        self.aggregate_nodes = ContextVar("pyramid_baseplate_redis_aggregate_nodes", default=None)
+        super().__init__(**keywords)
+        # Both are shared by all clients, and ask nodes that the command doesn't go to.
+        nodes_manager: Any = self.nodes_manager
+        nodes_manager.initialize = unnoted(nodes_manager.initialize)
+        commands_parser: Any = self.commands_parser
+        commands_parser.get_keys = unnoted(commands_parser.get_keys)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
@@ -17,9 +17,6 @@ from ..pool.error_messages import explain_cross_slot, hide_arguments
 from ..retries import was_unsent
 from .callbacks import TransactionCallbacks
 from .rerouting import reroute
-
-if TYPE_CHECKING:
-    from .pipeline import MonitoredRedisClusterPipeline
 
 T = TypeVar("T")
 
@@ -62,7 +59,7 @@ class RedirectionRetry(Retry):
 class MonitoredTransactionStrategy(TransactionStrategy):
     """redis-py's, with a span for each command that is sent at once: WATCH, and what is read."""
 
-    _pipe: MonitoredRedisClusterPipeline
+    _pipe: Any  # a MonitoredRedisClusterPipeline, whose module imports this one
     _pool: Any = None  # from which it has its connection
     has_watched = False  # whether a node was told to watch keys
 

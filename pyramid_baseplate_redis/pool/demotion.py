@@ -9,10 +9,7 @@ from __future__ import annotations
 import math
 import time
 import weakref
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .blocking_pool import BlockingConnectionPool
+from typing import Any
 
 _SECONDS_BETWEEN_RENEWALS = 1.0
 _REFUSAL = "READONLY You can't write against a read only"
@@ -39,7 +36,7 @@ class PoolRenewal:
     or whose host name still leads to the old server, would connect anew for each refused write.
     """
 
-    def __init__(self, pool: BlockingConnectionPool) -> None:
+    def __init__(self, pool: Any) -> None:
         self._pool = weakref.ref(pool)
         self._next_at = 0.0
 

@@ -18,7 +18,7 @@ from ..exceptions import REDIRECTION_ERRORS, TimedOutError
 from ..telemetry.call_details import take_notes
 from ..telemetry.hot_keys import HotKeyTracker
 from ..telemetry.operations import OperationMonitor
-from .raw_commands import _ask, _MakesClients, client_of, monitor_of
+from .raw_commands import _ask, client_of, monitor_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class MessageQueue:
     def __init__(
         self,
         name: str,
-        client: redis.ConnectionPool | redis.Redis | RedisCluster | _MakesClients,
+        client: redis.ConnectionPool | redis.Redis | RedisCluster,
     ) -> None:
         self.queue = name
         self.client = client = client_of(client)

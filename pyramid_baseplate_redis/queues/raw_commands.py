@@ -8,7 +8,7 @@ and JUSTID.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import redis
 from redis.cluster import RedisCluster
@@ -108,11 +108,6 @@ def is_no_group(error: BaseException) -> bool:
     return text.startswith("NOGROUP") or "no such key" in text or "no longer exists" in text
 
 
-@runtime_checkable
-class _MakesClients(Protocol):
-    def make_client(self) -> RedisCluster: ...
-
-
 def client_of(client: Any) -> Any:
     """The client that a queue uses.
 
@@ -123,13 +118,9 @@ def client_of(client: Any) -> Any:
         return redis.Redis(connection_pool=client)
     if isinstance(client, (redis.Redis, RedisCluster)):
         return client  # looking for an attribute it lacks, a Cluster's asks for the layout
-    if isinstance(client, _MakesClients):  # a Cluster's pool
-        client = client.make_client()
-    else:
-        # Its type alone: it may be a URL, with a password.
-        given = type(client).__name__
-        raise TypeError(f"client: {given} is neither a redis.ConnectionPool nor a redis.Redis")
-    return client
+    # Its type alone: it may be a URL, with a password.
+    given = type(client).__name__
+    raise TypeError(f"client: {given} is neither a redis.ConnectionPool nor a client of redis-py")
 
 
 def monitor_of(client: Any) -> OperationMonitor:
