@@ -8,7 +8,7 @@ from typing import Any
 
 from ..runtime.call_stack import Frames, calling_frames, place_of
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 
 class HeldConnections:

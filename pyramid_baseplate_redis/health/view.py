@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pyramid.config import Configurator
     from pyramid.request import Request
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 HEALTH_CATEGORY = "redis health views"
 _ALLOWED = "GET, HEAD"

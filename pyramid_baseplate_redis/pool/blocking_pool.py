@@ -388,7 +388,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         return self._kept
 
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 
 def warn_of_leak(client: str, seconds: float, slot: Slot, now: float) -> None:

@@ -25,7 +25,7 @@ from typing import cast
 
 import redis
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 STARTUP_SECONDS = 10.0
 _SOCKET = "valkey.sock"

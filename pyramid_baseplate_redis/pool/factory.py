@@ -271,7 +271,7 @@ def _address(settings: ClientSettings) -> dict[str, Any]:
     return address | settings.tls | {"connection_class": redis.SSLConnection}
 
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 
 def warn_if_unverified(settings: ClientSettings, kwargs: Mapping[str, Any]) -> None:

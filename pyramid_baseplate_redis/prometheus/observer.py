@@ -15,7 +15,7 @@ from ..settings.package import PackageSettings
 if TYPE_CHECKING:
     from ..factories import ClusterRedisContextFactory, RedisContextFactory
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 SETTING = f"{PACKAGE_PREFIX}prometheus"
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"

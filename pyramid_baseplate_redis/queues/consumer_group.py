@@ -21,7 +21,7 @@ from .messages import BODY, DurableMessage
 from .raw_commands import is_no_group
 from .stream_commands import StreamCommands
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from .messages import DurableMessage
 from .raw_commands import Command, is_no_group
 from .stream_commands import StreamCommands
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 
 class MessageLeases:

@@ -17,7 +17,7 @@ from ..telemetry.stats import QueueStats
 
 _MOST_SECONDS = 1.0  # whoever collects metrics waits for no frozen server
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 
 class QueueLength:

@@ -20,7 +20,7 @@ from ..telemetry.hot_keys import HotKeyTracker
 from ..telemetry.operations import OperationMonitor
 from .raw_commands import _ask, client_of, monitor_of
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 # One poll: the longest that a frozen server goes unnoticed, beside socket_timeout.
 POLL_SECONDS = 10

@@ -21,7 +21,7 @@ from .consumer_group import ConsumerGroup
 from .messages import DurableMessage
 from .stream_commands import StreamCommands
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 R = TypeVar("R")
 

@@ -14,7 +14,7 @@ from .messages import BODY
 from .raw_commands import Command, Exchange
 from .stream_commands import StreamCommands
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 
 def put_after_commit(

@@ -8,7 +8,7 @@ import time
 import weakref
 from typing import Protocol
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 
 class Kept(Protocol):

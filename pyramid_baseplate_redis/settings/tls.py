@@ -9,7 +9,7 @@ import ssl
 from ..exceptions import ConfigurationError
 from .client import ClientSettings
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 
 def check_files(settings: ClientSettings) -> None:

@@ -39,7 +39,7 @@ from .semantic_conventions import (
     SERVER_PORT,
 )
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 # A metric's name in the conventions; as an attribute it is this package's own.
 WAIT_TIME = "db.client.connection.wait_time"

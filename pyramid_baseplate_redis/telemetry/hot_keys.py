@@ -22,7 +22,7 @@ from ..runtime.process_local import PerProcess
 from .hot_key_commands import SETS, _Command, _member, _pieces, _Table, _trimmed
 from .otel import status_code
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 EXPIRY_SECONDS = 24 * 3600
 ROUND_SECONDS = 1.0  # between two flushes

@@ -22,7 +22,7 @@ from opentelemetry.util.types import AttributeValue
 
 from ..runtime.process_local import PerProcess
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 MOST = 10_000  # beyond so many, a caller records his own
 ROUND_SECONDS = 0.1

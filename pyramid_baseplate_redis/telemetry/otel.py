@@ -10,7 +10,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 _SUPPRESS_PLAIN = "suppress_instrumentation"  # the older of the two keys in use
 

@@ -32,7 +32,7 @@ from .semantic_conventions import (
     USER_AGENT_ORIGINAL,
 )
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"}
 

@@ -20,7 +20,7 @@ from ..settings.sources import client_settings
 from ..settings.tls import check_files
 from ..settings.url import RedisURL
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 PREFIX = "baseplate_redis.testing."
 CLIENT_KEY = f"{PREFIX}client"

@@ -14,7 +14,7 @@ from .response_body import SentBody, body_of, follow_body
 if TYPE_CHECKING:
     from pyramid.request import Request
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 _ATTRIBUTE = "_pyramid_baseplate_redis_end"
 

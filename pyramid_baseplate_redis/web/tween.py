@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[[Request], Response]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 SERVER_SPAN_TWEEN = "pyramid_baseplate_redis.web.tween.server_span_tween_factory"
 _SENDING = "_pyramid_baseplate_redis_sending"

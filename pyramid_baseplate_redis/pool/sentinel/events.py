@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 _SWITCHED = "+switch-master"  # <service> <old host> <old port> <new host> <new port>
 # slave <name> <host> <port> @ <service> <old host> <old port>
