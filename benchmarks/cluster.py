@@ -32,7 +32,7 @@ from pyramid_baseplate_redis import (
 )
 
 sys.path.append(str(Path(__file__).parents[1]))
-from tests.topologies import Cluster, running_cluster
+from tests.support.topologies import Cluster, running_cluster
 
 ROUNDS = 1000
 KEY = "greeting"

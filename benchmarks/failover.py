@@ -27,7 +27,7 @@ from rich.table import Table
 from pyramid_baseplate_redis import MonitoredRedisConnection, sentinel_pool_from_config
 
 sys.path.append(str(Path(__file__).parents[1]))
-from tests.topologies import Node, SentinelSet, running_sentinels
+from tests.support.topologies import Node, SentinelSet, running_sentinels
 
 WRITERS = 8
 BEFORE = 1.0  # seconds of writing

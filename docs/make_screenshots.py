@@ -8,7 +8,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from tests.browser import make_links, open_page, open_redis_panel, running_browser, running_example
+from tests.support.browser import (
+    make_links,
+    open_page,
+    open_redis_panel,
+    running_browser,
+    running_example,
+)
 
 IMAGES = Path(__file__).parent / "images"
 

@@ -20,9 +20,9 @@ from pyramid.config import Configurator
 
 from pyramid_baseplate_redis import MonitoredRedisConnection, pool_from_config
 
-from .cli_support import Predis
-from .support import MakeClient, RecordedSpans, Server, needs_debian_redis, running_server
-from .topologies import (
+from .support.cli import Predis
+from .support.servers import MakeClient, RecordedSpans, Server, needs_debian_redis, running_server
+from .support.topologies import (
     Cluster,
     SentinelSet,
     Topology,

@@ -9,7 +9,7 @@ import redis
 
 from pyramid_baseplate_redis.command_table import KEY_POSITIONS
 
-from .support import Server
+from .support.servers import Server
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from pyramid_baseplate_redis.settings.package import PackageSettings
 from pyramid_baseplate_redis.settings.queue import QueueSettings
 from pyramid_baseplate_redis.testing.external_server import CLIENT_KEY, URL_KEY
 
-from .support import RecordedSpans
+from .support.servers import RecordedSpans
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.rst").read_text()

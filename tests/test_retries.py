@@ -18,7 +18,7 @@ from pyramid_baseplate_redis import MonitoredRedisConnection
 from pyramid_baseplate_redis.command_table import only_reads
 from pyramid_baseplate_redis.retries import RetryPolicy
 
-from .support import MakeClient, RecordedSpans, Server, attributes, free_port
+from .support.servers import MakeClient, RecordedSpans, Server, attributes, free_port
 
 ATTEMPTS = "redis.client.operation.retry_attempts"
 Client = MonitoredRedisConnection

@@ -21,7 +21,7 @@ from pyramid.config import Configurator
 from pyramid_baseplate_redis import ConfigurationError, DurableMessageQueue, worker
 from pyramid_baseplate_redis.worker import FAILED, FINISHED, UNFINISHED, work
 
-from .support import RecordedSpans, Server, running_server, wait_until
+from .support.servers import RecordedSpans, Server, running_server, wait_until
 
 MakeConfig = Callable[..., Configurator]
 PROJECT = Path(__file__).parents[1]

@@ -19,8 +19,8 @@ from pyramid_baseplate_redis import MonitoredRedisClusterConnection, cluster_poo
 
 from ..faults.everywhere import everywhere, runs_under
 from ..faults.test_interruptions import Interrupted, interrupted_often
-from ..support import wait_until
-from ..topologies import Cluster, running_cluster
+from ..support.servers import wait_until
+from ..support.topologies import Cluster, running_cluster
 
 # CLUSTERDOWN is what the nodes that are left say until a replica has taken over.
 PASSING = (redis.ConnectionError, redis.TimeoutError, ClusterDownError)

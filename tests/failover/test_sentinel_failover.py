@@ -31,8 +31,8 @@ from ..faults.helpers import (
     in_child,
 )
 from ..faults.test_interruptions import Interrupted, interrupted_often
-from ..support import wait_until
-from ..topologies import Node, SentinelSet, running_sentinels
+from ..support.servers import wait_until
+from ..support.topologies import Node, SentinelSet, running_sentinels
 
 WORKERS = 8
 LATE = 1.0  # seconds, which is for the machine: as many milliseconds do

@@ -33,7 +33,7 @@ from pyramid_baseplate_redis import (
     pool_from_config,
 )
 
-from ..support import Server, free_port, open_sockets_to, running_server, wait_until
+from ..support.servers import Server, free_port, open_sockets_to, running_server, wait_until
 
 SLACK = 0.6  # seconds by which a busy machine may be late
 Client = MonitoredRedisConnection

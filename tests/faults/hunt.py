@@ -46,8 +46,8 @@ from rich.table import Table
 from pyramid_baseplate_redis import pool_from_config
 from pyramid_baseplate_redis.exceptions import PoolReleaseError, TimedOutError
 from pyramid_baseplate_redis.factories import RedisContextFactory
-from tests.support import running_server
 
+from ..support.servers import running_server
 from .proxy import Proxy
 
 THREADS, GREENLETS = 50, 500

@@ -28,7 +28,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pyramid_baseplate_redis import DurableMessageQueue, is_retryable, pool_from_config
-from tests.support import Server, running_server
+
+from ..support.servers import Server, running_server
 
 LEASE = 2.0
 MOST_ATTEMPTS = 1_000_000  # nobody is to be buried for being killed

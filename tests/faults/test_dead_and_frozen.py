@@ -18,7 +18,7 @@ import redis
 
 from pyramid_baseplate_redis import PoolTimeoutError, is_retryable
 
-from ..support import Server, open_sockets_to, running_server, wait_until
+from ..support.servers import Server, open_sockets_to, running_server, wait_until
 from .everywhere import everywhere
 from .helpers import (
     QUESTIONS,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pyramid_baseplate_redis import DurableMessageQueue, TimedOutError
 
-from ..support import running_server
+from ..support.servers import running_server
 from .everywhere import everywhere
 from .helpers import check_all_slots_are_back, client_of, in_threads
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import redis
 
-from ..support import running_server
+from ..support.servers import running_server
 from .everywhere import runs_under
 from .helpers import client_of
 

@@ -21,7 +21,7 @@ import redis
 
 from pyramid_baseplate_redis import ForkedConnectionError, PoolReleaseError
 
-from ..support import needs_debian_redis, running_server, wait_until
+from ..support.servers import needs_debian_redis, running_server, wait_until
 from .everywhere import everywhere
 from .helpers import (
     QUESTIONS,

@@ -12,7 +12,7 @@ from pyramid.config import Configurator
 from pyramid_baseplate_redis import ClientHealth, ping_all
 from pyramid_baseplate_redis.interfaces import IRedisContextFactory
 
-from ..support import Server, open_sockets_to, running_server, wait_until
+from ..support.servers import Server, open_sockets_to, running_server, wait_until
 from .everywhere import everywhere
 from .helpers import frozen, in_threads
 

@@ -10,7 +10,7 @@ import pytest
 
 from pyramid_baseplate_redis.exceptions import ForkedConnectionError
 
-from ..support import Server
+from ..support.servers import Server
 from .helpers import client_of, pool_of
 
 

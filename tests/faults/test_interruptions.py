@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import redis
 
-from ..support import Server, running_server
+from ..support.servers import Server, running_server
 from .everywhere import everywhere, runs_under
 from .helpers import (
     QUESTIONS,

@@ -16,7 +16,7 @@ import redis
 
 from pyramid_baseplate_redis import CircuitOpenError, is_retryable
 
-from ..support import running_server, wait_until
+from ..support.servers import running_server, wait_until
 from .everywhere import everywhere
 from .helpers import (
     QUESTIONS,

@@ -27,7 +27,7 @@ from pyramid_baseplate_redis.exceptions import PoolReleaseError, PoolTimeoutErro
 from pyramid_baseplate_redis.pool import blocking_pool
 from pyramid_baseplate_redis.telemetry.stats import PoolFigures
 
-from ..support import Server, wait_until
+from ..support.servers import Server, wait_until
 from .helpers import in_child, pool_of, unique
 
 SIZE = 3

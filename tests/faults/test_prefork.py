@@ -21,7 +21,7 @@ import psutil
 import pytest
 from mirakuru import HTTPExecutor
 
-from ..support import Server, free_port, running_server, wait_until
+from ..support.servers import Server, free_port, running_server, wait_until
 from .everywhere import PROJECT
 from .helpers import check, frozen, unique
 

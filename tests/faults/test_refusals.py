@@ -15,7 +15,7 @@ import redis
 
 from pyramid_baseplate_redis import PoolTimeoutError, is_retryable
 
-from ..support import Server, needs_debian_redis, running_server, wait_until
+from ..support.servers import Server, needs_debian_redis, running_server, wait_until
 from .everywhere import everywhere
 from .helpers import (
     Client,

@@ -12,7 +12,7 @@ import redis
 
 from pyramid_baseplate_redis import PoolReleaseError, PoolTimeoutError
 
-from ..support import Server, running_server
+from ..support.servers import Server, running_server
 from .everywhere import everywhere
 from .helpers import (
     Client,

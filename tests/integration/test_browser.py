@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from ..browser import (
+from ..support.browser import (
     make_links,
     needs_chromium,
     open_page,

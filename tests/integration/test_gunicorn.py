@@ -18,7 +18,7 @@ import psutil
 import pytest
 from mirakuru import HTTPExecutor
 
-from ..support import Server, free_port
+from ..support.servers import Server, free_port
 
 REQUESTS = 500
 CLIENTS = 8

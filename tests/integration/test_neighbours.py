@@ -26,7 +26,7 @@ from webtest import TestApp
 
 from pyramid_baseplate_redis import MonitoredRedisConnection, server_context
 
-from ..support import RecordedSpans, Server
+from ..support.servers import RecordedSpans, Server
 from .jobs import add, fail
 
 MakeConfig = Callable[..., Configurator]

@@ -20,7 +20,7 @@ from webtest import TestApp
 
 from pyramid_baseplate_redis.web.tween import SERVER_SPAN_TWEEN
 
-from ..support import RecordedSpans, Server
+from ..support.servers import RecordedSpans, Server
 
 Handler = Callable[[Request], Response]
 OPENTELEMETRY_TWEEN = "opentelemetry.instrumentation.pyramid.trace_tween_factory"

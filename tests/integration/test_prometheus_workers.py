@@ -17,15 +17,15 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from .. import support
-from ..support import Server
-from ..workers import Workers, running_workers
+from ..support import servers
+from ..support.servers import Server
+from ..support.workers import Workers, running_workers
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "prometheus.rst").read_text()
 APPLICATION = "tests.integration.prometheus_app:application()"
 Start = Callable[..., Workers]
 # Gauges are written once a second, by a thread that may have to wait for its turn.
-wait_until = partial(support.wait_until, seconds=60)
+wait_until = partial(servers.wait_until, seconds=60)
 
 
 def documented(containing: str) -> str:

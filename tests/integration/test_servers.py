@@ -10,13 +10,7 @@ import redis
 
 from pyramid_baseplate_redis import MonitoredRedisConnection, pool_from_config
 
-from ..support import (
-    RecordedSpans,
-    Server,
-    attributes,
-    needs_debian_redis,
-    running_server,
-)
+from ..support.servers import RecordedSpans, Server, attributes, needs_debian_redis, running_server
 
 MakeClient = Callable[..., MonitoredRedisConnection]
 KINDS = ["valkey", pytest.param("redis", marks=needs_debian_redis)]

@@ -20,7 +20,7 @@ from pyramid.router import Router
 
 from pyramid_baseplate_redis.interfaces import IRedisContextFactory
 
-from ..support import Server, attributes
+from ..support.servers import Server, attributes
 from .wsgi_app import make_app
 
 THREADS = 50

@@ -15,7 +15,7 @@ from pyramid.config import Configurator
 from pyramid.request import Request
 from webtest import TestApp
 
-from ..support import RecordedSpans, Server, attributes
+from ..support.servers import RecordedSpans, Server, attributes
 
 MakeConfig = Callable[..., Configurator]
 SERVER = "POST /tasks/{name}"

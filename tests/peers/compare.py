@@ -12,9 +12,9 @@ import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from ..support import free_port, running_server, wait_until
-from ..topologies import running_cluster
-from ..workers import PROJECT, Workers, running_workers
+from ..support.servers import free_port, running_server, wait_until
+from ..support.topologies import running_cluster
+from ..support.workers import PROJECT, Workers, running_workers
 from .documented import documented
 
 REQUIREMENTS = [

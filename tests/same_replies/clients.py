@@ -16,7 +16,7 @@ from pyramid_baseplate_redis import MonitoredRedisConnection, RedisContextFactor
 from pyramid_baseplate_redis.cluster.client import MonitoredRedisClusterConnection
 from pyramid_baseplate_redis.cluster.pool import cluster_pool_from_config
 
-from ..topologies import Cluster
+from ..support.topologies import Cluster
 
 MakeClient = Callable[[], AbstractContextManager[Any]]
 

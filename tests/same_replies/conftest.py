@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import pytest
 
-from ..support import RecordedSpans, Server, needs_debian_redis, running_server
-from ..topologies import Cluster, SentinelSet, Topology
+from ..support.servers import RecordedSpans, Server, needs_debian_redis, running_server
+from ..support.topologies import Cluster, SentinelSet, Topology
 
 T = TypeVar("T", bound=Topology)
 

@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from ..topologies import Cluster
+from ..support.topologies import Cluster
 from .clients import DEFAULTS, KEY, PROTOCOLS, Shape, our_cluster, plain_client, plain_cluster
 from .comparison import Comparison
 from .entries import Group

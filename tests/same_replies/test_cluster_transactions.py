@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis
 
-from ..topologies import Cluster
+from ..support.topologies import Cluster
 from .clients import DEFAULTS, KEY, PROTOCOLS, Shape, our_cluster, plain_client, plain_cluster
 from .comparison import Comparison
 from .entries import FIRST, Entry, Group

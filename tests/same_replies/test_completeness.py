@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import redis
 
-from ..support import Server
-from ..topologies import Cluster, SentinelSet
+from ..support.servers import Server
+from ..support.topologies import Cluster, SentinelSet
 from .clients import KEY, plain_client, plain_cluster
 from .comparison import Preparation, disconnect
 from .entries import Group

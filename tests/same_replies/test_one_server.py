@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from ..support import Server
+from ..support.servers import Server
 from .clients import PROTOCOLS, SHAPES, MakeClient, Shape, our_client, plain_client
 from .comparison import Comparison
 from .entries import Group

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from ..topologies import SentinelSet
+from ..support.topologies import SentinelSet
 from .clients import our_client, plain_client
 from .comparison import Comparison
 from .entries import Group

@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from ...topologies import SERVICE
+from ...support.topologies import SERVICE
 from ..entries import Group, call, nothing
 from ..outcomes import kinds, kinds_of_items
 

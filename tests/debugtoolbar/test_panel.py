@@ -1,0 +1,574 @@
+"""The debug toolbar's Redis panel: what it shows of a request, and when it records nothing."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import redis
+from pyramid.config import Configurator
+from pyramid.request import Request
+from pyramid.response import Response
+from webtest import TestApp
+
+from pyramid_baseplate_redis import server_context
+from pyramid_baseplate_redis.debugtoolbar.recorder import Recorder
+
+from ..support.servers import Server, wait_until
+from ..support.topologies import Cluster
+
+View = Callable[[Request], Any]
+PANEL = "pyramid_baseplate_redis.debugtoolbar"
+
+
+class Toolbar:
+    """An application with the toolbar, and what its panel shows of the last request."""
+
+    def __init__(self, app: TestApp) -> None:
+        self.app = app
+
+    def get(self, path: str = "/", **options: Any) -> Any:
+        return self.app.get(path, **options)
+
+    @property
+    def page(self) -> Any:
+        return self.app.get("/_debug_toolbar/").html
+
+    @property
+    def tab(self) -> Any:
+        return self.page.select_one("#pDebugPanel-redis")
+
+    @property
+    def panel(self) -> Any:
+        return self.page.select_one("#pDebugPanel-redis-content")
+
+    @property
+    def text(self) -> str:
+        return words(self.panel)
+
+    @property
+    def rows(self) -> list[Any]:
+        return list(self.panel.select("#redis-operations > tbody > tr"))
+
+    @property
+    def commands(self) -> list[str]:
+        """The operations, without their times: ``GET a``, ``pipeline_load 2 commands GET a``."""
+        return [words(row.select("td")[-5]) for row in self.rows]
+
+    @property
+    def totals(self) -> list[list[str]]:
+        rows = self.panel.select("#redis-totals > tbody > tr")
+        return [[words(cell) for cell in row.select("th, td")] for row in rows]
+
+    @property
+    def advice(self) -> list[str]:
+        return [words(item) for item in self.panel.select("#redis-advice li")]
+
+
+def words(element: Any) -> str:
+    return re.sub(r"\s+([:])", r"\1", " ".join(element.get_text(" ").split()))
+
+
+@pytest.fixture
+def serve(valkey: Server) -> Callable[..., Toolbar]:
+    """An application with the toolbar, whose view is at ``/``."""
+
+    def serve(
+        view: View, prepare: Callable[[Configurator], None] | None = None, **settings: Any
+    ) -> Toolbar:
+        dotted = {key.replace("__", "."): value for key, value in settings.items()}
+        known = {"foo.url": valkey.url, "debugtoolbar.includes": PANEL}
+        # As with pyramid.includes in an .ini file: before all that the application does.
+        config = Configurator(settings={**known, **dotted})
+        config.include("pyramid_debugtoolbar")
+        config.include("pyramid_baseplate_redis")
+        config.add_route("home", "/")
+        config.add_view(view, route_name="home")
+        if prepare is not None:
+            prepare(config)
+        app = TestApp(config.make_wsgi_app(), extra_environ={"REMOTE_ADDR": "127.0.0.1"})
+        return Toolbar(app)
+
+    return serve
+
+
+def get_a(request: Request) -> Response:
+    request.foo.get("a")
+    return Response("<body></body>")
+
+
+class TestTab:
+    def test_tells_how_many_commands_there_were_and_their_time(
+        self, serve: Callable[..., Toolbar]
+    ) -> None:
+        def view(request: Request) -> Response:
+            request.foo.get("a")
+            with request.foo.pipeline() as pipeline:
+                pipeline.get("a").get("b").execute()
+            return Response()
+
+        toolbar = serve(view)
+        toolbar.get()
+
+        assert re.fullmatch(r"3 in \d+(\.\d+)? ms Redis", words(toolbar.tab))
+
+    def test_is_disabled_where_a_request_asked_nothing_of_redis(
+        self, serve: Callable[..., Toolbar]
+    ) -> None:
+        toolbar = serve(lambda request: Response())
+        toolbar.get()
+
+        assert toolbar.tab["class"] == ["disabled"]
+        assert toolbar.panel is None
+
+    def test_has_no_colour_where_all_is_well(self, serve: Callable[..., Toolbar]) -> None:
+        toolbar = serve(get_a)
+        toolbar.get()
+
+        assert toolbar.tab.select_one(".badge")["class"] == ["badge", "pull-right"]
+
+    def test_is_red_where_something_failed(self, serve: Callable[..., Toolbar]) -> None:
+        toolbar = serve(fail)
+        toolbar.get(expect_errors=True)
+
+        assert "progress-bar-danger" in toolbar.tab.select_one(".badge")["class"]
+
+    def test_is_yellow_where_there_is_something_to_mend(
+        self, serve: Callable[..., Toolbar]
+    ) -> None:
+        toolbar = serve(one_by_one)
+        toolbar.get()
+
+        assert "progress-bar-warning" in toolbar.tab.select_one(".badge")["class"]
+
+
+def fail(request: Request) -> Response:
+    request.foo.set("a", 1)
+    request.foo.lpush("a", 1)
+    return Response()
+
+
+def one_by_one(request: Request) -> Response:
+    for number in range(12):
+        request.foo.get(f"key:{number}")
+    return Response()
+
+
+class TestOperations:
+    def test_are_shown_in_their_order(self, serve: Callable[..., Toolbar]) -> None:
+        def view(request: Request) -> Response:
+            request.foo.set("a", "hello world")
+            with request.foo.pipeline("load_page") as pipeline:
+                pipeline.get("a").hgetall("b").execute()
+            return Response()
+
+        toolbar = serve(view)
+        toolbar.get()
+
+        assert toolbar.commands == [
+            'SET a "hello world"',
+            "pipeline_load_page 2 commands GET a HGETALL b",
+        ]
+
+    def test_have_time_reply_and_line(self, serve: Callable[..., Toolbar]) -> None:
+        toolbar = serve(get_a)
+        toolbar.get()
+
+        _, _, time, reply, line, _ = toolbar.rows[0].select("td")
+        assert float(words(time)) > 0
+        assert words(reply) == "0 bytes"
+        assert re.fullmatch(r"test_debugtoolbar\.py:\d+ in get_a", words(line))
+
+    def test_lines_that_led_there_are_shown_on_hover(self, serve: Callable[..., Toolbar]) -> None:
+        toolbar = serve(lambda request: get_a(request))
+        toolbar.get()
+
+        title = toolbar.rows[0].select("td")[4]["title"]
+        assert re.match(
+            r"tests/test_debugtoolbar\.py:\d+ in get_a\n"
+            r"tests/test_debugtoolbar\.py:\d+ in <lambda>\n",
+            title,
+        )
+
+    def test_have_a_bar_on_the_time_line_of_the_request(
+        self, serve: Callable[..., Toolbar]
+    ) -> None:
+        toolbar = serve(one_by_one)
+        toolbar.get()
+
+        lefts, ends = [], []
+        for row in toolbar.rows:
+            offset, bar = row.select(".progress-bar")
+            left, width = (
+                float(re.findall(r"width:([\d.]+)%", it["style"])[-1]) for it in (offset, bar)
+            )
+            lefts.append(left)
+            ends.append(left + width)
+        assert lefts == sorted(lefts)
+        assert 0 < lefts[0] < ends[-1] <= 100.01
+
+    def test_error_is_shown_and_the_row_is_red(self, serve: Callable[..., Toolbar]) -> None:
+        toolbar = serve(fail)
+        toolbar.get(expect_errors=True)
+
+        assert toolbar.commands[1].startswith("LPUSH a 1 ResponseError: WRONGTYPE ")
+        assert [row.get("class") for row in toolbar.rows] == [None, ["danger"]]
+
+    def test_wait_for_a_connection_is_shown(self, serve: Callable[..., Toolbar]) -> None:
+        def view(request: Request) -> Response:
+            pool = request.foo.connection_pool
+            held = pool.get_connection()
+            thread = threading.Thread(target=request.foo.get, args=("a",))
+            thread.start()
+            wait_until(lambda: pool.figures.waiting)
+            pool.release(held)
+            thread.join()
+            return Response()
+
+        toolbar = serve(view, foo__max_connections="1")
+        toolbar.get()
+
+        assert "waiting" in words(toolbar.rows[0].select("td")[2])
+        assert toolbar.rows[0].select(".progress-bar-warning")
+
+    def test_long_pipeline_is_folded_and_cut_off(self, serve: Callable[..., Toolbar]) -> None:
+        def view(request: Request) -> Response:
+            with request.foo.pipeline() as pipeline:
+                for number in range(30):
+                    pipeline.get(number)
+                pipeline.execute()
+            return Response()
+
+        toolbar = serve(view)
+        toolbar.get()
+
+        assert toolbar.commands[0].startswith("pipeline 30 commands GET 0 GET 1 ")
+        assert toolbar.commands[0].endswith(" GET 19 and 10 more")
+        assert not toolbar.panel.select_one("details").has_attr("open")
+
+    def test_beyond_500_are_counted(self, serve: Callable[..., Toolbar]) -> None:
+        def view(request: Request) -> Response:
+            for _ in range(503):
+                request.foo.ping()
+            return Response()
+
+        toolbar = serve(view)
+        toolbar.get()
+
+        assert len(toolbar.rows) == 500
+        assert "3 more operations aren't shown; the totals count them." in toolbar.text
+
+    def test_html_in_keys_values_errors_and_names_is_text(
+        self, serve: Callable[..., Toolbar]
+    ) -> None:
+        evil = "<script>alert(1)</script>"
+
+        def view(request: Request) -> Response:
+            request.foo.set(f'"{evil}', evil)
+            for _ in range(5):
+                request.foo.get(evil)
+            with request.foo.pipeline(evil) as pipeline:
+                pipeline.get(evil).execute()
+            with suppress(redis.ResponseError):
+                request.foo.execute_command(evil)
+            return Response()
+
+        toolbar = serve(view)
+        toolbar.get()
+
+        assert toolbar.panel.select("script") == []
+        assert toolbar.commands[0] == f'SET "\\"{evil}" {evil}'
+        assert f"pipeline_{evil}" in toolbar.commands[6]
+        assert evil.upper() in toolbar.commands[7]
+        assert toolbar.advice[0].startswith(f"many 5 times GET {evil} from ")
+
+    def test_password_is_not_shown(self, serve: Callable[..., Toolbar]) -> None:
+        def view(request: Request) -> Response:
+            with suppress(redis.RedisError):
+                request.foo.config_set("nonsense", "hunter2")
+            return Response()
+
+        toolbar = serve(view)
+        toolbar.get()
+
+        assert toolbar.commands == ["CONFIG SET *** ResponseError: ERR"]
+        assert "hunter2" not in str(toolbar.page)
+
+    def test_of_a_message_queue_are_shown(self, serve: Callable[..., Toolbar]) -> None:
+        def view(request: Request) -> Response:
+            request.jobs.put("work")
+            return Response()
+
+        toolbar = serve(view, lambda config: config.add_message_queue("jobs"))
+        toolbar.get()
+
+        assert toolbar.commands == ["RPUSH jobs work"]
+
+    def test_of_a_cluster_are_shown(
+        self, serve: Callable[..., Toolbar], valkey_cluster: Cluster
+    ) -> None:
+        valkey_cluster.tidy()
+
+        def view(request: Request) -> Response:
+            request.foo.set("a", 1)
+            with request.foo.pipeline("load") as pipeline:
+                pipeline.get("a").get("b").execute()
+            return Response()
+
+        toolbar = serve(view, foo__url=valkey_cluster.url)
+        toolbar.get()
+
+        assert toolbar.commands == ["SET a 1", "pipeline_load 2 commands GET a GET b"]
+        assert words(toolbar.rows[0].select("td")[4]).endswith(" in view")
+
+
+class TestTotals:
+    def test_of_one_client(self, serve: Callable[..., Toolbar]) -> None:
+        toolbar = serve(fail)
+        toolbar.get(expect_errors=True)
+
+        (row,) = toolbar.totals
+        assert row[:3] + row[-1:] == ["foo", "2", "2", "1"]
+
+    def test_of_several_and_of_all(self, serve: Callable[..., Toolbar], valkey: Server) -> None:
+        def view(request: Request) -> Response:
+            request.foo.get("a")
+            with request.bar.pipeline() as pipeline:
+                pipeline.get("a").get("b").execute()
+            return Response()
+
+        toolbar = serve(view, bar__url=valkey.url)
+        toolbar.get()
+
+        assert [row[:3] for row in toolbar.totals] == [
+            ["foo", "1", "1"],
+            ["bar", "1", "2"],
+            ["All", "2", "3"],
+        ]
+        assert [words(row.select("td")[1]) for row in toolbar.rows] == ["foo", "bar"]
+
+
+class TestAdvice:
+    def test_command_that_one_line_issues_many_times(self, serve: Callable[..., Toolbar]) -> None:
+        toolbar = serve(one_by_one)
+        toolbar.get()
+
+        (found,) = toolbar.advice
+        assert re.fullmatch(
+            r"many 12 GETs from test_debugtoolbar\.py:\d+ in one_by_one: "
+            r"use MGET or a named pipeline",
+            found,
+        )
+
+    def test_large_reply(self, serve: Callable[..., Toolbar]) -> None:
+        def view(request: Request) -> Response:
+            request.foo.set("a", "x" * 200_000)
+            request.foo.get("a")
+            return Response()
+
+        toolbar = serve(view)
+        toolbar.get()
+
+        assert next(found for found in toolbar.advice if found.startswith("large")).startswith(
+            "large GET a had a reply of 200.0 kB from test_debugtoolbar.py:"
+        )
+        assert toolbar.rows[1]["class"] == ["warning"]
+
+    def test_there_is_none_where_all_is_well(self, serve: Callable[..., Toolbar]) -> None:
+        toolbar = serve(get_a)
+        toolbar.get()
+
+        assert "What to mend" not in toolbar.text
+
+
+class TestWhatBelongsToARequest:
+    def test_commands_of_an_exception_view(self, serve: Callable[..., Toolbar]) -> None:
+        def view(request: Request) -> Response:
+            request.foo.get("view")
+            raise ValueError
+
+        def exception_view(error: ValueError, request: Request) -> Response:
+            request.foo.get("exception view")
+            return Response()
+
+        toolbar = serve(
+            view, lambda config: config.add_exception_view(exception_view, context=ValueError)
+        )
+        toolbar.get()
+
+        assert toolbar.commands == ["GET view", 'GET "exception view"']
+
+    def test_commands_before_an_error_that_nobody_handles(
+        self, serve: Callable[..., Toolbar]
+    ) -> None:
+        def view(request: Request) -> Response:
+            request.foo.get("a")
+            raise ValueError
+
+        toolbar = serve(view)
+        toolbar.get(expect_errors=True)
+
+        assert toolbar.commands == ["GET a"]
+
+    @pytest.mark.parametrize("use_tweens", [False, True])
+    def test_commands_of_a_subrequest(
+        self, serve: Callable[..., Toolbar], use_tweens: bool
+    ) -> None:
+        def view(request: Request) -> Response:
+            request.foo.get("outer")
+            response: Response = request.invoke_subrequest(
+                Request.blank("/inner"), use_tweens=use_tweens
+            )
+            return response
+
+        def inner(request: Request) -> Response:
+            request.foo.get("inner")
+            return Response()
+
+        def prepare(config: Configurator) -> None:
+            config.add_route("inner", "/inner")
+            config.add_view(inner, route_name="inner")
+
+        toolbar = serve(view, prepare)
+        toolbar.get()
+
+        assert toolbar.commands == ["GET outer", "GET inner"]
+
+    def test_commands_of_a_client_that_an_outer_tween_has_used(
+        self, serve: Callable[..., Toolbar]
+    ) -> None:
+        toolbar = serve(
+            get_a,
+            lambda config: config.add_tween("tests.debugtoolbar.test_panel.outer_tween_factory"),
+        )
+        toolbar.get()
+
+        assert toolbar.commands == ["GET a"]
+
+    def test_commands_of_a_thread_that_uses_the_client_first(
+        self, serve: Callable[..., Toolbar]
+    ) -> None:
+        def view(request: Request) -> Response:
+            thread = threading.Thread(target=get_a, args=(request,))
+            thread.start()
+            thread.join()
+            return Response()
+
+        toolbar = serve(view)
+        toolbar.get()
+
+        assert toolbar.commands == ["GET a"]
+
+    def test_commands_while_the_body_is_sent(self, serve: Callable[..., Toolbar]) -> None:
+        def body(request: Request) -> Iterator[bytes]:
+            request.foo.get("a")
+            yield b"hello"
+
+        toolbar = serve(lambda request: Response(app_iter=body(request), content_type="text/plain"))
+        toolbar.get()
+
+        assert toolbar.commands == ["GET a"]
+        assert words(toolbar.rows[0].select("td")[4]).endswith("behind the response")
+
+    def test_commands_of_a_thread_that_outlives_the_request(
+        self, serve: Callable[..., Toolbar]
+    ) -> None:
+        go_on, found = threading.Event(), []
+        threads = []
+
+        def work(request: Request) -> None:
+            go_on.wait(10)
+            found.append(request.foo.get("a"))
+
+        def view(request: Request) -> Response:
+            threads.append(threading.Thread(target=work, args=(request,)))
+            threads[0].start()
+            return Response()
+
+        toolbar = serve(view)
+        toolbar.get()
+        before = toolbar.panel
+        go_on.set()
+        threads[0].join()
+
+        assert before is None
+        assert found == [None]
+        assert toolbar.commands == ["GET a"]
+
+    def test_two_requests_are_told_apart(self, serve: Callable[..., Toolbar]) -> None:
+        toolbar = serve(lambda request: (request.foo.get(request.GET["key"]), Response())[1])
+        toolbar.get("/?key=first")
+        toolbar.get("/?key=second")
+
+        assert toolbar.commands == ["GET second"]
+
+
+def outer_tween_factory(handler: View, registry: Any) -> View:
+    def tween(request: Request) -> Any:
+        request.foo.get("outer tween")
+        return handler(request)
+
+    return tween
+
+
+class TestNothingIsRecorded:
+    @pytest.fixture(autouse=True)
+    def recorded(self, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+        """What any recorder was told of."""
+        told: list[object] = []
+        monkeypatch.setattr(Recorder, "ended", lambda self, *args: told.append(args))
+        return told
+
+    def test_by_a_panel_that_is_not_included(
+        self, serve: Callable[..., Toolbar], recorded: list[object]
+    ) -> None:
+        toolbar = serve(get_a, debugtoolbar__includes="")
+        toolbar.get()
+
+        assert toolbar.tab is None
+        assert recorded == []
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"debugtoolbar__enabled": "false"},
+            {"debugtoolbar__panels": "headers"},
+            {"debugtoolbar__hosts": "10.0.0.1"},
+            {"debugtoolbar__exclude_prefixes": "/"},
+        ],
+    )
+    def test_where_the_toolbar_is_off(
+        self,
+        serve: Callable[..., Toolbar],
+        recorded: list[object],
+        settings: dict[str, str],
+    ) -> None:
+        observers = []
+
+        def view(request: Request) -> Response:
+            observers.append(list(request.foo.operation_monitor.observers))
+            return get_a(request)
+
+        serve(view, **settings).get()
+
+        assert observers == [[]]
+        assert recorded == []
+
+    def test_outside_a_request(self, serve: Callable[..., Toolbar], recorded: list[object]) -> None:
+        toolbar = serve(get_a)
+
+        with server_context(toolbar.app.app.registry, "script") as context:
+            context.foo.get("a")
+
+        assert recorded == []
+
+    def test_but_where_the_toolbar_is_on_it_is(
+        self, serve: Callable[..., Toolbar], recorded: list[object]
+    ) -> None:
+        serve(get_a).get()
+
+        assert len(recorded) == 1
