@@ -54,7 +54,7 @@ from pyramid_baseplate_redis.worker import work
 from ..support.servers import Server, attributes, free_port, open_sockets_to, running_server
 
 POOL = "db.client.connection.pool"
-APP = Path(__file__).parent.parent / "example_app"
+APP = Path(__file__).parents[2] / "example_app"
 ADDRESS = "https://example.com/a/long/way"
 PREDIS_WORK = [str(Path(sys.executable).with_name("predis")), "work"]
 WORKER = ["clicks", "example_app.worker:handle"]

@@ -19,7 +19,7 @@ needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="needs chromium (apt-get install chromium)"
 )
 
-_APP = Path(__file__).parent.parent / "example_app"
+_APP = Path(__file__).parents[2] / "example_app"
 _SECONDS = 60  # machines are busy
 _LINKS = 12
 

@@ -12,7 +12,7 @@ import pytest
 
 from pyramid_baseplate_redis.cli.main import main
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PREDIS = Path(sys.executable).with_name("predis")
 
 

@@ -16,7 +16,7 @@ from mirakuru import HTTPExecutor
 
 from .servers import free_port, wait_until
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 ANSWER_SECONDS = 60
 
 

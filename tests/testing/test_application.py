@@ -43,7 +43,7 @@ from ..support.servers import Server, free_port, running_server
 
 pytest_plugins = ["pyramid_baseplate_redis.testing.fixtures"]
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NOBODY = f"redis://127.0.0.1:{free_port()}"  # where no server is
 
 
