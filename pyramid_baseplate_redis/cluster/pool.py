@@ -103,7 +103,7 @@ class ClusterConnectionPool:
     Nothing is opened before it is used. A forked process makes its own.
 
     :param client_settings: those of the client.
-    :param kwargs: for the nodes' pools, see :class:`~.pool.blocking_pool.BlockingConnectionPool`, or
+    :param kwargs: for the nodes' pools, see :class:`~.blocking_pool.BlockingConnectionPool`, or
         RedisCluster's own ``address_remap``, ``dynamic_startup_nodes``, ``reinitialize_steps``,
         ``policy_resolver`` and ``redis_connect_func``. Times are seconds.
     """

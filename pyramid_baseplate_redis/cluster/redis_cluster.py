@@ -1,4 +1,4 @@
-"""redis-py's RedisCluster, corrected: the base of the monitored client and of what it is bound to."""
+"""redis-py's RedisCluster, corrected: the base of the monitored client and of what it shares."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _MEANT_TO_WAIT = {
 
 
 class Recorder:
-    """An :class:`~.telemetry.operations.Observer` that keeps what a person wants to see of one request.
+    """An :class:`~.operations.Observer` that keeps what a person wants to see of one request.
 
     The first 500 commands are kept, and 20 of each pipeline; of the rest, totals.
     """

@@ -373,7 +373,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
     def keep_house(self) -> bool:
         """Close what is idle for too long, tell of what is held too long.
 
-        Called now and then by :mod:`.runtime.background`. Whether there is anything left to look after.
+        Called now and then by :mod:`.runtime.background`. Return whether anything is left to do.
         """
         now = time.monotonic()
         if self.max_idle_time:

@@ -32,7 +32,7 @@ class Probe:
 class CircuitBreaker:
     """Counts a server's failures in a row, and says for how long it isn't asked.
 
-    No locks: see :mod:`.pool.fair_queue`. Threads that fail at the same moment may be counted as one.
+    No locks: see :mod:`.fair_queue`. Threads that fail at the same moment may be counted as one.
 
     :param name: the client's, for messages.
     :param server: the server's address, for messages.

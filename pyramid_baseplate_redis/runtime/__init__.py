@@ -1,1 +1,1 @@
-"""Processes, threads and call stacks: what every other part may use. It knows neither Redis nor Pyramid."""
+"""Processes, threads and call stacks. Nothing here knows Redis or Pyramid."""

@@ -1,7 +1,7 @@
 """The spans of commands: what they are named, their attributes, their statuses.
 
 The conventions are the stable ones for database clients, and the messaging ones for the handlers of
-pub/sub messages; :mod:`.telemetry.server_spans` has those of HTTP. No span has events: an exception's text
+pub/sub messages; :mod:`.server_spans` has those of HTTP. No span has events: an exception's text
 may hold a value, and recording one costs more than the command.
 """
 

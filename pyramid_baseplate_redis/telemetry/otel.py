@@ -1,4 +1,4 @@
-"""What only this module knows of OpenTelemetry: the tracer, whether providers are set, suppression."""
+"""The tracer, whether providers are set, suppression: OpenTelemetry's private names."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The spans of what the application itself serves: a request's SERVER span, a script's root span.
 
-Part of :mod:`.telemetry.command_spans`' knowledge, kept apart by subject: HTTP here, databases there.
+Part of :mod:`.command_spans`' knowledge, kept apart by subject: HTTP here, databases there.
 """
 
 from __future__ import annotations

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .application import add_clients, dummy_request, flush, for_tests
+from .application import add_clients, dummy_request, flush, for_tests, includeme, plain_client
 
-__all__ = ["add_clients", "dummy_request", "flush", "for_tests"]
+__all__ = ["add_clients", "dummy_request", "flush", "for_tests", "includeme", "plain_client"]

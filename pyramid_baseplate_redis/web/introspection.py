@@ -23,8 +23,8 @@ def client_facts(name: str, factory: Any, client: Any) -> dict[str, Any]:
     """What holds for a client.
 
     :param factory: the client's :class:`~.interfaces.IRedisContextFactory`.
-    :param client: the :class:`~.factories.RedisClient` that made it, if the application gave one. Of
-        its keyword arguments that are no settings the names are told alone.
+    :param client: the :class:`~.factories.RedisClient` that made it, if the
+        application gave one. Keyword arguments that are no settings are shown by name only.
     """
     pool = factory.connection_pool
     kwargs = getattr(client, "kwargs", {})

@@ -65,8 +65,8 @@ def test_an_encoding_that_lacks_a_character_is_no_error(predis: Predis, valkey: 
 
 def test_without_rich_it_says_which_extra_to_install(predis: Predis) -> None:
     code = (
-        "import sys; sys.modules['rich'] = None; from pyramid_baseplate_redis.cli.main import main; "
-        "sys.exit(main(['check', 'app.ini']))"
+        "import sys; sys.modules['rich'] = None; "
+        "from pyramid_baseplate_redis.cli.main import main; sys.exit(main(['check', 'app.ini']))"
     )
 
     ended = subprocess.run(

@@ -181,7 +181,7 @@ class TestOperations:
         _, _, time, reply, line, _ = toolbar.rows[0].select("td")
         assert float(words(time)) > 0
         assert words(reply) == "0 bytes"
-        assert re.fullmatch(r"test_debugtoolbar\.py:\d+ in get_a", words(line))
+        assert re.fullmatch(r"test_panel\.py:\d+ in get_a", words(line))
 
     def test_lines_that_led_there_are_shown_on_hover(self, serve: Callable[..., Toolbar]) -> None:
         toolbar = serve(lambda request: get_a(request))
@@ -189,8 +189,8 @@ class TestOperations:
 
         title = toolbar.rows[0].select("td")[4]["title"]
         assert re.match(
-            r"tests/test_debugtoolbar\.py:\d+ in get_a\n"
-            r"tests/test_debugtoolbar\.py:\d+ in <lambda>\n",
+            r"tests/debugtoolbar/test_panel\.py:\d+ in get_a\n"
+            r"tests/debugtoolbar/test_panel\.py:\d+ in <lambda>\n",
             title,
         )
 
@@ -359,7 +359,7 @@ class TestAdvice:
 
         (found,) = toolbar.advice
         assert re.fullmatch(
-            r"many 12 GETs from test_debugtoolbar\.py:\d+ in one_by_one: "
+            r"many 12 GETs from test_panel\.py:\d+ in one_by_one: "
             r"use MGET or a named pipeline",
             found,
         )
@@ -374,7 +374,7 @@ class TestAdvice:
         toolbar.get()
 
         assert next(found for found in toolbar.advice if found.startswith("large")).startswith(
-            "large GET a had a reply of 200.0 kB from test_debugtoolbar.py:"
+            "large GET a had a reply of 200.0 kB from test_panel.py:"
         )
         assert toolbar.rows[1]["class"] == ["warning"]
 

@@ -435,7 +435,7 @@ def warnings(
 ) -> Callable[[], list[str]]:
     """The warnings logged since the test began, in a process that hasn't warned of anything."""
     monkeypatch.setattr(files_module, "_warned", set())
-    caplog.set_level(logging.WARNING, logger="pyramid_baseplate_redis.settings")
+    caplog.set_level(logging.WARNING, logger="pyramid_baseplate_redis.pool")
     return lambda: [record.getMessage() for record in caplog.records]
 
 

@@ -585,7 +585,7 @@ class TestRecordedSpans:
         code = """
             from opentelemetry import trace
             from opentelemetry.sdk.trace import TracerProvider
-            from pyramid_baseplate_redis.testing_spans import record_spans
+            from pyramid_baseplate_redis.testing.spans import record_spans
             trace.set_tracer_provider(TracerProvider())
             with record_spans():
                 trace.get_tracer_provider().shutdown()
@@ -598,7 +598,7 @@ class TestRecordedSpans:
     def test_a_provider_is_set_where_there_is_none(self) -> None:
         code = """
             from opentelemetry import trace
-            from pyramid_baseplate_redis.testing_spans import record_spans
+            from pyramid_baseplate_redis.testing.spans import record_spans
             with record_spans() as spans:
                 trace.get_tracer("t").start_span("a").end()
             assert spans.names == ["a"], spans
@@ -608,7 +608,7 @@ class TestRecordedSpans:
     def test_somebody_else_s_provider_is_an_error(self) -> None:
         code = """
             from opentelemetry import trace
-            from pyramid_baseplate_redis.testing_spans import record_spans
+            from pyramid_baseplate_redis.testing.spans import record_spans
             trace.set_tracer_provider(trace.NoOpTracerProvider())
             try:
                 with record_spans():

@@ -43,7 +43,7 @@ from pyramid_baseplate_redis import (
     Timespan, pool_from_config,
 )
 from pyramid_baseplate_redis.testing import for_tests
-from pyramid_baseplate_redis.testing_spans import RecordedSpans
+from pyramid_baseplate_redis.testing.spans import RecordedSpans
 
 def mistake(
     client: MonitoredRedisConnection, queue: MessageQueue, durable: DurableMessageQueue,

@@ -1,6 +1,6 @@
 """Behind Sentinel: a pool whose connections go to whoever is the primary now, or to a replica.
 
-Discovery is redis-py's. What is ours: the pool keeps the promises of :mod:`.pool.blocking_pool`, which
+Discovery is redis-py's. What is ours: the pool keeps the promises of :mod:`.blocking_pool`, which
 redis-py's own Sentinel pool doesn't make, and nothing stays with a primary that was demoted.
 """
 
