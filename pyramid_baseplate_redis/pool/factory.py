@@ -16,7 +16,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from ..exceptions import ConfigurationError
 from ..settings.client import ClientSettings
 from ..settings.sources import client_settings
-from ..settings.tls import _warned, check_files
+from ..settings.tls import check_files
 from ..settings.url import SENTINEL_EXAMPLE
 from ..telemetry.hot_keys import HotKeyTracker
 from .blocking_pool import BlockingConnectionPool
@@ -33,6 +33,8 @@ __all__ = [
     "sentinel_pool_from_config",
 ]
 
+# Messages that this process has logged: a second application makes a client's pool again.
+_warned: set[str] = set()
 # A Sentinel's own connections: one is for its announcements.
 _SENTINEL_CONNECTIONS = 5
 _SENTINEL_HEALTH_CHECK = 5.0  # seconds: an announcer that has vanished is missed after that time

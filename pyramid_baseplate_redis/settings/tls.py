@@ -37,9 +37,6 @@ def _why_unreadable(path: str) -> str:
         return getattr(error, "strerror", None) or str(error)
 
 
-_warned: set[str] = set()  # a client's pool may be made again, as by a second application
-
-
 def _check_tls(settings: ClientSettings) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     key_is_encrypted = False

@@ -77,7 +77,7 @@ def for_tests(
         emptied. ``None`` for embedded ones.
     """
     made = {key: value for key, value in settings.items() if not str(key).startswith(PREFIX)}
-    made[_INCLUDES] = "\n".join([*aslist(settings.get(_INCLUDES, "")), __name__])
+    made[_INCLUDES] = "\n".join([*aslist(settings.get(_INCLUDES, "")), __package__])
     if server is not None:
         made[URL_KEY if isinstance(server, str) else CLIENT_KEY] = server
     return made

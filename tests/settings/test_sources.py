@@ -16,9 +16,9 @@ from pyramid.exceptions import ConfigurationExecutionError
 
 from pyramid_baseplate_redis import ConfigurationError, pool_from_config
 from pyramid_baseplate_redis.interfaces import IRedisContextFactory
+from pyramid_baseplate_redis.pool import factory as pool_factory
 from pyramid_baseplate_redis.pool.credentials import PasswordFile
 from pyramid_baseplate_redis.pool.factory import warn_if_unverified
-from pyramid_baseplate_redis.settings import tls as files_module
 from pyramid_baseplate_redis.settings.client import ClientSettings
 from pyramid_baseplate_redis.settings.package import discovered_clients
 from pyramid_baseplate_redis.settings.sources import client_settings, read_url
@@ -434,7 +434,7 @@ def warnings(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], list[str]]:
     """The warnings logged since the test began, in a process that hasn't warned of anything."""
-    monkeypatch.setattr(files_module, "_warned", set())
+    monkeypatch.setattr(pool_factory, "_warned", set())
     caplog.set_level(logging.WARNING, logger="pyramid_baseplate_redis.pool")
     return lambda: [record.getMessage() for record in caplog.records]
 
