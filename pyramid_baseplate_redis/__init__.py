@@ -45,10 +45,14 @@ from .queues.messages import DeadLetter, DurableMessage, QueuedMessage
 from .server_context import ServerContext, server_context
 from .settings.parsers import Timespan
 from .telemetry.hot_keys import HotKey, hot_keys
-from .telemetry.stats import PoolFigures, QueueStats
+from .telemetry.stats import PoolStats, QueueStats
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from pyramid.config import Configurator
+    from pyramid.registry import Registry
 
 __all__ = [
     "BlockingConnectionPool",
@@ -71,8 +75,8 @@ __all__ = [
     "MonitoredRedisClusterPipeline",
     "MonitoredRedisConnection",
     "MonitoredRedisPipeline",
-    "PoolFigures",
     "PoolReleaseError",
+    "PoolStats",
     "PoolTimeoutError",
     "QueueFullError",
     "QueueStats",
@@ -92,6 +96,7 @@ __all__ = [
     "pool_from_config",
     "sentinel_pool_from_config",
     "server_context",
+    "server_span_tween_factory",
 ]
 
 
@@ -104,3 +109,18 @@ def includeme(config: Configurator) -> None:
     from .web.includeme import configure
 
     configure(config)
+
+
+def server_span_tween_factory(handler: Callable[[Any], Any], registry: Registry) -> Any:
+    """Make the tween that gives each request its server span.
+
+    Its dotted name, ``pyramid_baseplate_redis.server_span_tween_factory``, is what an explicit
+    ``pyramid.tweens`` lists.
+
+    :param handler: the next tween, or Pyramid's own handler.
+    :param registry: the application's.
+    :raises ConfigurationError: if a ``baseplate_redis.*`` setting is malformed.
+    """
+    from .web.tween import server_span_tween_factory as make
+
+    return make(handler, registry)

@@ -15,7 +15,7 @@ from .cluster.pool import ClusterConnectionPool, check_cluster
 from .interfaces import IRedisContextFactory
 from .pool.factory import check_sentinel, pool_from_settings
 from .settings.client import ClientSettings
-from .settings.sources import client_settings
+from .settings.sources import load_client_settings
 from .telemetry.metrics import observe_pool
 
 
@@ -43,7 +43,7 @@ class RedisClient:
 
         :raises ConfigurationError: if they are malformed.
         """
-        return self.factory(client_settings(raw_config, f"{key_path}."))
+        return self.factory(load_client_settings(raw_config, f"{key_path}."))
 
     def factory(self, settings: ClientSettings) -> RedisContextFactory | ClusterRedisContextFactory:
         """Make the client's factory and pool, from settings already read."""
@@ -73,7 +73,7 @@ class SentinelRedisClient(RedisClient):
 
         :raises ConfigurationError: if the URL isn't a ``redis+sentinel://`` one, too.
         """
-        check_sentinel(client_settings(raw_config, f"{key_path}."))
+        check_sentinel(load_client_settings(raw_config, f"{key_path}."))
         return super().parse(key_path, raw_config)
 
 
@@ -93,7 +93,7 @@ class ClusterRedisClient(RedisClient):
 
         :raises ConfigurationError: if the URL isn't a ``redis+cluster://`` one, too.
         """
-        check_cluster(client_settings(raw_config, f"{key_path}."))
+        check_cluster(load_client_settings(raw_config, f"{key_path}."))
         factory = super().parse(key_path, raw_config)
         assert isinstance(factory, ClusterRedisContextFactory)
         return factory

@@ -33,8 +33,8 @@ PUBLIC_NAMES = [
     "MonitoredRedisClusterPipeline",
     "MonitoredRedisConnection",
     "MonitoredRedisPipeline",
-    "PoolFigures",
     "PoolReleaseError",
+    "PoolStats",
     "PoolTimeoutError",
     "QueueFullError",
     "QueueStats",
@@ -54,6 +54,7 @@ PUBLIC_NAMES = [
     "pool_from_config",
     "sentinel_pool_from_config",
     "server_context",
+    "server_span_tween_factory",
 ]
 PUBLIC_CLASSES = [
     name for name in PUBLIC_NAMES if inspect.isclass(getattr(pyramid_baseplate_redis, name))

@@ -209,7 +209,7 @@ def test_no_connection_is_held_between_attempts(make_client: MakeClient, valkey:
         return connection
 
     def compute(backoff: Any, failures: int) -> float:
-        in_use.append(client.connection_pool.figures.in_use)
+        in_use.append(client.connection_pool.stats.in_use)
         return 0.0
 
     client.connection_pool.make_connection = refusing  # type: ignore[method-assign]

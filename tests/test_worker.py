@@ -172,7 +172,7 @@ def test_what_a_handler_leaves_open_is_given_back(
     working = Working(make_registry(valkey), handle)
     wait_until(lambda: queue.stats().length == 0)
     working.end()
-    assert subscribers[0].connection_pool.figures.in_use == 0
+    assert subscribers[0].connection_pool.stats.in_use == 0
 
 
 def test_what_was_begun_is_finished_when_it_stops(

@@ -10,9 +10,9 @@ from redis.lock import Lock
 
 from ..queues.durable_queue import DurableMessageQueue
 from ..queues.list_queue import MessageQueue
-from ..telemetry.operations import Observer, OperationMonitor
+from ..telemetry.operations import ClientTelemetry, Observer
 from .lua_scripts import monitored_lock_class
-from .open_resources import HeldConnections
+from .open_resources import OpenResources
 
 T = TypeVar("T")
 
@@ -24,8 +24,8 @@ class MonitoredClient:
     server_span: Span
     redis_client_name: str
     connection_pool: Any
-    _monitor: OperationMonitor
-    _held: HeldConnections | None
+    _telemetry: ClientTelemetry
+    _held: OpenResources | None
     # Of the client of a request: returns ``request.tm``, or None without pyramid_tm.
     transaction_manager: Callable[[], Any] | None = None
 
@@ -41,22 +41,22 @@ class MonitoredClient:
     def _hold(self, made: T) -> T:
         held = self._held
         if held is None:
-            held = self._held = HeldConnections()
+            held = self._held = OpenResources()
         held.add(made)
         return made
 
     @property
-    def operation_monitor(self) -> OperationMonitor:
+    def client_telemetry(self) -> ClientTelemetry:
         """What starts the operations of this client."""
-        return self._monitor
+        return self._telemetry
 
     def observed_by(self, observer: Observer) -> None:
         """Tell one more observer of this client's operations, and of what it makes from now on."""
-        self._monitor = self._monitor.observed_by(observer)
+        self._telemetry = self._telemetry.observed_by(observer)
 
-    def monitored(self, args: tuple[Any, ...], call: Callable[[], T]) -> T:
+    def run_as_operation(self, args: tuple[Any, ...], call: Callable[[], T]) -> T:
         """Run ``call`` as the operation of the command ``args``."""
-        return self._monitor.run(self.server_span, args, call)
+        return self._telemetry.run(self.server_span, args, call)
 
     def _pipeline_name(self, name: str | None) -> str:
         suffix = f"_{name}" if name else ""

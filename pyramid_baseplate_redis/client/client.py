@@ -16,11 +16,11 @@ from ..pool.blocking_pool import BlockingConnectionPool
 from ..retries import RetryPolicy
 from ..telemetry.command_spans import checked_span
 from ..telemetry.hot_keys import HotKeyTracker
-from ..telemetry.operations import OperationMonitor
+from ..telemetry.operations import ClientTelemetry
 from .base import MonitoredClient
 from .lua_scripts import loads_script
 from .monitor import MonitoredMonitor
-from .open_resources import HeldConnections
+from .open_resources import OpenResources
 from .pipeline import MonitoredRedisPipeline, copied_callbacks, monitored_module_pipeline
 from .pubsub import MonitoredPubSub
 
@@ -35,7 +35,7 @@ _execute_command = inspect.unwrap(redis.Redis.execute_command)
 
 
 # What ties a client to its request: its spans, what observes it, what it gives back at the end.
-_OF_THE_REQUEST = ("context_name", "server_span", "redis_client_name", "_monitor", "_held",
+_OF_THE_REQUEST = ("context_name", "server_span", "redis_client_name", "_telemetry", "_held",
                    "transaction_manager")  # fmt: skip
 
 
@@ -72,7 +72,7 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         self.server_span = checked_span(server_span)
         self.redis_client_name = redis_client_name
         super().__init__(connection_pool=connection_pool, **kwargs)
-        self._monitor = OperationMonitor.for_pool(
+        self._telemetry = ClientTelemetry.for_pool(
             self.connection_pool, context_name, redis_client_name
         )
         self._own_callbacks = True
@@ -82,7 +82,7 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         # Of a client that keeps one connection. redis-py's own lock would stay locked if a signal
         # came right behind its acquire(); behind a ``with`` it doesn't.
         self.connection_lock = threading.RLock()
-        self._held: HeldConnections | None = None
+        self._held: OpenResources | None = None
 
     def bound_to(self, server_span: Span) -> MonitoredRedisConnection:
         """A client on the same pool whose commands belong to ``server_span``.
@@ -108,7 +108,7 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         """
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
-        operation = self._monitor.start_command(self.server_span, args)
+        operation = self._telemetry.start_command(self.server_span, args)
         if operation is None:
             return self._executed(args, options)
         try:
@@ -188,7 +188,7 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
             redis_client_name=self.redis_client_name,
             transaction=transaction,
             shard_hint=shard_hint,
-            monitor=self._monitor,
+            telemetry=self._telemetry,
             retry=self._retry,
             hot_keys=self._hot_keys,
         )
@@ -237,7 +237,7 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         """
         made = MonitoredPubSub(
             self.connection_pool,
-            monitor=self._monitor,
+            telemetry=self._telemetry,
             server_span=self.server_span,
             event_dispatcher=self._event_dispatcher,
             **kwargs,
@@ -300,7 +300,7 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
                     made,
                     self._pipeline_name(name),
                     self.server_span,
-                    self._monitor,
+                    self._telemetry,
                     self._retry,
                     self._hot_keys,
                 )

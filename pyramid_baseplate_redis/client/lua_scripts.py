@@ -26,7 +26,7 @@ def loads_script() -> bool:
     return False
 
 
-class _OwnScripts(Lock):
+class _PerClientScripts(Lock):
     """A lock whose scripts are its own.
 
     redis-py keeps them on the class, with the client that made the first lock: here that would be
@@ -47,5 +47,5 @@ def monitored_lock_class(lock_class: Any) -> Any:
     if getattr(lock_class, "register_scripts", None) is not Lock.register_scripts:
         return lock_class
     if lock_class not in _lock_classes:
-        _lock_classes[lock_class] = type(lock_class.__name__, (_OwnScripts, lock_class), {})
+        _lock_classes[lock_class] = type(lock_class.__name__, (_PerClientScripts, lock_class), {})
     return _lock_classes[lock_class]

@@ -22,7 +22,7 @@ class MonitoredMonitor(Monitor):
         super().__init__(connection_pool or client.connection_pool)
 
     def __enter__(self) -> Monitor:
-        return cast(Monitor, self._client.monitored(("MONITOR",), super().__enter__))
+        return cast(Monitor, self._client.run_as_operation(("MONITOR",), super().__enter__))
 
     def __exit__(self, *args: Any) -> None:
         self.close()

@@ -11,7 +11,7 @@ from ..runtime.call_stack import Frames, calling_frames, place_of
 logger = logging.getLogger(__package__)
 
 
-class HeldConnections:
+class OpenResources:
     """What a client made that may keep a connection: pipelines, subscribers and the like."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from ..exceptions import lost_reply
 from ..retries import RetryPolicy
 from ..telemetry import command_spans, otel
 from ..telemetry.hot_keys import HotKeyTracker
-from ..telemetry.operations import OperationMonitor
+from ..telemetry.operations import ClientTelemetry
 
 P = TypeVar("P", bound="MonitoredPipelineMixin")
 
@@ -37,7 +37,7 @@ class MonitoredPipelineMixin(Pipeline):
 
     trace_name: str
     server_span: Span
-    _monitor: OperationMonitor
+    _telemetry: ClientTelemetry
     _retry: RetryPolicy | None = None
     _hot_keys: HotKeyTracker | None = None
     is_repeated = False  # whoever executes it does so again at a WatchError
@@ -60,7 +60,7 @@ class MonitoredPipelineMixin(Pipeline):
                 self._hot_keys.sample(args)
         in_transaction: Any = self.transaction  # redis-py's flag hides the method of that name
         transaction = bool(in_transaction or self.explicit_transaction)
-        operation = self._monitor.start_batch(
+        operation = self._telemetry.start_batch(
             self.server_span, self.trace_name, transaction, self.command_stack
         )
         if operation is None:
@@ -121,7 +121,7 @@ class MonitoredPipelineMixin(Pipeline):
         self._check_replies()
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
-        return self._monitor.run(
+        return self._telemetry.run(
             self.server_span, args, lambda: self._immediately_executed(args, options)
         )
 
@@ -193,7 +193,7 @@ class MonitoredRedisPipeline(MonitoredPipelineMixin):
         response_callbacks: dict[str, Any],
         redis_client_name: str = "",
         *,
-        monitor: OperationMonitor | None = None,
+        telemetry: ClientTelemetry | None = None,
         retry: RetryPolicy | None = None,
         hot_keys: HotKeyTracker | None = None,
         **kwargs: Any,
@@ -203,10 +203,10 @@ class MonitoredRedisPipeline(MonitoredPipelineMixin):
         self.trace_name = trace_name
         self.server_span = command_spans.checked_span(server_span)
         self.redis_client_name = redis_client_name
-        if monitor is None:
+        if telemetry is None:
             context_name = trace_name.partition(".")[0]
-            monitor = OperationMonitor.for_pool(connection_pool, context_name, redis_client_name)
-        self._monitor = monitor
+            telemetry = ClientTelemetry.for_pool(connection_pool, context_name, redis_client_name)
+        self._telemetry = telemetry
         super().__init__(
             connection_pool,
             response_callbacks,
@@ -232,7 +232,7 @@ def monitored_module_pipeline(
     pipeline: Any,
     trace_name: str,
     server_span: Span,
-    monitor: OperationMonitor,
+    telemetry: ClientTelemetry,
     retry: RetryPolicy | None = None,
     hot_keys: HotKeyTracker | None = None,
 ) -> Any:
@@ -240,7 +240,7 @@ def monitored_module_pipeline(
     pipeline.__class__ = _monitored_class(type(pipeline))
     pipeline.trace_name = trace_name
     pipeline.server_span = server_span
-    pipeline._monitor = monitor
+    pipeline._telemetry = telemetry
     pipeline._retry = retry
     pipeline._hot_keys = hot_keys
     return pipeline

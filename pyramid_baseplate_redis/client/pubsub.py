@@ -13,7 +13,7 @@ from redis.client import PubSub
 
 from ..pool.connection import PooledConnection
 from ..telemetry import command_spans
-from ..telemetry.operations import OperationMonitor
+from ..telemetry.operations import ClientTelemetry
 
 _LOOKS_EVERY = 0.01  # seconds
 
@@ -53,16 +53,16 @@ class MonitoredPubSubMixin(PubSub):
     outlives_request = False
 
     def __init__(
-        self, *args: Any, monitor: OperationMonitor, server_span: Span, **kwargs: Any
+        self, *args: Any, telemetry: ClientTelemetry, server_span: Span, **kwargs: Any
     ) -> None:
-        self._monitor = monitor
+        self._telemetry = telemetry
         self._server_span = server_span
         super().__init__(*args, **kwargs)
 
     def execute_command(self, *args: Any) -> Any:
         """Send a command such as SUBSCRIBE, in a span."""
         execute = super().execute_command
-        return self._monitor.run(self._server_span, args, lambda: execute(*args))
+        return self._telemetry.run(self._server_span, args, lambda: execute(*args))
 
     def parse_response(self, block: bool = True, timeout: float = 0) -> Any:
         """Wait for a message; see :meth:`redis.client.PubSub.parse_response`.
@@ -77,7 +77,7 @@ class MonitoredPubSubMixin(PubSub):
         """Turn a reply into a message, or hand it to its handler, inside a span."""
         if not self._has_handler(response):
             return super().handle_message(response, ignore_subscribe_messages)
-        span = self._monitor.tracer.start_handler(self._server_span, response[1])
+        span = self._telemetry.tracer.start_handler(self._server_span, response[1])
         if span is None:
             return super().handle_message(response, ignore_subscribe_messages)
         # Current while the handler runs, so that its own commands and spans are children.

@@ -14,14 +14,14 @@ from redis.cluster import RedisCluster
 from ..client.base import MonitoredClient
 from ..client.lua_scripts import loads_script
 from ..client.monitor import MonitoredMonitor
-from ..client.open_resources import HeldConnections
+from ..client.open_resources import OpenResources
 from ..client.pipeline import copied_callbacks
 from ..command_table import only_reads
 from ..pool.error_messages import explain_cross_slot, hide_arguments
 from ..retries import RetryPolicy, was_unsent
 from ..telemetry.call_details import forget_redirection
 from ..telemetry.command_spans import checked_span
-from ..telemetry.operations import OperationMonitor
+from ..telemetry.operations import ClientTelemetry
 from .pipeline import MonitoredRedisClusterPipeline
 from .pool import ClusterConnectionPool
 from .pubsub import MonitoredClusterPubSub
@@ -76,10 +76,10 @@ class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster
         self.server_span = checked_span(server_span)
         self.connection_pool = connection_pool
         self.redis_client_name = redis_client_name
-        self._monitor = OperationMonitor.for_pool(connection_pool, context_name, redis_client_name)
+        self._telemetry = ClientTelemetry.for_pool(connection_pool, context_name, redis_client_name)
         self._retry = RetryPolicy.of(connection_pool.client_settings)
         self._hot_keys = connection_pool.hot_keys
-        self._held: HeldConnections | None = None
+        self._held: OpenResources | None = None
         self._own_callbacks = False
         self._adopted_by = 0  # the process whose RedisCluster it is bound to
 
@@ -139,7 +139,7 @@ class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster
         """
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
-        operation = self._monitor.start_command(self.server_span, args)
+        operation = self._telemetry.start_command(self.server_span, args)
         try:
             if operation is not None and self._adopted_by != os.getpid():
                 self._adopt()
@@ -305,7 +305,7 @@ class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster
             node=node,
             host=host,
             port=port,
-            monitor=self._monitor,
+            telemetry=self._telemetry,
             server_span=self.server_span,
             **kwargs,
         )
@@ -326,5 +326,5 @@ class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster
         """Nothing, unlike redis-py's, which would close all connections."""
 
 
-_OWN = ("context_name", "server_span", "connection_pool", "redis_client_name", "_monitor", "_retry",
-        "_hot_keys", "_held", "_own_callbacks", "transaction_manager")  # fmt: skip
+_OWN = ("context_name", "server_span", "connection_pool", "redis_client_name", "_telemetry",
+        "_retry", "_hot_keys", "_held", "_own_callbacks", "transaction_manager")  # fmt: skip

@@ -68,7 +68,7 @@ class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
         self.trace_name = trace_name
         self.server_span = server_span
         self._client = client
-        self._monitor = client.operation_monitor
+        self._telemetry = client.client_telemetry
         self._retry = retry
         self._hot_keys = hot_keys
         self._first_error: tuple[Exception, str | None] | None = None
@@ -135,7 +135,7 @@ class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
         if self._hot_keys is not None:
             for command in queue:
                 self._hot_keys.sample(command.args)
-        operation = self._monitor.start_batch(
+        operation = self._telemetry.start_batch(
             self.server_span,
             self.trace_name,
             self.in_transaction,
@@ -225,7 +225,7 @@ class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
         """Run ``call`` in the span of a command that is sent at once."""
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
-        return self._monitor.run(self.server_span, args, call)
+        return self._telemetry.run(self.server_span, args, call)
 
     def close(self) -> None:
         """Give the connection back; see :meth:`reset`."""

@@ -24,13 +24,13 @@ from ..exceptions import ConfigurationError
 from ..pool.blocking_pool import BlockingConnectionPool
 from ..pool.connection_kwargs import check_keywords
 from ..pool.factory import make_breaker, pool_keywords
-from ..pool.fair_queue import Slot
+from ..pool.fair_queue import PoolSlot
 from ..settings.client import ClientSettings
-from ..settings.sources import client_settings
+from ..settings.sources import load_client_settings
 from ..settings.url import CLUSTER_EXAMPLE
-from ..telemetry.call_details import note_server, unnoted
+from ..telemetry.call_details import note_server, without_details
 from ..telemetry.hot_keys import HotKeyTracker
-from ..telemetry.stats import PoolFigures
+from ..telemetry.stats import PoolStats
 from .redis_cluster import ProcessCluster
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def cluster_pool_from_config(
 
     The name and the parameters are those of ``baseplate.clients.redis_cluster``.
     """
-    return ClusterConnectionPool(client_settings(app_config, prefix), **kwargs)
+    return ClusterConnectionPool(load_client_settings(app_config, prefix), **kwargs)
 
 
 def check_cluster(settings: ClientSettings) -> None:
@@ -108,24 +108,24 @@ class ClusterConnectionPool:
         ``policy_resolver`` and ``redis_connect_func``. Times are seconds.
     """
 
-    def __init__(self, client_settings: ClientSettings, **kwargs: Any) -> None:
-        check_cluster(client_settings)
-        _refuse_settings(client_settings.prefix, kwargs)
+    def __init__(self, load_client_settings: ClientSettings, **kwargs: Any) -> None:
+        check_cluster(load_client_settings)
+        _refuse_settings(load_client_settings.prefix, kwargs)
         self._of_the_cluster = {key: kwargs.pop(key) for key in _OF_THE_CLUSTER if key in kwargs}
         self.hot_keys: HotKeyTracker | None = kwargs.pop("hot_keys", None)
-        self._keywords, self.client_settings = pool_keywords(client_settings, kwargs)
+        self._keywords, self.client_settings = pool_keywords(load_client_settings, kwargs)
         rates = (
-            client_settings.track_key_reads_sample_rate,
-            client_settings.track_key_writes_sample_rate,
+            load_client_settings.track_key_reads_sample_rate,
+            load_client_settings.track_key_writes_sample_rate,
         )
         #: Makes a client that keeps to itself and isn't monitored; its keyword arguments win.
         self.make_background_client: Callable[..., RedisCluster] = partial(
-            _plain_cluster, client_settings, {**kwargs, **self._of_the_cluster}
+            _plain_cluster, load_client_settings, {**kwargs, **self._of_the_cluster}
         )
         if self.hot_keys is None and any(rates):
-            tracker = HotKeyTracker(self.make_background_client, *rates, client_settings.name)
+            tracker = HotKeyTracker(self.make_background_client, *rates, load_client_settings.name)
             self.hot_keys = tracker
-        self.name = client_settings.name
+        self.name = load_client_settings.name
         #: Told of the operations of its clients; see :class:`~.telemetry.operations.Observer`.
         self.observers: list[Observer] = []
         #: Where it is recorded how long connections are waited for and used; ``None`` nowhere.
@@ -157,11 +157,11 @@ class ClusterConnectionPool:
         return [node.redis_connection.connection_pool for node in nodes if node.redis_connection]
 
     @property
-    def figures(self) -> PoolFigures:
+    def stats(self) -> PoolStats:
         """What the nodes' pools are doing, taken together."""
-        each = [pool.figures for pool in self.pools]
-        names = PoolFigures.__dataclass_fields__
-        return PoolFigures(**{name: sum(getattr(one, name) for one in each) for name in names})
+        each = [pool.stats for pool in self.pools]
+        names = PoolStats.__dataclass_fields__
+        return PoolStats(**{name: sum(getattr(one, name) for one in each) for name in names})
 
     def __repr__(self) -> str:
         """Without the address where the URL isn't to be shown."""
@@ -183,7 +183,7 @@ class ClusterConnectionPool:
                     return self._made
                 # Its end would wait for its locks, too.
                 self._parents.append(self._made)
-            made = unnoted(ProcessCluster)(self.cluster_keywords())
+            made = without_details(ProcessCluster)(self.cluster_keywords())
             self._made, self._pid = made, pid
         return made
 
@@ -330,7 +330,7 @@ class _NodePool(BlockingConnectionPool):
         made.is_node = True
         return made
 
-    def _make_ready(self, connection: Any, slot: Slot) -> None:
+    def _make_ready(self, connection: Any, slot: PoolSlot) -> None:
         if not connection.is_connected:  # otherwise it notes that itself when it sends
             note_server(connection.host, connection.port)
         super()._make_ready(connection, slot)

@@ -26,7 +26,7 @@ class MonitoredClusterPubSub(MonitoredPubSubMixin, ClusterPubSub):
                 client.connection_pool,
                 event_dispatcher=client._event_dispatcher,
                 push_handler_func=self.push_handler_func,
-                monitor=self._monitor,
+                telemetry=self._telemetry,
                 server_span=self._server_span,
             )
             # As redis-py does: channels in several slots can't be subscribed to in one command.

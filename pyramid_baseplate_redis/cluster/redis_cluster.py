@@ -8,7 +8,7 @@ from typing import Any
 from opentelemetry.trace import Span
 from redis.cluster import RedisCluster
 
-from ..telemetry.call_details import unnoted
+from ..telemetry.call_details import without_details
 
 
 class SharedCluster(RedisCluster):
@@ -20,7 +20,7 @@ class SharedCluster(RedisCluster):
 
     connection_pool: Any
     server_span: Span
-    operation_monitor: Any
+    client_telemetry: Any
     reinitialize_counter: int
 
     aggregate_nodes: ContextVar[Any]  # shared by the clients of a process
@@ -44,6 +44,6 @@ class ProcessCluster(SharedCluster):
         super().__init__(**keywords)
         # Both are shared by all clients, and ask nodes that the command doesn't go to.
         nodes_manager: Any = self.nodes_manager
-        nodes_manager.initialize = unnoted(nodes_manager.initialize)
+        nodes_manager.initialize = without_details(nodes_manager.initialize)
         commands_parser: Any = self.commands_parser
-        commands_parser.get_keys = unnoted(commands_parser.get_keys)
+        commands_parser.get_keys = without_details(commands_parser.get_keys)

@@ -65,7 +65,7 @@ class Recorder:
         """See :class:`~.telemetry.operations.Observer`."""
         commands = operation.commands
         sent = [operation.args] if commands is None else [args for args, _ in commands]
-        client = operation.monitor.context_name
+        client = operation.telemetry.context_name
         name = operation.name if commands is None else operation.trace_name
         recorded = RecordedOperation(
             client=client,

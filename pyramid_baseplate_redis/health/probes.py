@@ -133,7 +133,7 @@ class Probe:
         if span.get_span_context().is_valid:
             client = self._factory.make_object_for_context(self.name, span)
             if isinstance(client, MonitoredClient):
-                return client.monitored(("PING",), ask)
+                return client.run_as_operation(("PING",), ask)
         return ask()
 
     def health(self, deadline: float) -> ClientHealth:
@@ -166,7 +166,7 @@ def _ask(name: str, pool: Any, seconds: float) -> _Answer:
     connection = pooled_class(pool.connection_class)(**keywords)
     if isinstance(connection, PooledConnection):
         # A probe is less patient than requests are: while the breaker is closed it isn't told.
-        connection.belong_to(name, None if trial is None else breaker)
+        connection.attach(name, None if trial is None else breaker)
     try:
         connection.connect()
         started = time.perf_counter()

@@ -16,22 +16,22 @@ import redis
 from redis.retry import Retry
 
 from ..exceptions import PoolReleaseError, PoolTimeoutError
-from ..runtime.background import start_housekeeping
+from ..runtime.background import start_background
 from ..runtime.call_stack import calling_frames, stack_of
 from ..settings.client import ClientSettings
 from ..telemetry import otel
 from ..telemetry.hot_keys import HotKeyTracker
 from ..telemetry.metrics import PoolTimes
-from ..telemetry.stats import PoolFigures
+from ..telemetry.stats import PoolStats
 from .circuit_breaker import CircuitBreaker
 from .connection import PooledConnection, pooled_class
 from .connection_kwargs import check_caching, check_keywords, has_retries, server_address
 from .demotion import PoolRenewal
-from .fair_queue import FairLifoQueue, Slot
+from .fair_queue import FairLifoQueue, PoolSlot
 
 if TYPE_CHECKING:
     from ..telemetry.operations import Observer
-    from .fair_queue import Slot
+    from .fair_queue import PoolSlot
 
 _LIFETIME_JITTER = 0.1  # of max_lifetime: connections made together don't end together
 _MOST_SECONDS_OF_A_ROUND = 30.0
@@ -112,13 +112,13 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         return not self._has_retries
 
     @property
-    def figures(self) -> PoolFigures:
+    def stats(self) -> PoolStats:
         """What the pool is doing now, and what it did; other threads go on meanwhile."""
         if self.pid != os.getpid():
             self._checkpid()  # what the parent's is doing isn't this process's
         slots = self.pool
         opened, idle = slots.open, slots.idle
-        return PoolFigures(
+        return PoolStats(
             max=self.max_connections,
             open=opened,
             idle=idle,
@@ -170,7 +170,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             if probe is not None:
                 connection.probe = probe
             if not self._kept:
-                self._kept = start_housekeeping(self, self._round)
+                self._kept = start_background(self, self._round)
             self._make_ready(connection, slot)
         except BaseException:
             self._drop(slot, connection)
@@ -216,17 +216,17 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         """Make a connection; redis-py's hook for subclasses."""
         made = pooled_class(self.connection_class)(**self.connection_kwargs)
         if isinstance(made, PooledConnection):
-            made.belong_to(self.name, self.breaker, self._on_read_only)
+            made.attach(self.name, self.breaker, self._on_read_only)
         return made
 
-    def _filled(self, slot: Slot) -> Any:
+    def _filled(self, slot: PoolSlot) -> Any:
         connection = self.make_connection()
         self.creations += 1
         slot.connection = weakref.ref(connection)
         self._limit_lifetime(slot)
         return connection
 
-    def _make_ready(self, connection: Any, slot: Slot) -> None:
+    def _make_ready(self, connection: Any, slot: PoolSlot) -> None:
         """See to it that the server has the connection open, and that nothing is to be read."""
         # A class that isn't redis-py's needn't have the property. Then connect() decides, as in
         # redis-py's own pool.
@@ -255,13 +255,13 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         self.creations += 1
         self._limit_lifetime(connection.slot)
 
-    def _limit_lifetime(self, slot: Slot) -> None:
+    def _limit_lifetime(self, slot: PoolSlot) -> None:
         slot.closes_at = math.inf
         if self.max_lifetime:
             jitter = random.uniform(1 - _LIFETIME_JITTER, 1)
             slot.closes_at = time.monotonic() + self.max_lifetime * jitter
 
-    def _may_be_used_again(self, connection: Any, slot: Slot, now: float) -> bool:
+    def _may_be_used_again(self, connection: Any, slot: PoolSlot, now: float) -> bool:
         if isinstance(connection, PooledConnection):
             settled = connection.is_settled
         else:
@@ -271,7 +271,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             settled and now < slot.closes_at and not connection.should_reconnect() and slot.is_taken
         )
 
-    def _drop(self, slot: Slot, connection: Any) -> None:
+    def _drop(self, slot: PoolSlot, connection: Any) -> None:
         slot.vacate()
         if connection is not None:
             connection.__dict__.pop("slot", None)
@@ -288,7 +288,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             f"{self.name}.leak_warning tell who holds them"
         )
 
-    def _refusal(self, connection: Any, slot: Slot | None) -> PoolReleaseError:
+    def _refusal(self, connection: Any, slot: PoolSlot | None) -> PoolReleaseError:
         if connection.pid not in (0, self.pid):
             connection.disconnect()  # of a parent's, this closes our copy of the socket only
             return PoolReleaseError(
@@ -391,7 +391,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
 logger = logging.getLogger(__package__)
 
 
-def warn_of_leak(client: str, seconds: float, slot: Slot, now: float) -> None:
+def warn_of_leak(client: str, seconds: float, slot: PoolSlot, now: float) -> None:
     """Log, once, where a connection was taken that has been in use for too long.
 
     :param client: the client's name.

@@ -20,7 +20,7 @@ from redis.utils import get_lib_version
 from ..exceptions import REDIRECTION_ERRORS, ForkedConnectionError, PoolReleaseError
 from ..telemetry.call_details import note_redirection, note_server
 from .deadline_parser import DeadlineParser
-from .error_messages import address_of, explain
+from .error_messages import add_context, address_of
 
 if TYPE_CHECKING:
     from .circuit_breaker import CircuitBreaker
@@ -253,7 +253,7 @@ class PooledConnection(AbstractConnection):
         self._owed = 0
         self._ready = self._watching = self._altered = False
 
-    def hang_up(self) -> None:
+    def shutdown_socket(self) -> None:
         """Have its holder find it closed, whoever calls this.
 
         disconnect() is for the holder alone: a thread that reads would find no socket any more.
@@ -266,7 +266,7 @@ class PooledConnection(AbstractConnection):
 
     # Who holds it
 
-    def belong_to(
+    def attach(
         self,
         client: str,
         breaker: CircuitBreaker | None,
@@ -325,7 +325,7 @@ class PooledConnection(AbstractConnection):
     def _explain(self, error: BaseException) -> None:
         """Say which client and server an error is about, and whether the command was sent."""
         unsent = self._connecting_since is not None
-        if explain(error, self.client, self, unsent) and self.breaker is not None:
+        if add_context(error, self.client, self, unsent) and self.breaker is not None:
             self.breaker.failed(error)
 
     def __getattr__(self, name: str) -> Any:

@@ -11,7 +11,7 @@ from redis.exceptions import RedisClusterException
 _EXPLAINED = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.InvalidResponse)
 
 
-def explain(error: BaseException, client: str, connection: Any, unsent: bool) -> bool:
+def add_context(error: BaseException, client: str, connection: Any, unsent: bool) -> bool:
     """Say in an error of a connection which client and which server it is about.
 
     :param error: changed in place: it stays the very object that redis-py raised.

@@ -15,7 +15,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from ..exceptions import ConfigurationError
 from ..settings.client import ClientSettings
-from ..settings.sources import client_settings
+from ..settings.sources import load_client_settings
 from ..settings.tls import check_files
 from ..settings.url import SENTINEL_EXAMPLE
 from ..telemetry.hot_keys import HotKeyTracker
@@ -55,7 +55,7 @@ def pool_from_config(
 
     The name and the parameters are those of ``baseplate.clients.redis.pool_from_config``.
     """
-    return pool_from_settings(client_settings(app_config, prefix), **kwargs)
+    return pool_from_settings(load_client_settings(app_config, prefix), **kwargs)
 
 
 def sentinel_pool_from_config(
@@ -65,7 +65,7 @@ def sentinel_pool_from_config(
 
     :raises ConfigurationError: if the URL isn't a ``redis+sentinel://`` one, too.
     """
-    settings = client_settings(app_config, prefix)
+    settings = load_client_settings(app_config, prefix)
     check_sentinel(settings)
     pool = pool_from_settings(settings, **kwargs)
     assert isinstance(pool, SentinelBlockingConnectionPool)

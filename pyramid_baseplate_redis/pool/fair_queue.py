@@ -22,7 +22,7 @@ POLL_SECONDS = 0.2  # how often one who waits looks whether an interruption lost
 TURN_SECONDS = 0.005  # for how long one may go on with the same connection while others wait
 
 
-class Slot:
+class PoolSlot:
     """One of a pool's places for a connection, taken for as long as this object lives.
 
     :param home: where the pool counts the slots that are taken.
@@ -36,7 +36,7 @@ class Slot:
     def __init__(self, home: Home) -> None:
         # Not the queue, which refers to the idle ones: they would outlive a pool that is dropped.
         self.home = home
-        self.counted: weakref.ref[Slot] | None = None
+        self.counted: weakref.ref[PoolSlot] | None = None
         self.connection: weakref.ref[Any] | None = None
         # Times of time.monotonic().
         self.closes_at = math.inf
@@ -62,9 +62,9 @@ class Slot:
         return self.counted is not None and self.counted() is self
 
 
-Home = dict["weakref.ref[Slot]", None]
+Home = dict["weakref.ref[PoolSlot]", None]
 # A slot that nobody uses, the connection in it, if there is one yet, and since when it is idle.
-Place = tuple[Slot, Any, float]
+Entry = tuple[PoolSlot, Any, float]
 
 
 class FairLifoQueue:
@@ -85,7 +85,7 @@ class FairLifoQueue:
         self.maxsize = maxsize
         self.waits = 0
         self.timeouts = 0
-        self._idle: deque[Place] = deque()
+        self._idle: deque[Entry] = deque()
         self._waiters: deque[_Waiter] = deque()
         # In the order in which they were taken. The dictionary's own method is the callback of the
         # weak references: it runs whole, wherever the last reference to a slot goes away.
@@ -116,11 +116,11 @@ class FairLifoQueue:
         """How many callers could have a connection now: idle ones, and slots never opened."""
         return self.idle + self.maxsize - self.open
 
-    def slots(self) -> list[Slot]:
+    def slots(self) -> list[PoolSlot]:
         """All slots that are taken."""
         return [slot for ref in tuple(self.home) if (slot := ref()) is not None]
 
-    def put(self, place: Place, taken_at: float = -math.inf) -> None:
+    def put(self, place: Entry, taken_at: float = -math.inf) -> None:
         """Hand a place to the first who waits, if the caller's turn is over, or keep it.
 
         :param taken_at: when the caller took it, by :func:`time.monotonic`. His turn began then.
@@ -153,7 +153,7 @@ class FairLifoQueue:
                 continue
             waiter.give(place)
 
-    def get(self, timeout: float | None = None) -> Place:
+    def get(self, timeout: float | None = None) -> Entry:
         """Take the place that was put last, or one never opened, waiting in turn if need be.
 
         :param timeout: seconds to wait; ``None`` waits for ever.
@@ -189,7 +189,7 @@ class FairLifoQueue:
             self.put(place)
         return mine
 
-    def take_idle(self, since: float) -> Place | None:
+    def take_idle(self, since: float) -> Entry | None:
         """Take the connection that is idle for longest, if it is so since before ``since``."""
         try:
             if self._idle[0][2] >= since:
@@ -203,7 +203,7 @@ class FairLifoQueue:
             return None
         return place
 
-    def take_all_idle(self) -> list[Place]:
+    def take_all_idle(self) -> list[Entry]:
         """Take every connection that is idle."""
         places = []
         while True:
@@ -212,14 +212,14 @@ class FairLifoQueue:
             except IndexError:
                 return places
 
-    def _take(self) -> Place | None:
+    def _take(self) -> Entry | None:
         try:
             return self._idle.pop()
         except IndexError:
             pass
         if len(self.home) >= self.maxsize:
             return None
-        slot = Slot(self.home)
+        slot = PoolSlot(self.home)
         mine = weakref.ref(slot, self.home.pop)
         self.home[mine] = None
         slot.counted = mine
@@ -227,7 +227,7 @@ class FairLifoQueue:
             return None  # others were faster, and this slot is gone when this function returns
         return slot, None, 0.0
 
-    def _goes_on(self, slot: Slot, taken_at: float) -> bool:
+    def _goes_on(self, slot: PoolSlot, taken_at: float) -> bool:
         """Whether it is still the caller's turn to use a connection that he returns."""
         me = threading.get_ident()
         if slot.turn_of != me:
@@ -237,7 +237,7 @@ class FairLifoQueue:
         slot.turn_of = None
         return False
 
-    def _take_mine(self) -> Place | None:
+    def _take_mine(self) -> Entry | None:
         """Take what the caller has just returned, if nobody has it yet."""
         me = threading.get_ident()
         try:
@@ -258,7 +258,7 @@ class FairLifoQueue:
         except IndexError:
             pass
 
-    def _put_back(self, place: Place) -> None:
+    def _put_back(self, place: Entry) -> None:
         if place[1] is not None:
             self._idle.append(place)
 
@@ -298,7 +298,7 @@ class _Waiter:
     """Somebody who waits for a place."""
 
     def __init__(self) -> None:
-        self.given: list[Place] = []
+        self.given: list[Entry] = []
         # Not an Event: its set() would wait for a lock that its wait() holds in the same thread.
         self._signal = threading.Lock()
         self._signal.acquire()
@@ -307,7 +307,7 @@ class _Waiter:
         """Whether something was given within that time, or is there to be taken."""
         return self._signal.acquire(timeout=seconds)
 
-    def give(self, place: Place) -> None:
+    def give(self, place: Entry) -> None:
         self.given.append(place)
         self.wake()
 

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Protocol
 from prometheus_client import Counter, Gauge, Histogram, values
 
 from ..command_table import known_name
-from ..runtime.background import start_housekeeping
+from ..runtime.background import start_background
 from ..telemetry import otel
 
 if TYPE_CHECKING:
     from ..telemetry.operations import Operation
-    from ..telemetry.stats import PoolFigures
+    from ..telemetry.stats import PoolStats
 
 _LABELS = ("redis_command", "redis_database", "redis_client_name", "redis_type")
 _POOL_LABELS = ("redis_pool",)
@@ -67,7 +67,7 @@ class HasFigures(Protocol):
     """A connection pool."""
 
     @property
-    def figures(self) -> PoolFigures:
+    def stats(self) -> PoolStats:
         """What it is doing."""
 
 
@@ -156,7 +156,7 @@ class _Process:
 
     def _sum(self, name: str, figure: str) -> int:
         pools = [pool for pool, own in list(self._pools.items()) if own == name]
-        return sum(getattr(pool.figures, figure) for pool in pools)
+        return sum(getattr(pool.stats, figure) for pool in pools)
 
     def _show(self, gauge: Gauge, labels: tuple[str, ...], read: Callable[[], int]) -> None:
         if self.has_files:
@@ -168,7 +168,7 @@ class _Process:
     def keep_reading(self) -> None:
         """See to it that the gauges are read while this process lives."""
         if self.has_files and not self._is_read:
-            self._is_read = start_housekeeping(self, _SECONDS_BETWEEN_READINGS)
+            self._is_read = start_background(self, _SECONDS_BETWEEN_READINGS)
 
     def keep_house(self) -> bool:
         """Called by :mod:`.runtime.background`."""

@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from .messages import DEAD_ATTEMPTS, DEAD_ERROR, DEAD_ID, DeadLetter, DurableMessage, without_dead
-from .raw_commands import Exchange
+from .raw_commands import RawCommands
 from .stream_commands import StreamCommands
 
 _PAGE = 100
@@ -39,7 +39,7 @@ class DeadLetters:
             ("XDEL", self._queue_key, message.entry_id),
         ]
 
-        def move(ask: Exchange) -> None:
+        def move(ask: RawCommands) -> None:
             _check_type(ask, self._key)
             ask.transaction(*commands)
 
@@ -60,7 +60,7 @@ class DeadLetters:
         return sum(self._replay_one(entry_id) for entry_id in ids or self._ids())
 
     def _replay_one(self, entry_id: str | bytes) -> int:
-        def move(ask: Exchange) -> int:
+        def move(ask: RawCommands) -> int:
             (entries,) = ask(("XRANGE", self._key, entry_id, entry_id))
             if not entries:
                 ask(("UNWATCH",))
@@ -97,7 +97,7 @@ class DeadLetters:
             start = f"({found[-1].decode()}"
 
 
-def _check_type(ask: Exchange, key: str) -> None:
+def _check_type(ask: RawCommands, key: str) -> None:
     (kind,) = ask(("TYPE", key))
     if kind not in (b"stream", b"none"):
         raise redis.ResponseError(

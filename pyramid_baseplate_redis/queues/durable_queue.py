@@ -12,8 +12,8 @@ from ..telemetry.stats import QueueStats
 from .consumer_group import ConsumerGroup
 from .dead_letters import DeadLetters
 from .messages import BODY, DeadLetter, DurableMessage, QueuedMessage, encoded, pairs, time_of
-from .raw_commands import client_of, is_no_group, monitor_of
-from .receiver import Received, Receiver
+from .raw_commands import client_of, is_no_group, telemetry_of
+from .receiver import Delivery, Receiver
 from .sender import Sender, put_after_commit
 from .stream_commands import StreamCommands
 
@@ -72,7 +72,7 @@ class DurableMessageQueue:
             consumer=consumer, lease=seconds, max_attempts=max_attempts,
         )  # fmt: skip
         tracer = MessageTracer(
-            monitor_of(self.client).tracer, name, group, trace_parent=trace_parent
+            telemetry_of(self.client).tracer, name, group, trace_parent=trace_parent
         )
         self._sender = Sender(name, self.key, self._commands, tracer, max_length)
         self._receiver = Receiver(
@@ -134,7 +134,7 @@ class DurableMessageQueue:
 
     def receive(
         self, timeout: float | None = None, *, delay: float | timedelta | None = None
-    ) -> Received[DurableMessage]:
+    ) -> Delivery[DurableMessage]:
         """Receive a message: ``with queue.receive(timeout=5) as message:``.
 
         Leaving the block acknowledges it. Leaving it by an exception gives it back, to be received
@@ -150,11 +150,11 @@ class DurableMessageQueue:
         :raises redis.RedisError: if the server fails; entering, unless ``timeout`` is ``None``.
             What it was about to hand out, or wasn't told of, comes back when its lease has run out.
         """
-        return Received(self._receiver, 1, timeout, delay, lambda messages: messages[0])
+        return Delivery(self._receiver, 1, timeout, delay, lambda messages: messages[0])
 
     def receive_many(
         self, count: int, timeout: float | None = None, *, delay: float | timedelta | None = None
-    ) -> Received[list[DurableMessage]]:
+    ) -> Delivery[list[DurableMessage]]:
         """Receive up to ``count`` messages, at least one; see :meth:`receive`.
 
         Leaving the block settles all that weren't settled by a method of their own. The block is
@@ -162,7 +162,7 @@ class DurableMessageQueue:
         """
         if count < 1:
             raise ValueError(f"count: {count!r} is not 1 or more")
-        return Received(self._receiver, count, timeout, delay, lambda messages: messages)
+        return Delivery(self._receiver, count, timeout, delay, lambda messages: messages)
 
     def get(self, timeout: float | None = None) -> bytes:
         """Take a message from the queue, as :meth:`.MessageQueue.get` does: acknowledged at once.

@@ -15,10 +15,10 @@ from redis.client import NEVER_DECODE
 from redis.cluster import RedisCluster
 
 from ..exceptions import REDIRECTION_ERRORS, TimedOutError
-from ..telemetry.call_details import take_notes
+from ..telemetry.call_details import pop_call_details
 from ..telemetry.hot_keys import HotKeyTracker
-from ..telemetry.operations import OperationMonitor
-from .raw_commands import _ask, client_of, monitor_of
+from ..telemetry.operations import ClientTelemetry
+from .raw_commands import _ask, client_of, telemetry_of
 
 logger = logging.getLogger(__package__)
 
@@ -52,10 +52,8 @@ class MessageQueue:
         self._was_lost = True  # whether redis-py has to find out which node has it
         pool = getattr(client, "connection_pool", None)  # redis-py's RedisCluster has none
         self._hot_keys: HotKeyTracker | None = getattr(pool, "hot_keys", None)
-        self._is_monitored = isinstance(
-            getattr(client, "operation_monitor", None), OperationMonitor
-        )
-        self._monitor = monitor_of(client)
+        self._is_monitored = isinstance(getattr(client, "client_telemetry", None), ClientTelemetry)
+        self._telemetry = telemetry_of(client)
 
     @property
     def _server_span(self) -> Span:
@@ -76,7 +74,7 @@ class MessageQueue:
         if timeout is not None and not 0 <= timeout < math.inf:
             raise ValueError(f"timeout: {timeout!r} is not a number of seconds from 0 on")
         started = time.time_ns()
-        take_notes()
+        pop_call_details()
         if timeout == 0:
             message = self._once("LPOP", started)
         else:
@@ -115,7 +113,7 @@ class MessageQueue:
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
         execute = _execute_in_cluster if self._in_cluster else _execute_command
-        return self._monitor.run(self._server_span, args, lambda: execute(self.client, *args))
+        return self._telemetry.run(self._server_span, args, lambda: execute(self.client, *args))
 
     def _once(self, command: str, started: int) -> bytes | None:
         try:
@@ -210,13 +208,13 @@ class MessageQueue:
 
     def _tell(self, command: str, started: int, message: bytes) -> None:
         args = (command, self.queue, 0)
-        operation = self._monitor.start_command(self._server_span, args, started)
+        operation = self._telemetry.start_command(self._server_span, args, started)
         if operation is not None:
             operation.end(message)
 
     def _tell_failure(self, command: str, started: int, error: BaseException) -> None:
         args = (command, self.queue, 0)
-        operation = self._monitor.start_command(self._server_span, args, started)
+        operation = self._telemetry.start_command(self._server_span, args, started)
         if operation is not None:
             operation.fail(error)
 

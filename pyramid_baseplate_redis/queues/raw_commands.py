@@ -14,7 +14,7 @@ import redis
 from redis.cluster import RedisCluster
 
 from ..exceptions import REDIRECTION_ERRORS
-from ..telemetry.operations import OperationMonitor
+from ..telemetry.operations import ClientTelemetry
 
 T = TypeVar("T")
 Command = tuple[Any, ...]
@@ -24,7 +24,7 @@ _GRACE_SECONDS = 5  # for the end of a block, where there is no socket_timeout
 _ASKING: Command = ("ASKING",)
 
 
-class Exchange:
+class RawCommands:
     """Asks the server on one connection.
 
     :param asking: whether a node of a Cluster has to be told that it was named by another one.
@@ -67,7 +67,7 @@ class Exchange:
                 raise reply
         return replies[wanted]
 
-    def hang_up(self) -> None:
+    def shutdown_socket(self) -> None:
         """Close the connection, with whatever it watches."""
         self._connection.disconnect()
 
@@ -93,11 +93,11 @@ def _read(connection: Any, options: dict[str, Any]) -> Any:
         return error
 
 
-def on_connection(pool: Any, work: Callable[[Exchange], T], asking: bool = False) -> T:
+def on_connection(pool: Any, work: Callable[[RawCommands], T], asking: bool = False) -> T:
     """Do something on a connection of a pool."""
     connection = pool.get_connection()
     try:
-        return work(Exchange(connection, asking))
+        return work(RawCommands(connection, asking))
     finally:
         pool.release(connection)
 
@@ -123,15 +123,15 @@ def client_of(client: Any) -> Any:
     raise TypeError(f"client: {given} is neither a redis.ConnectionPool nor a client of redis-py")
 
 
-def monitor_of(client: Any) -> OperationMonitor:
+def telemetry_of(client: Any) -> ClientTelemetry:
     """A monitored client's; that of a plain client starts no root spans."""
-    monitor = getattr(client, "operation_monitor", None)
-    if isinstance(monitor, OperationMonitor):
-        return monitor
+    telemetry = getattr(client, "client_telemetry", None)
+    if isinstance(telemetry, ClientTelemetry):
+        return telemetry
     pool = getattr(client, "connection_pool", None)  # redis-py's RedisCluster has none
     settings = getattr(pool, "client_settings", None)
     context_name = settings.name if settings else "redis"
-    return OperationMonitor.for_pool(pool, context_name).children_only()
+    return ClientTelemetry.for_pool(pool, context_name).children_only()
 
 
 def _ask(connection: Any, args: tuple[Any, ...], longer: float) -> Any:

@@ -51,7 +51,7 @@ class Receiver:
         self._tidy_at = time.monotonic() + _TIDY_SECONDS
 
     def wait(self, count: int, timeout: float | None) -> list[DurableMessage]:
-        """Receive messages without settling them, for :class:`Received`."""
+        """Receive messages without settling them, for :class:`Delivery`."""
         if timeout is not None and not 0 <= timeout < math.inf:
             raise ValueError(f"timeout: {timeout!r} is not a number of seconds from 0 on")
         messages = self._wait(count, timeout)
@@ -109,7 +109,7 @@ class Receiver:
         self, messages: Sequence[DurableMessage], error: BaseException | None,
         delay: float | None,
     ) -> None:  # fmt: skip
-        """Settle what was received and isn't settled, for :class:`Received`.
+        """Settle what was received and isn't settled, for :class:`Delivery`.
 
         :param error: what the block raised.
         """
@@ -128,7 +128,7 @@ class Receiver:
                            ", ".join(message.id for message in unsettled), failure)  # fmt: skip
 
 
-class Received(Generic[R]):
+class Delivery(Generic[R]):
     """The block in which received messages are processed; see :meth:`.DurableMessageQueue.receive`.
 
     :param choose: what ``with`` yields, of the messages.

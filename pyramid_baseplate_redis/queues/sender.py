@@ -11,7 +11,7 @@ from opentelemetry import context as otel_context
 from ..exceptions import MessageQueueError, QueueFullError
 from ..telemetry.messaging_spans import MessageTracer
 from .messages import BODY
-from .raw_commands import Command, Exchange
+from .raw_commands import Command, RawCommands
 from .stream_commands import StreamCommands
 
 logger = logging.getLogger(__package__)
@@ -94,7 +94,7 @@ class Sender:
             return self._commands.send(*commands)
         return self._commands.transaction("put", *commands)
 
-    def _added_if_not_full(self, ask: Exchange, commands: Sequence[Command]) -> list[bytes]:
+    def _added_if_not_full(self, ask: RawCommands, commands: Sequence[Command]) -> list[bytes]:
         assert self._max_length is not None
         (length,) = ask(("XLEN", self._key))
         if length + len(commands) > self._max_length:

@@ -14,7 +14,7 @@ from redis.cluster import RedisCluster
 from ..exceptions import MessageQueueError
 from ..retries import RetryPolicy
 from ..telemetry.operations import Operation
-from .raw_commands import Command, Exchange, is_no_group, monitor_of, on_connection
+from .raw_commands import Command, RawCommands, is_no_group, on_connection, telemetry_of
 
 T = TypeVar("T")
 
@@ -40,8 +40,8 @@ class StreamCommands:
         self._hot_keys = getattr(getattr(client, "connection_pool", None), "hot_keys", None)
         retry = getattr(client, "_retry", None)  # a monitored client's
         self._retry = retry if isinstance(retry, RetryPolicy) else None
-        self._monitor = monitor_of(client)
-        self._children = self._monitor.children_only()
+        self._telemetry = telemetry_of(client)
+        self._children = self._telemetry.children_only()
 
     @property
     def server_span(self) -> Span:
@@ -50,7 +50,7 @@ class StreamCommands:
         return span
 
     def send(self, *commands: Command, name: str = "", errors: bool = False) -> list[Any]:
-        """Send commands in one go; see :meth:`Exchange.__call__`.
+        """Send commands in one go; see :meth:`RawCommands.__call__`.
 
         :param name: of the span, ``<context_name>.pipeline_<name>``, if there are several.
         """
@@ -69,7 +69,7 @@ class StreamCommands:
         except Exception as error:
             # A group is made then, and a wait that was ended goes on.
             if not is_no_group(error) and not str(error).startswith("UNBLOCKED"):
-                operation = self._monitor.start_command(self.server_span, command, started)
+                operation = self._telemetry.start_command(self.server_span, command, started)
                 if operation is not None:
                     operation.fail(error)
             raise
@@ -81,12 +81,12 @@ class StreamCommands:
         return reply
 
     def transaction(self, name: str, *commands: Command) -> list[Any]:
-        """Send commands in MULTI and EXEC; see :meth:`Exchange.transaction`."""
+        """Send commands in MULTI and EXEC; see :meth:`RawCommands.transaction`."""
         operation = self._started(commands, name, is_transaction=True)
         return _told(operation, lambda: self._tried(lambda ask: ask.transaction(*commands)))
 
     def watching(
-        self, key: str, name: str, commands: Sequence[Command], work: Callable[[Exchange], T]
+        self, key: str, name: str, commands: Sequence[Command], work: Callable[[RawCommands], T]
     ) -> T:
         """Do something that ends in a transaction, again as long as ``key`` changes meanwhile.
 
@@ -94,7 +94,7 @@ class StreamCommands:
         :raises redis.WatchError: if it always does; nothing was executed.
         """
 
-        def watched(ask: Exchange) -> T:
+        def watched(ask: RawCommands) -> T:
             ask(("WATCH", key))
             try:
                 return work(ask)
@@ -104,7 +104,7 @@ class StreamCommands:
             except redis.WatchError:
                 raise
             except BaseException:
-                ask.hang_up()
+                ask.shutdown_socket()
                 raise
 
         def attempt() -> T:
@@ -122,18 +122,18 @@ class StreamCommands:
     ) -> Operation | None:
         self._sample(commands)
         if len(commands) == 1 and not is_transaction:
-            return self._monitor.start_command(self.server_span, commands[0])
-        trace_name = f"{self._monitor.context_name}.pipeline_{name}"
+            return self._telemetry.start_command(self.server_span, commands[0])
+        trace_name = f"{self._telemetry.context_name}.pipeline_{name}"
         queued: list[Any] = [(command, {}) for command in commands]
-        return self._monitor.start_batch(self.server_span, trace_name, is_transaction, queued)
+        return self._telemetry.start_batch(self.server_span, trace_name, is_transaction, queued)
 
-    def _tried(self, work: Callable[[Exchange], T]) -> T:
+    def _tried(self, work: Callable[[RawCommands], T]) -> T:
         """As :meth:`run`; again, as ``foo.retries`` says, where nothing was executed."""
         if self._retry is None:
             return self.run(work)
         return self._retry.call(lambda: self.run(work), reads=False, in_cluster=self._in_cluster)
 
-    def run(self, work: Callable[[Exchange], T]) -> T:
+    def run(self, work: Callable[[RawCommands], T]) -> T:
         """Do something on one connection.
 
         It is done again only where a node of a Cluster refused it since the key is elsewhere.
@@ -143,10 +143,10 @@ class StreamCommands:
             return self._run_in_cluster(work)
         if client.connection is not None:  # of a client() that keeps one connection for itself
             with getattr(client, "connection_lock", client.single_connection_lock):
-                return work(Exchange(client.connection))
+                return work(RawCommands(client.connection))
         return on_connection(client.connection_pool, work)
 
-    def _run_in_cluster(self, work: Callable[[Exchange], T]) -> T:
+    def _run_in_cluster(self, work: Callable[[RawCommands], T]) -> T:
         pool = getattr(self._client, "connection_pool", None)
         # A monitored client's is the one of this process, also behind a fork.
         cluster = self._client if pool is None else pool.cluster()

@@ -18,7 +18,7 @@ class Kept(Protocol):
         """Do what is due; whether there is anything left to look after."""
 
 
-def start_housekeeping(pool: Kept, seconds: float) -> bool:
+def start_background(pool: Kept, seconds: float) -> bool:
     """Call ``pool.keep_house()`` every so often, until it says that nothing is left or is gone.
 
     Under gevent it is a greenlet. Not a :class:`threading.Thread`: to start one takes a lock, and

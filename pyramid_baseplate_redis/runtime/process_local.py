@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class PerProcess(Generic[T]):
+class ProcessLocal(Generic[T]):
     """Makes one object for each process, when it first asks.
 
     Without a lock, which a thread may have had when the process was forked: whoever comes first

@@ -11,7 +11,7 @@ from .client import ClientSettings
 _A_URL = "a URL such as redis://localhost:6379/0"
 
 
-def client_settings(app_config: Mapping[str, Any], prefix: str = "redis.") -> ClientSettings:
+def load_client_settings(app_config: Mapping[str, Any], prefix: str = "redis.") -> ClientSettings:
     """Read a client's settings, and its URL from wherever they say that it is.
 
     See :meth:`ClientSettings.from_config`, which reads nothing but the settings.

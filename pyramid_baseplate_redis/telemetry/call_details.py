@@ -15,7 +15,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Notes:
+class CallDetails:
     """What was noted of one command, or of one pipeline."""
 
     __slots__ = ("redirections", "retries", "server", "server_is_told", "servers", "waited")
@@ -34,13 +34,13 @@ class Notes:
         return self.server is not None and self.servers <= self.redirections + self.retries + 1
 
 
-_notes: ContextVar[Notes | None] = ContextVar("pyramid_baseplate_redis_notes", default=None)
+_notes: ContextVar[CallDetails | None] = ContextVar("pyramid_baseplate_redis_notes", default=None)
 
 
-def _taken() -> Notes:
+def _taken() -> CallDetails:
     notes = _notes.get()
     if notes is None:
-        notes = Notes()
+        notes = CallDetails()
         _notes.set(notes)
     return notes
 
@@ -54,7 +54,7 @@ def note_server(host: str, port: int) -> None:
     """Note which server a connection goes to, where the settings don't say."""
     notes = _notes.get()
     if notes is None:
-        notes = Notes()
+        notes = CallDetails()
         _notes.set(notes)
     server = (host, port)
     if notes.server != server:
@@ -80,7 +80,7 @@ def forget_redirection() -> None:
     notes.redirections = max(0, notes.redirections - 1)
 
 
-def unnoted(call: Callable[P, T]) -> Callable[P, T]:
+def without_details(call: Callable[P, T]) -> Callable[P, T]:
     """``call``, whose servers and redirections aren't noted: it asks for what a command needs."""
 
     @wraps(call)
@@ -105,7 +105,7 @@ def note_retry() -> None:
     _taken().retries += 1
 
 
-def take_notes() -> Notes | None:
+def pop_call_details() -> CallDetails | None:
     """What this thread or greenlet noted since the last call; ``None`` is nothing."""
     notes = _notes.get()
     if notes is not None:

@@ -18,7 +18,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, TraceFlags
 
 from ..command_table import operation_name
-from .call_details import Notes
+from .call_details import CallDetails
 from .otel import _SUPPRESS_PLAIN, error_type, has_tracer_provider, log_once, status_code, tracer
 from .query_text import MOST_SHOWN, query_text, shown_text
 from .semantic_conventions import (
@@ -151,7 +151,7 @@ class CommandTracer:
         context: Context,
         args: Sequence[Any],
         start_time: int | None,
-        notes: Notes | None = None,
+        notes: CallDetails | None = None,
     ) -> Span | None:
         """Start the span of a command, which may be over.
 
@@ -221,7 +221,9 @@ class CommandTracer:
             log_once("starting a span failed")
             return None
 
-    def command_attributes(self, command: object, notes: Notes | None = None) -> dict[str, Any]:
+    def command_attributes(
+        self, command: object, notes: CallDetails | None = None
+    ) -> dict[str, Any]:
         """What is told of a command by its span and by metrics; not to be changed.
 
         :param notes: what was noted of it; the server is taken from them.
@@ -318,7 +320,7 @@ class CommandTracer:
         return span if span.is_recording() else None
 
 
-def end(span: Span, notes: Notes | None = None) -> None:
+def end(span: Span, notes: CallDetails | None = None) -> None:
     """End the span of what succeeded.
 
     :param notes: what was noted of it meanwhile.
@@ -332,7 +334,7 @@ def end(span: Span, notes: Notes | None = None) -> None:
 
 
 def fail(
-    span: Span, error: BaseException, notes: Notes | None = None, code: str | None = None
+    span: Span, error: BaseException, notes: CallDetails | None = None, code: str | None = None
 ) -> None:
     """End the span of what raised ``error``.
 
@@ -351,7 +353,7 @@ def fail(
     end(span, notes)
 
 
-def end_noscript(span: Span, notes: Notes | None = None) -> None:
+def end_noscript(span: Span, notes: CallDetails | None = None) -> None:
     """End the span of an EVALSHA whose script redis-py now loads: not a failure."""
     try:
         span.set_attribute(DB_RESPONSE_STATUS_CODE, "NOSCRIPT")
@@ -360,7 +362,7 @@ def end_noscript(span: Span, notes: Notes | None = None) -> None:
     end(span, notes)
 
 
-def _add_notes(span: Span, notes: Notes) -> None:
+def _add_notes(span: Span, notes: CallDetails) -> None:
     if notes.waited:
         span.set_attribute(WAIT_TIME, notes.waited)
     if notes.redirections:

@@ -18,7 +18,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from redis.client import NEVER_DECODE
 
-from ..runtime.process_local import PerProcess
+from ..runtime.process_local import ProcessLocal
 from .hot_key_commands import SETS, _Command, _member, _pieces, _Table, _trimmed
 from .otel import status_code
 
@@ -109,7 +109,7 @@ class HotKeyTracker:
         self._rates = {"reads": reads_rate, "writes": writes_rate}
         self._most = max(reads_rate, writes_rate)
         self.name = name
-        self._processes = PerProcess(_Process)
+        self._processes = ProcessLocal(_Process)
         _trackers.add(self)
 
     @property

@@ -20,7 +20,7 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import Histogram
 from opentelemetry.util.types import AttributeValue
 
-from ..runtime.process_local import PerProcess
+from ..runtime.process_local import ProcessLocal
 
 logger = logging.getLogger(__package__)
 
@@ -41,11 +41,11 @@ class _Process:
         self.is_running = False
 
 
-class Measurements:
+class MeasurementBuffer:
     """Keeps measurements until they are recorded."""
 
     def __init__(self) -> None:
-        self._processes = PerProcess(_Process)
+        self._processes = ProcessLocal(_Process)
 
     def add(
         self, histogram: Histogram, value: float, attributes: Mapping[str, AttributeValue]
@@ -113,4 +113,4 @@ def _record(measurement: _Measurement) -> None:
         logger.debug("recording a metric failed", exc_info=True)
 
 
-measurements = Measurements()
+measurements = MeasurementBuffer()

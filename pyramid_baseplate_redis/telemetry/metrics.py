@@ -35,7 +35,7 @@ from .semantic_conventions import (
 )
 
 if TYPE_CHECKING:
-    from .stats import PoolFigures, QueueStats
+    from .stats import PoolStats, QueueStats
 
 # The conventions have none for what is in a queue.
 QUEUE_LENGTH = "pyramid_baseplate_redis.message_queue.length"
@@ -50,7 +50,7 @@ class _HasFigures(Protocol):
     times: PoolTimes | None
 
     @property
-    def figures(self) -> PoolFigures: ...
+    def stats(self) -> PoolStats: ...
 
 
 class _HasLength(Protocol):
@@ -121,9 +121,9 @@ def record_operation(
     measurements.add(_duration, seconds, attributes)
 
 
-def _figures() -> Iterator[tuple[str, PoolFigures]]:
+def _figures() -> Iterator[tuple[str, PoolStats]]:
     for pool, name in list(_pools.items()):
-        yield name, pool.figures
+        yield name, pool.stats
 
 
 def _count(options: CallbackOptions) -> Iterable[Observation]:

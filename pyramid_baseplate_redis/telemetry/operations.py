@@ -16,7 +16,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
 from . import command_spans, metrics, otel
-from .call_details import Notes, take_notes
+from .call_details import CallDetails, pop_call_details
 from .otel import has_meter_provider
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ def observer_of(environ: Mapping[str, Any]) -> Observer | None:
 class Operation:
     """A command, or the execution of a pipeline, that is under way or over.
 
-    Whoever got it from an :class:`OperationMonitor` calls one of :meth:`end`, :meth:`fail` and
+    Whoever got it from an :class:`ClientTelemetry` calls one of :meth:`end`, :meth:`fail` and
     :meth:`end_noscript`, once.
     """
 
@@ -76,7 +76,7 @@ class Operation:
     #: The server's error code, such as ``WRONGTYPE``.
     code: str | None = None
     #: What was noted of it: how long it waited for a connection, the server, retries.
-    notes: Notes | None = None
+    notes: CallDetails | None = None
     metered = False
     span: Span | None = None
     # Of a span that is started when all is over.
@@ -85,8 +85,8 @@ class Operation:
     batch_name = ""
     attributes: dict[str, Any] | None = None
 
-    def __init__(self, monitor: OperationMonitor) -> None:
-        self.monitor = monitor
+    def __init__(self, telemetry: ClientTelemetry) -> None:
+        self.telemetry = telemetry
 
     @property
     def name(self) -> str:
@@ -96,13 +96,13 @@ class Operation:
     @property
     def trace_name(self) -> str:
         """The name of its span, whether it has one or not: ``foo.GET``, ``foo.pipeline_load``."""
-        return self.batch_name or f"{self.monitor.context_name}.{self.name}"
+        return self.batch_name or f"{self.telemetry.context_name}.{self.name}"
 
     def begin(self, start_time: int | None) -> None:
-        """Called by its monitor, when all else is known."""
+        """Called by its :class:`ClientTelemetry`, when all else is known."""
         if start_time is None:
-            take_notes()  # which are of something else
-        observers = self.monitor.observers
+            pop_call_details()  # which are of something else
+        observers = self.telemetry.observers
         if not (self.metered or observers):
             return  # a span has times of its own
         self.started = time.perf_counter()
@@ -122,7 +122,7 @@ class Operation:
         self._over()
         if self.span is not None:
             command_spans.end(self.span, self.notes)
-        if self.metered or self.monitor.observers:
+        if self.metered or self.telemetry.observers:
             self._tell(result)
 
     def fail(self, error: BaseException, code: str | None = None, result: object = None) -> None:
@@ -150,9 +150,9 @@ class Operation:
     def _over(self) -> None:
         if self.started:
             self.duration = time.perf_counter() - self.started
-        self.notes = take_notes()
+        self.notes = pop_call_details()
         if self.context is not None:
-            self.span = self.monitor.tracer.started_command(
+            self.span = self.telemetry.tracer.started_command(
                 self.context, self.args, self.start_time, self.notes
             )
 
@@ -162,7 +162,7 @@ class Operation:
                 metrics.record_operation(self.duration, self.describe(), self.error, self.code)
             except Exception:
                 otel.log_once("measuring an operation failed")
-        for observer in self.monitor.observers:
+        for observer in self.telemetry.observers:
             try:
                 observer.ended(self, result)
             except Exception:
@@ -170,7 +170,7 @@ class Operation:
 
     def describe(self) -> dict[str, Any]:
         """What its span and the metrics tell of it; not to be changed."""
-        tracer = self.monitor.tracer
+        tracer = self.telemetry.tracer
         if self.commands is None:
             return tracer.command_attributes(self.args[0], self.notes)
         if self.attributes is None:
@@ -178,7 +178,7 @@ class Operation:
         return self.attributes
 
 
-class OperationMonitor:
+class ClientTelemetry:
     """Starts the operations of one client; nothing is made where nobody is to be told.
 
     :param tracer: starts and ends their spans.
@@ -201,10 +201,8 @@ class OperationMonitor:
         self._in_cluster = in_cluster
 
     @classmethod
-    def for_pool(
-        cls, pool: Any, context_name: str, redis_client_name: str = ""
-    ) -> OperationMonitor:
-        """The monitor of a client on a pool, as the settings say from which the pool was built."""
+    def for_pool(cls, pool: Any, context_name: str, redis_client_name: str = "") -> ClientTelemetry:
+        """Make the telemetry of a client, as the settings say from which its pool was built."""
         settings = getattr(pool, "client_settings", None)
         return cls(
             command_spans.CommandTracer.for_pool(pool, context_name, redis_client_name),
@@ -218,18 +216,18 @@ class OperationMonitor:
         """The client's name."""
         return self.tracer.context_name
 
-    def observed_by(self, observer: Observer) -> OperationMonitor:
+    def observed_by(self, observer: Observer) -> ClientTelemetry:
         """The same, with one more who is told."""
         return self._twin(self.tracer, (*self.observers, observer))
 
-    def children_only(self) -> OperationMonitor:
+    def children_only(self) -> ClientTelemetry:
         """The same, but it never starts a root span."""
         return self._twin(self.tracer.children_only(), self.observers)
 
     def _twin(
         self, tracer: command_spans.CommandTracer, observers: Sequence[Observer]
-    ) -> OperationMonitor:
-        return OperationMonitor(
+    ) -> ClientTelemetry:
+        return ClientTelemetry(
             tracer, observers, metered=self._metered, in_cluster=self._in_cluster
         )
 

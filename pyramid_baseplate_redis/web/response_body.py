@@ -27,20 +27,20 @@ def body_of(response: Response) -> Any:
 
 def follow_body(
     request: Request, response: Response, span: Span, context: Context
-) -> SentBody | None:
-    """Put a :class:`SentBody` around the body of a response; ``None`` if that can't be done."""
+) -> TrackedBody | None:
+    """Put a :class:`TrackedBody` around the body of a response; ``None`` if that can't be done."""
     body = body_of(response)
     file_wrapper = request.environ.get("wsgi.file_wrapper")
     if body is None or (isinstance(file_wrapper, type) and isinstance(body, file_wrapper)):
         return None  # a server knows its own file wrapper, and sends the file without copying it
-    if isinstance(body, SentBody):
+    if isinstance(body, TrackedBody):
         body = body.body  # one response object that answers many requests
-    followed = SentBody(body, span, context)
+    followed = TrackedBody(body, span, context)
     setattr(response, _WEBOB_BODY, followed)
     return followed
 
 
-class SentBody:
+class TrackedBody:
     """A response's body; its end, or its closing, is the end of the request.
 
     It keeps no position: each iteration is the body's own, since an application may answer
@@ -105,9 +105,9 @@ class SentBody:
 
 
 class _Chunks:
-    """One iteration over a :class:`SentBody`; WebOb closes an iteration in place of the body."""
+    """One iteration over a :class:`TrackedBody`; WebOb closes an iteration in place of the body."""
 
-    def __init__(self, body: SentBody) -> None:
+    def __init__(self, body: TrackedBody) -> None:
         self._body = body
         self._chunks = iter(body.body)
 

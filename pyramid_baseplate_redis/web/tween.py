@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__package__)
 
-SERVER_SPAN_TWEEN = "pyramid_baseplate_redis.web.tween.server_span_tween_factory"
+SERVER_SPAN_TWEEN = "pyramid_baseplate_redis.server_span_tween_factory"
 _SENDING = "_pyramid_baseplate_redis_sending"
 _OTEL_TWEENS = "opentelemetry.instrumentation.pyramid."
 _OTEL_ENABLED = "opentelemetry-pyramid.trace_enabled"

@@ -88,7 +88,7 @@ def server_of(span: Any) -> tuple[Any, Any]:
 
 
 def test_building_a_client_opens_nothing(make: MakeClusterClient) -> None:
-    assert make("redis+cluster://127.0.0.1:1").connection_pool.figures.open == 0
+    assert make("redis+cluster://127.0.0.1:1").connection_pool.stats.open == 0
 
 
 def test_the_url_alone_makes_it_a_clusters(valkey_cluster: Cluster) -> None:
@@ -138,14 +138,14 @@ def test_the_end_of_a_requests_client_closes_no_connection(
     client: MonitoredRedisClusterConnection,
 ) -> None:
     client.set("a", 1)
-    creations = client.connection_pool.figures.creations
+    creations = client.connection_pool.stats.creations
     twin: Any = client.bound_to(INVALID_SPAN)
     twin.get("a")
     twin.close()
     del twin
     gc.collect()
     assert client.get("a") == b"1"
-    assert client.connection_pool.figures.creations == creations
+    assert client.connection_pool.stats.creations == creations
 
 
 def test_a_callback_of_ones_own_is_nobody_elses(client: MonitoredRedisClusterConnection) -> None:
@@ -465,7 +465,7 @@ def test_pipelines_do_not_wait_for_each_others_connections(
     for thread in threads:
         thread.join()
     assert len(done) == 400
-    assert client.connection_pool.figures.timeouts == 0
+    assert client.connection_pool.stats.timeouts == 0
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
@@ -626,7 +626,7 @@ def test_a_slot_that_moves_while_a_key_is_watched_is_a_watch_error(
     cluster.migrate_slot(cluster.slot_of("foo"), source, another(cluster, source))
     with pytest.raises(redis.WatchError):  # where it is now, nobody watches it
         pipeline.get("foo")
-    assert client.connection_pool.figures.in_use == 0
+    assert client.connection_pool.stats.in_use == 0
 
 
 def test_a_transaction_whose_slot_moves_while_it_reads_is_tried_again(
@@ -671,7 +671,7 @@ def test_a_transaction_outlives_a_node_that_leaves_and_comes_back(
         with pytest.raises(redis.WatchError):
             pipeline.execute()
     pipeline.reset()
-    assert left.redis_connection.connection_pool.figures.in_use == 0
+    assert left.redis_connection.connection_pool.stats.in_use == 0
 
 
 @pytest.mark.parametrize("moved", [["{foo}1", "{foo}2"], ["{foo}1"]])
@@ -759,7 +759,7 @@ def test_a_transaction_gives_its_connection_back(
     client.transaction(increment, "{foo}n")
     with pytest.raises(ZeroDivisionError):
         client.transaction(lambda pipeline: 1 / 0, "{foo}n")
-    assert client.connection_pool.figures.in_use == 0
+    assert client.connection_pool.stats.in_use == 0
 
 
 def test_what_a_request_leaves_open_is_given_back(
@@ -769,9 +769,9 @@ def test_what_a_request_leaves_open_is_given_back(
     pipeline.watch("foo")
     subscriber = client.pubsub()
     subscriber.subscribe("channel")
-    assert client.connection_pool.figures.in_use == 2
+    assert client.connection_pool.stats.in_use == 2
     client.give_back()
-    assert client.connection_pool.figures.in_use == 0
+    assert client.connection_pool.stats.in_use == 0
     assert "MonitoredRedisClusterPipeline was left open" in caplog.text
 
 
@@ -951,7 +951,7 @@ def test_an_interrupted_transaction_reads_no_reply_that_isnt_its_own(
             pipeline.get("foo")
     with pytest.raises(redis.WatchError, match="interrupted"):
         pipeline.get("foo")
-    assert client.connection_pool.figures.in_use == 0
+    assert client.connection_pool.stats.in_use == 0
 
 
 def test_a_cursor_goes_where_the_aggregate_went(client: MonitoredRedisClusterConnection) -> None:
@@ -1116,7 +1116,7 @@ def test_a_message_queue_works(
 def test_to_make_a_queue_opens_nothing(make: MakeClusterClient) -> None:
     client = make("redis+cluster://127.0.0.1:1")
     client.message_queue("jobs")
-    MessageQueue("jobs", client.connection_pool)
+    MessageQueue("jobs", client)
 
 
 def test_the_first_message_of_a_process_comes_from_the_queues_node(
@@ -1159,12 +1159,10 @@ def test_a_queue_follows_its_slot(
     assert queue.get(timeout=2) == b"moves"
 
 
-@pytest.mark.parametrize("kind", ["pool", "plain"])
-def test_a_queue_takes_a_clusters_pool_and_a_plain_client(
-    cluster: Cluster, client: MonitoredRedisClusterConnection, kind: str
+def test_a_queue_takes_a_plain_client_of_a_cluster(
+    client: MonitoredRedisClusterConnection,
 ) -> None:
-    made: Any = client.connection_pool if kind == "pool" else client.connection_pool.cluster()
-    queue = MessageQueue("jobs", made)
+    queue = MessageQueue("jobs", client.connection_pool.cluster())
     queue.put("message")
     assert queue.get(timeout=2) == b"message"
 
@@ -1184,7 +1182,7 @@ def test_a_subscriber_works(client: MonitoredRedisClusterConnection, spans: Reco
         wait_until(lambda: found.append(subscriber.get_message(timeout=1)) or any(found))
     assert [each["data"] for each in found if each] == [b"hello"]
     assert spans.names[:2] == ["foo.SUBSCRIBE", "foo.PUBLISH"]
-    assert client.connection_pool.figures.in_use == 0
+    assert client.connection_pool.stats.in_use == 0
 
 
 def test_shard_channels_have_spans(
@@ -1212,9 +1210,9 @@ def test_shard_channels_that_a_request_leaves_open_are_given_back(
     bound = client.bound_to(INVALID_SPAN)
     subscriber = bound.pubsub()
     subscriber.ssubscribe(*one_key_each(cluster))
-    assert client.connection_pool.figures.in_use == 3
+    assert client.connection_pool.stats.in_use == 3
     bound.give_back()
-    assert client.connection_pool.figures.in_use == 0
+    assert client.connection_pool.stats.in_use == 0
     assert "MonitoredClusterPubSub was left open" in caplog.text
 
 
@@ -1232,7 +1230,7 @@ def test_a_monitor_shows_what_one_node_gets(
         assert all("GET" not in each for each in seen)
     held.reset()
     assert spans.names == ["foo.MONITOR", "foo.GET"]
-    assert client.connection_pool.figures.in_use == 0
+    assert client.connection_pool.stats.in_use == 0
 
 
 def test_a_callback_of_ones_own_outlives_a_fork(client: MonitoredRedisClusterConnection) -> None:

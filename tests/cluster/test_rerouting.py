@@ -38,7 +38,7 @@ def make(cluster: Cluster) -> Iterator[MakeClusterClient]:
 
     yield make
     for pool in pools:
-        assert pool.figures.in_use == 0
+        assert pool.stats.in_use == 0
         pool.disconnect()
 
 
@@ -135,7 +135,7 @@ def test_a_dead_node_that_the_layout_still_names_is_asked_once(
         COMMANDS[name](client)
     assert is_retryable(caught.value) is True
     assert asked == [dead.name]
-    assert dead.redis_connection.connection_pool.figures.creations == 1
+    assert dead.redis_connection.connection_pool.stats.creations == 1
 
 
 def test_a_command_without_a_key_goes_to_another_node_as_in_redis_py(
@@ -208,7 +208,7 @@ def test_a_pipeline_to_a_node_that_cannot_be_reached_fails_with_the_connections_
     with pytest.raises(redis.ConnectionError, match=REFUSED) as caught:
         client.pipeline().incr("foo").incr("bar").incr("a").execute()
     assert is_retryable(caught.value) is True
-    assert client.connection_pool.figures.in_use == 0
+    assert client.connection_pool.stats.in_use == 0
 
 
 def test_an_interruption_of_a_pipeline_while_the_layout_is_asked_for_is_itself(
@@ -221,7 +221,7 @@ def test_an_interruption_of_a_pipeline_while_the_layout_is_asked_for_is_itself(
     monkeypatch.setattr(client.nodes_manager, "initialize", interrupted)
     with pytest.raises(KeyboardInterrupt):
         client.pipeline().incr("foo").incr("bar").incr("a").execute()
-    assert client.connection_pool.figures.in_use == 0
+    assert client.connection_pool.stats.in_use == 0
 
 
 def test_a_pipeline_asks_for_the_layout_after_redirections_while_an_error_is_handled(

@@ -224,7 +224,7 @@ class TestOperations:
             held = pool.get_connection()
             thread = threading.Thread(target=request.foo.get, args=("a",))
             thread.start()
-            wait_until(lambda: pool.figures.waiting)
+            wait_until(lambda: pool.stats.waiting)
             pool.release(held)
             thread.join()
             return Response()
@@ -550,7 +550,7 @@ class TestNothingIsRecorded:
         observers = []
 
         def view(request: Request) -> Response:
-            observers.append(list(request.foo.operation_monitor.observers))
+            observers.append(list(request.foo.client_telemetry.observers))
             return get_a(request)
 
         serve(view, **settings).get()

@@ -124,7 +124,7 @@ class TestCommand:
         held = [pool.get_connection(), pool.get_connection()]
         thread = threading.Thread(target=foo.ping)
         thread.start()
-        wait_until(lambda: pool.figures.waiting)
+        wait_until(lambda: pool.stats.waiting)
         for connection in held:
             pool.release(connection)
         thread.join()

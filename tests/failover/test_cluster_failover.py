@@ -88,7 +88,7 @@ def client_of(cluster: Cluster, **settings: str) -> MonitoredRedisClusterConnect
 
 
 def all_slots_are_back(client: MonitoredRedisClusterConnection) -> bool:
-    figures = client.connection_pool.figures
+    figures = client.connection_pool.stats
     return figures.in_use == figures.waiting == 0
 
 

@@ -250,5 +250,5 @@ def test_a_signal_while_asking_sentinels_costs_nobody_a_reply_or_a_slot(tmp_path
         assert interrupted_often(connect_and_ask, Interrupted) > 50
         check_all_slots_are_back(client, primary)
         # One connection to each is the listener's.
-        wait_until(lambda: all(s.connection_pool.figures.in_use == 1 for s in asked))
+        wait_until(lambda: all(s.connection_pool.stats.in_use == 1 for s in asked))
         assert set(map(id, manager.sentinels)) == set(map(id, asked))

@@ -186,7 +186,7 @@ QUESTIONS: dict[str, Callable[[Client], None]] = {
 
 
 def figures_are_at_rest(pool: BlockingConnectionPool) -> bool:
-    figures = pool.figures
+    figures = pool.stats
     return figures.in_use == 0 and figures.waiting == 0
 
 
@@ -201,7 +201,7 @@ def check_all_slots_are_back(client: redis.Redis, server: Server) -> None:
     """Each of the pool's places can be had, answers right, and is known to the server."""
     pool: Any = client.connection_pool
     wait_until(lambda: figures_are_at_rest(pool))
-    wait_until(lambda: connections_at(server, pool) <= pool.figures.open)
+    wait_until(lambda: connections_at(server, pool) <= pool.stats.open)
     taken = [pool.get_connection() for _ in range(pool.max_connections)]
     for connection in taken:
         text = unique()
@@ -209,8 +209,8 @@ def check_all_slots_are_back(client: redis.Redis, server: Server) -> None:
         check(connection.read_response(), text.encode())
     for connection in taken:
         pool.release(connection)
-    assert figures_are_at_rest(pool), pool.figures
-    assert pool.figures.open == pool.max_connections, pool.figures
+    assert figures_are_at_rest(pool), pool.stats
+    assert pool.stats.open == pool.max_connections, pool.stats
     wait_until(lambda: connections_at(server, pool) == pool.max_connections)
 
 

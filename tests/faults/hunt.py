@@ -225,8 +225,8 @@ class Ours:
     def give_back(self, client: Any) -> None:
         client.give_back()
 
-    def figures(self) -> tuple[int, int]:
-        figures = self.pool.figures
+    def stats(self) -> tuple[int, int]:
+        figures = self.pool.stats
         return figures.in_use, figures.open
 
 
@@ -249,7 +249,7 @@ class Stock:
     def give_back(self, client: Any) -> None:
         pass
 
-    def figures(self) -> tuple[int, int]:
+    def stats(self) -> tuple[int, int]:
         opened = [made for made in self.pool._connections if made.is_connected]
         return self.pool.max_connections - self.pool.pool.qsize(), len(opened)
 
@@ -830,7 +830,7 @@ class Hunt:
         admin = redis.Redis(port=port, client_name="admin")
         size = self.crew.connections
         for target in self.targets:
-            in_use, _ = target.figures()
+            in_use, _ = target.stats()
             if in_use:
                 problems.append(f"{target.name}: {in_use} slots are in use at the end")
             # All at once: this needs each slot, and finds the idle ones that the server closed.
@@ -859,7 +859,7 @@ class Hunt:
         deadline = time.monotonic() + 5  # until the server has seen the last ones go
         while True:
             seen = sum(client["name"] == target.name for client in admin.client_list())
-            in_use, opened = target.figures()
+            in_use, opened = target.stats()
             if (in_use, opened) == (0, seen):
                 return []
             if time.monotonic() > deadline:

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 
 from pyramid_baseplate_redis.exceptions import PoolReleaseError, PoolTimeoutError
 from pyramid_baseplate_redis.pool import blocking_pool
-from pyramid_baseplate_redis.telemetry.stats import PoolFigures
+from pyramid_baseplate_redis.telemetry.stats import PoolStats
 
 from ..support.servers import Server, wait_until
 from .helpers import in_child, pool_of, unique
@@ -158,7 +158,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.pool.timeout = 10
         thread = threading.Thread(target=lambda: taken.append(self.pool.get_connection()))
         thread.start()
-        wait_until(lambda: self.pool.figures.waiting == 1)
+        wait_until(lambda: self.pool.stats.waiting == 1)
         connection = self.chosen(number)
         self.pool.release(connection.real)
         thread.join(10)
@@ -274,14 +274,14 @@ class PoolMachine(RuleBasedStateMachine):
         own = self.pool.get_connection()
         assert ask(own, "CLIENT", "ID") not in self.seen
         self.pool.release(own)
-        figures = self.pool.figures
+        figures = self.pool.stats
         return figures.in_use, figures.open, refused
 
     # What is always true
 
     @invariant()
     def figures_are_the_model_s(self) -> None:
-        assert self.pool.figures == PoolFigures(
+        assert self.pool.stats == PoolStats(
             max=SIZE,
             open=len(self.idle) + len(self.held),
             idle=len(self.idle),
@@ -334,7 +334,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(blocking_pool, "time", own_time)
     monkeypatch.setattr(blocking_pool, "random", own_random)
     keeps_house: Callable[..., bool] = lambda pool, seconds: True  # noqa: E731
-    monkeypatch.setattr(blocking_pool, "start_housekeeping", keeps_house)
+    monkeypatch.setattr(blocking_pool, "start_background", keeps_house)
     return made
 
 

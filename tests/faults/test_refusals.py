@@ -82,7 +82,7 @@ def test_a_refusal_is_a_reply_so_that_the_connection_is_kept(tmp_path: Path, kin
     ):
         for _ in range(5):
             failure_of(lambda: command_of(client, kind))
-        figures = client.connection_pool.figures
+        figures = client.connection_pool.stats
         assert (figures.creations, figures.discards) == (1, 0)
 
 
@@ -152,7 +152,7 @@ def test_a_wrong_password_is_an_error_at_once_and_never_retried(tmp_path: Path) 
         assert isinstance(error, redis.AuthenticationError)
         assert is_retryable(error) is False
         assert refused_connections(server) == before + 2  # the client's, and this question's
-        assert client.connection_pool.figures.open == 0
+        assert client.connection_pool.stats.open == 0
 
 
 def test_a_wrong_password_is_never_shown(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_certificate_that_nobody_trusts_is_an_error_at_once(tmp_path: Path) ->
     with tls_server(tmp_path) as (_, url, _trusted), client_of(url, retries="2") as client:
         error = failure_of(lambda: client.get("key"))
         assert "CERTIFICATE_VERIFY_FAILED" in str(error)
-        assert client.connection_pool.figures.open == 0
+        assert client.connection_pool.stats.open == 0
 
 
 @needs_debian_redis

@@ -178,7 +178,7 @@ def test_a_connection_that_no_pool_made_is_not_taken(valkey: Server) -> None:
     with client_of(valkey) as client:
         with pytest.raises(PoolReleaseError):
             client.connection_pool.release(redis.Connection(port=valkey.port))
-        assert client.connection_pool.figures.open == 0
+        assert client.connection_pool.stats.open == 0
 
 
 def test_a_connection_that_nobody_released_is_closed_and_its_slot_is_back(valkey: Server) -> None:

@@ -48,12 +48,12 @@ def guarded(
 
 def test_a_user_by_settings(guarded: Server, make_client: MakeClient) -> None:
     client = make_client(guarded.url, username="app", password="s3cret/#?@")
-    assert client.acl_whoami() == b"app"
+    assert client.acl_whoami() == "app"
 
 
 def test_a_user_in_the_url(guarded: Server, make_client: MakeClient) -> None:
     url = f"redis://app:s3cret%2F%23%3F%40@127.0.0.1:{guarded.port}"
-    assert make_client(url).acl_whoami() == b"app"
+    assert make_client(url).acl_whoami() == "app"
 
 
 def test_a_user_whose_password_is_in_a_file(
@@ -62,11 +62,11 @@ def test_a_user_whose_password_is_in_a_file(
     password = tmp_path / "password"
     password.write_text("s3cret/#?@\n")
     client = make_client(guarded.url, username="app", password_file=str(password))
-    assert client.acl_whoami() == b"app"
+    assert client.acl_whoami() == "app"
 
 
 def test_a_password_alone_is_the_default_users(guarded: Server, make_client: MakeClient) -> None:
-    assert make_client(guarded.url, password="default-password").acl_whoami() == b"default"
+    assert make_client(guarded.url, password="default-password").acl_whoami() == "default"
 
 
 @pytest.mark.parametrize("protocol", ["2", "3"])
@@ -159,7 +159,7 @@ def test_a_unix_socket_is_the_spans_server_address(
 
 
 def test_a_user_on_a_unix_socket(unix_socket: str, make_client: MakeClient) -> None:
-    assert make_client(f"unix://app:secret@{unix_socket}").acl_whoami() == b"app"
+    assert make_client(f"unix://app:secret@{unix_socket}").acl_whoami() == "app"
 
 
 def test_a_unix_socket_that_isnt_there_is_an_error(make_client: MakeClient, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def identity(connection: Any) -> int:
 
 
 def test_the_figures_of_a_new_pool_are_zero(make_pool: MakePool) -> None:
-    figures = asdict(make_pool(max_connections="7").figures)
+    figures = asdict(make_pool(max_connections="7").stats)
     assert figures.pop("max") == 7
     assert set(figures.values()) == {0}
 
@@ -66,7 +66,7 @@ def test_the_figures_tell_idle_connections_from_those_in_use(make_pool: MakePool
     pool = make_pool()
     held, other = pool.get_connection(), pool.get_connection()
     pool.release(other)
-    figures = pool.figures
+    figures = pool.stats
     assert (figures.open, figures.idle, figures.in_use) == (2, 1, 1)
     pool.release(held)
 
@@ -78,7 +78,7 @@ def test_the_figures_count_what_happened(make_pool: MakePool) -> None:
         pool.get_connection()
     held.disconnect()
     pool.release(held)
-    figures = pool.figures
+    figures = pool.stats
     assert (figures.waits, figures.timeouts, figures.creations, figures.discards) == (1, 1, 1, 1)
 
 
@@ -113,7 +113,7 @@ def test_to_release_twice_is_refused(make_pool: MakePool) -> None:
     pool.release(connection)
     with pytest.raises(PoolReleaseError, match=r"^foo: .* released before"):
         pool.release(connection)
-    assert (pool.figures.idle, pool.figures.in_use) == (1, 0)
+    assert (pool.stats.idle, pool.stats.in_use) == (1, 0)
 
 
 def test_to_release_again_what_somebody_else_has_by_now_is_refused(make_pool: MakePool) -> None:
@@ -163,7 +163,7 @@ def test_to_release_to_another_pool_is_refused(make_pool: MakePool) -> None:
     connection = pool.get_connection()
     with pytest.raises(PoolReleaseError, match="belongs to another pool"):
         other.release(connection)
-    assert (other.figures.open, pool.figures.in_use) == (0, 1)
+    assert (other.stats.open, pool.stats.in_use) == (0, 1)
     pool.release(connection)
 
 
@@ -181,9 +181,9 @@ def test_a_pipeline_that_was_dropped_in_a_cycle_frees_its_slot(make_pool: MakePo
     pipeline.itself = pipeline  # type: ignore[attr-defined]
     del pipeline
     gc.collect()
-    assert pool.figures.in_use == 0
+    assert pool.stats.in_use == 0
     pool.release(pool.get_connection())
-    assert pool.figures.open == 1
+    assert pool.stats.open == 1
 
 
 # Clean or closed
@@ -297,10 +297,10 @@ def test_spare_connections_are_closed_after_max_idle_time(
 
     def one_is_left_in_use() -> bool:
         pool.release(pool.get_connection())
-        return pool.figures.open == 1
+        return pool.stats.open == 1
 
     wait_until(one_is_left_in_use)
-    wait_until(lambda: pool.figures.open == 0)
+    wait_until(lambda: pool.stats.open == 0)
     with redis.Redis(port=valkey.port) as admin:
         wait_until(lambda: "ageing" not in [c["name"] for c in admin.client_list()])
 
@@ -326,7 +326,7 @@ def test_a_connection_that_outlived_its_time_isnt_kept(make_pool: MakePool) -> N
     connection = pool.get_connection()
     time.sleep(0.06)
     pool.release(connection)
-    assert pool.figures.open == 0
+    assert pool.stats.open == 0
 
 
 def test_lifetimes_differ_by_up_to_a_tenth(make_pool: MakePool) -> None:
@@ -347,7 +347,7 @@ def test_without_ageing_there_is_no_thread(
     def start(*args: Any) -> bool:
         raise AssertionError("a thread was started")
 
-    monkeypatch.setattr("pyramid_baseplate_redis.pool.blocking_pool.start_housekeeping", start)
+    monkeypatch.setattr("pyramid_baseplate_redis.pool.blocking_pool.start_background", start)
     pool = make_pool(max_idle_time="0 s", leak_warning="0 s")
     pool.release(pool.get_connection())
 
@@ -471,7 +471,7 @@ def test_what_is_idle_is_closed_when_redis_py_wants_it_closed(make_pool: MakePoo
     pool = make_pool()
     state_of_next(pool)
     pool.disconnect_free_connections()
-    assert (pool.figures.open, pool.figures.discards) == (0, 1)
+    assert (pool.stats.open, pool.stats.discards) == (0, 1)
 
 
 # Forks
@@ -498,7 +498,7 @@ def test_a_child_has_connections_of_its_own(make_pool: MakePool) -> None:
 
     def child() -> None:
         assert state_of_next(pool)[0] != number
-        assert pool.figures.open == 1
+        assert pool.stats.open == 1
 
     assert in_child(child) == 0
     assert state_of_next(pool)[0] == number
@@ -512,7 +512,7 @@ def test_a_child_cant_release_what_its_parent_took(make_pool: MakePool) -> None:
     def child() -> None:
         with pytest.raises(PoolReleaseError, match="the parent's to release"):
             pool.release(connection)
-        assert pool.figures.open == 0
+        assert pool.stats.open == 0
 
     assert in_child(child) == 0
     assert identity(connection) == number
@@ -592,7 +592,7 @@ def test_a_closed_pool_has_no_connections(make_pool: MakePool) -> None:
     pool = make_pool()
     pool.release(pool.get_connection())
     pool.close()
-    assert pool.figures.open == 0
+    assert pool.stats.open == 0
 
 
 def test_closing_a_pool_closes_what_is_in_use_too(make_pool: MakePool) -> None:
@@ -609,7 +609,7 @@ def test_closing_the_idle_connections_spares_those_in_use(make_pool: MakePool) -
     pool.release(other)
     pool.disconnect(inuse_connections=False)
     assert connection.is_connected
-    assert pool.figures.open == 1
+    assert pool.stats.open == 1
     pool.release(connection)
 
 

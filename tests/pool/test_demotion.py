@@ -178,7 +178,7 @@ def test_idle_connections_are_closed(failover: Failover, client: Client) -> None
     fill(client, 3)
     failover.demote()
     refusal_of(lambda: client.set("key", "value"))
-    assert client.connection_pool.figures.open == 0
+    assert client.connection_pool.stats.open == 0
 
 
 def test_a_connection_in_use_gets_its_reply_and_is_closed_when_it_is_released(
@@ -191,7 +191,7 @@ def test_a_connection_in_use_gets_its_reply_and_is_closed_when_it_is_released(
     refusal_of(lambda: client.set("key", "value"))
     assert other.read_response() == b"text"
     pool.release(other)
-    assert pool.figures.open == 0
+    assert pool.stats.open == 0
 
 
 def test_a_pipeline_that_watches_keeps_its_connection(failover: Failover, client: Client) -> None:
@@ -235,7 +235,7 @@ def test_connections_to_a_replica_are_renewed_once_a_second_at_most(
     failover.demote()
     for _ in range(20):
         refusal_of(lambda: client.set("key", "value"))
-    assert client.connection_pool.figures.creations == 2
+    assert client.connection_pool.stats.creations == 2
 
 
 def test_connections_are_renewed_again_after_that_time(
@@ -245,7 +245,7 @@ def test_connections_are_renewed_again_after_that_time(
     failover.demote()
     for _ in range(3):
         refusal_of(lambda: client.set("key", "value"))
-    assert client.connection_pool.figures.creations == 3
+    assert client.connection_pool.stats.creations == 3
 
 
 # Retries

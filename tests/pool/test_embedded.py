@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -61,6 +62,13 @@ class Owner:
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
         self._executor.shutdown(wait=False)
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A short path: that of a Unix socket has at most 103 bytes."""
+    with tempfile.TemporaryDirectory(prefix="redis-", ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
 
 
 @pytest.fixture

@@ -17,19 +17,19 @@ import pytest
 
 from pyramid_baseplate_redis.pool.fair_queue import (
     TURN_SECONDS,
+    Entry,
     FairLifoQueue,
-    Place,
-    Slot,
+    PoolSlot,
     _Waiter,
 )
-from pyramid_baseplate_redis.telemetry.call_details import take_notes
+from pyramid_baseplate_redis.telemetry.call_details import pop_call_details
 
 
 class _Interrupted(BaseException):
     pass
 
 
-def used(queue: FairLifoQueue, *connections: str) -> list[Slot]:
+def used(queue: FairLifoQueue, *connections: str) -> list[PoolSlot]:
     """Take slots for connections, which are idle now, in their order."""
     places = [queue.get(timeout=0) for _ in connections]
     for (slot, _, _), connection in zip(places, connections, strict=True):
@@ -228,7 +228,7 @@ def test_what_an_interrupted_waiter_was_woken_up_for_is_the_next_ones(
 
 def test_a_slot_that_was_lost_is_found_by_one_who_waits() -> None:
     queue = FairLifoQueue(1)
-    place: Place | None = queue.get()
+    place: Entry | None = queue.get()
     taken: list[Any] = []
     thread = started_waiter(queue, taken, "waiter")
 
@@ -283,7 +283,7 @@ def test_a_waiter_whose_giver_was_interrupted_gets_in_line_again(
     thread = started_waiter(queue, taken, "waiter")
     given = "pyramid_baseplate_redis.pool.fair_queue._Waiter.give"
 
-    def interrupted(waiter: object, place: Place) -> None:
+    def interrupted(waiter: object, place: Entry) -> None:
         raise _Interrupted
 
     with monkeypatch.context() as patch:
@@ -298,7 +298,7 @@ def test_a_waiter_whose_giver_was_interrupted_gets_in_line_again(
 
 def test_many_threads_never_have_more_places_than_there_are() -> None:
     queue = FairLifoQueue(3)
-    having: list[Slot] = []
+    having: list[PoolSlot] = []
     most = 0
     finish = time.monotonic() + 1
 
@@ -326,16 +326,16 @@ def test_many_threads_never_have_more_places_than_there_are() -> None:
 
 def test_only_waiting_counts_as_waiting() -> None:
     queue = FairLifoQueue(1)
-    take_notes()
+    pop_call_details()
     place = queue.get()
-    assert take_notes() is None
+    assert pop_call_details() is None
 
     with pytest.raises(Empty):
         queue.get(timeout=0.02)
-    notes = take_notes()
+    notes = pop_call_details()
     assert notes is not None
     assert notes.waited >= 0.02
-    assert take_notes() is None
+    assert pop_call_details() is None
     del place
 
 
@@ -364,7 +364,7 @@ def test_a_connection_that_is_idle_for_too_long_is_found_at_the_far_end() -> Non
 class _GivesBackWhenCollected:
     """Like a pipeline that watches keys: whatever collects it, its connection goes back."""
 
-    def __init__(self, queue: FairLifoQueue, place: Place) -> None:
+    def __init__(self, queue: FairLifoQueue, place: Entry) -> None:
         self.queue, self.place = queue, place
         self.itself: Any = self  # only the garbage collector finds it
 

@@ -36,6 +36,7 @@ from pyramid_baseplate_redis import (
     pool_from_config,
     sentinel_pool_from_config,
 )
+from pyramid_baseplate_redis.pool.sentinel import discovery
 from pyramid_baseplate_redis.pool.sentinel import events as announcements_module
 from pyramid_baseplate_redis.pool.sentinel import pool as sentinel_module
 from pyramid_baseplate_redis.pool.sentinel.discovery import SentinelManager
@@ -393,7 +394,7 @@ def test_a_replica_that_was_promoted_is_left(valkeys: SentinelSet, make_foo: Mak
     idle, in_use = pool.get_connection(), pool.get_connection()
     pool.release(idle)
     pool.switched((valkeys.replica().host, valkeys.replica().port))
-    assert pool.figures.idle == 0
+    assert pool.stats.idle == 0
     with pytest.raises(redis.ConnectionError):
         ask(in_use)
     pool.release(in_use)
@@ -521,7 +522,7 @@ def test_an_announced_switch_closes_idle_connections(
 ) -> None:
     foo.ping()
     pool_of(foo).switched(another_address(valkeys))
-    assert pool_of(foo).figures.open == 0
+    assert pool_of(foo).stats.open == 0
 
 
 def test_an_announced_switch_ends_a_command_that_waits_for_its_reply(
@@ -566,7 +567,7 @@ def test_an_announced_switch_closes_what_is_released_later(
     connection = pool_of(foo).get_connection()
     pool_of(foo).switched(another_address(valkeys))
     pool_of(foo).release(connection)
-    assert pool_of(foo).figures.open == 0
+    assert pool_of(foo).stats.open == 0
 
 
 def test_connections_to_the_new_primary_stay(
@@ -639,7 +640,7 @@ def test_hanging_up_never_sends_anything_unencrypted(tmp_path: Path) -> None:
         pool = pool_from_config({"foo.url": url, "foo.ssl_ca_certs": trusted}, "foo.")
         connection = pool.get_connection()
         opened = connection._sock
-        connection.hang_up()
+        connection.shutdown_socket()
         # What its holder sends now fails; without the TLS object it would be plain text.
         assert opened._sslobj is not None
         with pytest.raises(redis.ConnectionError):
@@ -682,7 +683,7 @@ def test_a_write_to_a_demoted_primary_closes_the_other_idle_connections(
         pool.release(connection)
     demoted()
     error_of(lambda: foo.set("key", "value"))
-    assert pool.figures.open == 0
+    assert pool.stats.open == 0
 
 
 def test_a_write_to_a_demoted_primary_ends_what_is_in_use_there(
@@ -703,7 +704,7 @@ def test_a_script_that_a_demoted_primary_refuses_in_a_transaction_closes_its_con
     demoted()
     (refusal,) = foo.pipeline().eval(WRITE_SCRIPT, 0).execute(raise_on_error=False)
     assert isinstance(refusal, redis.ReadOnlyError)
-    assert pool_of(foo).figures.open == 0
+    assert pool_of(foo).stats.open == 0
 
 
 def test_exec_on_a_primary_that_was_demoted_meanwhile_closes_its_connection(
@@ -718,7 +719,7 @@ def test_exec_on_a_primary_that_was_demoted_meanwhile_closes_its_connection(
     with pytest.raises(redis.exceptions.ExecAbortError):
         connection.read_response()
     pool_of(foo).release(connection)
-    assert pool_of(foo).figures.open == 0
+    assert pool_of(foo).stats.open == 0
 
 
 def test_a_transaction_on_a_demoted_primary_may_be_retried(
@@ -839,7 +840,7 @@ def test_a_primary_that_is_about_to_be_demoted_is_not_believed_in() -> None:
 
 
 def test_doubt_ends_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sentinel_module, "_LONGEST_DOUBT", 0.05)
+    monkeypatch.setattr(discovery, "_LONGEST_DOUBT", 0.05)
     manager = manager_of(FakeSentinel(1, port=1))
     manager.doubt(("10.0.0.1", 1))
     time.sleep(0.06)
@@ -880,7 +881,7 @@ def test_an_answer_that_was_overtaken_by_an_announcement_is_not_used(news: str) 
 def test_sentinels_that_were_set_up_anew_are_believed_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sentinel_module, "_LONGEST_LAG", 0.05)
+    monkeypatch.setattr(discovery, "_LONGEST_LAG", 0.05)
     manager = manager_of(FakeSentinel(1, port=2), FakeSentinel(2, port=2), FakeSentinel(3, port=2))
     manager.learn(7, ("10.0.0.1", 1))
     assert found(manager) is None
@@ -889,7 +890,7 @@ def test_sentinels_that_were_set_up_anew_are_believed_after_a_while(
 
 
 def test_few_sentinels_that_are_behind_are_never_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sentinel_module, "_LONGEST_LAG", 0.0)
+    monkeypatch.setattr(discovery, "_LONGEST_LAG", 0.0)
     cut_off = redis.ConnectionError("cut off")
     others = [FakeSentinel(2), FakeSentinel(3)]
     for other in others:
@@ -1016,7 +1017,7 @@ def test_a_failover_that_nobody_asks_about_is_heard(
     wait_until(lambda: listeners_at(sentinels, pool) == 3)
     sentinels.failover()
     wait_until(lambda: pool.master_address == (new.host, new.port))
-    assert pool.figures.open == 0
+    assert pool.stats.open == 0
 
 
 # Threads, memory, processes

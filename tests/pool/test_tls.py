@@ -19,7 +19,7 @@ import trustme
 from opentelemetry.trace import StatusCode
 
 from pyramid_baseplate_redis import ConfigurationError, TimedOutError, pool_from_config
-from pyramid_baseplate_redis.settings.sources import client_settings
+from pyramid_baseplate_redis.settings.sources import load_client_settings
 
 from ..support.servers import (
     MakeClient,
@@ -308,13 +308,13 @@ def test_no_ciphers_bring_back_tls_1_1(
 def test_no_setting_allows_less_than_tls_1_2(version: Any) -> None:
     app_config = {"foo.url": "rediss://h", "foo.ssl_min_version": version}
     with pytest.raises(ConfigurationError, match=r"^foo\.ssl_min_version: "):
-        client_settings(app_config, "foo.")
+        load_client_settings(app_config, "foo.")
 
 
 @pytest.mark.parametrize("version", ["TLSv1.1", "TLSv1", "SSLv3", "769", "0", ""])
 def test_no_query_argument_allows_less_than_tls_1_2(version: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^foo\.url: its query argument ssl_min_version"):
-        client_settings({"foo.url": f"rediss://h?ssl_min_version={version}"}, "foo.")
+        load_client_settings({"foo.url": f"rediss://h?ssl_min_version={version}"}, "foo.")
 
 
 @needs_debian_redis

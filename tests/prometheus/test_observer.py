@@ -409,7 +409,7 @@ def test_an_interrupted_command_is_a_failure_and_active_no_longer(
 
 
 def test_a_command_whose_end_was_never_told_is_active_no_longer(foo: Measured) -> None:
-    monitor = foo.client.operation_monitor
+    monitor = foo.client.client_telemetry
     # As when a signal handler raises between the two lines of whoever starts it.
     lost = monitor.start_command(foo.client.server_span, ("GET", "a"))
     assert foo.active("get") == 1
@@ -521,7 +521,7 @@ def test_a_clusters_client_is_of_type_cluster(
 
     assert clustered.requests("set") == {"true": 1}
     assert clustered.requests("pipeline") == {"true": 1}
-    figures = clustered.pool.figures
+    figures = clustered.pool.stats
     assert clustered.pooled("max_size") == figures.max == 7 * len(clustered.pool.pools)
     assert clustered.pooled("active_connections") == figures.open
     assert clustered.pooled("idle_connections") == figures.idle > 0

@@ -219,7 +219,7 @@ def test_a_message_from_a_thread_without_context_belongs_to_its_request(
     assert spans.parent_of(spans.one("send jobs")) is spans.one("request")
 
 
-@pytest.mark.parametrize("broken", ["_propagator", "_tracer"])
+@pytest.mark.parametrize("broken", ["_propagator", "tracer"])
 def test_broken_telemetry_breaks_no_message(
     queue: DurableMessageQueue, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:

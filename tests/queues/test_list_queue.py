@@ -251,7 +251,8 @@ def test_waiting_for_ever_goes_on_after_a_killed_server_came_back(
         other.put(b"late")
     assert waiting.result(10) == b"late"
     # One line when it goes, one when it's back, however many attempts there were.
-    levels = [record.levelno for record in caplog.records if record.name == list_queue.__name__]
+    ours = [record for record in caplog.records if record.name == "pyramid_baseplate_redis.queues"]
+    levels = [record.levelno for record in ours]
     assert levels == [logging.WARNING] * 2
 
 
@@ -363,7 +364,7 @@ def test_what_is_neither_a_pool_nor_a_client_is_refused(client: Any, given: str)
     with pytest.raises(TypeError) as caught:
         MessageQueue("jobs", client)
     assert str(caught.value) == (
-        f"client: {given} is neither a redis.ConnectionPool nor a redis.Redis"
+        f"client: {given} is neither a redis.ConnectionPool nor a client of redis-py"
     )
 
 

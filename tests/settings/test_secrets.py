@@ -30,7 +30,7 @@ from pyramid_baseplate_redis import (
     pool_from_config,
 )
 from pyramid_baseplate_redis.interfaces import IRedisContextFactory
-from pyramid_baseplate_redis.settings.sources import client_settings
+from pyramid_baseplate_redis.settings.sources import load_client_settings
 from pyramid_baseplate_redis.settings.url import parse_url
 
 from ..support.servers import RecordedSpans, Server, running_server
@@ -165,7 +165,7 @@ def told_by_factory(factory: RedisContextFactory) -> Iterator[str]:
         pool.make_connection(),
         factory,
         client,
-        client.operation_monitor,
+        client.client_telemetry,
         client.pipeline("name"),
         client.message_queue("queue"),
         client.lock("lock"),
@@ -180,7 +180,7 @@ def told_by_factory(factory: RedisContextFactory) -> Iterator[str]:
 def told_about(app_config: dict[str, Any]) -> list[str]:
     """All that is said when a client's settings are read and its objects are made."""
     try:
-        of_client = client_settings(app_config, "foo.")
+        of_client = load_client_settings(app_config, "foo.")
         texts = [repr(of_client), str(of_client.shown()), of_client.url]
         pool = pool_from_config(app_config, "foo.")
     except ConfigurationError as error:

@@ -21,7 +21,7 @@ from pyramid_baseplate_redis.pool.credentials import PasswordFile
 from pyramid_baseplate_redis.pool.factory import warn_if_unverified
 from pyramid_baseplate_redis.settings.client import ClientSettings
 from pyramid_baseplate_redis.settings.package import discovered_clients
-from pyramid_baseplate_redis.settings.sources import client_settings, read_url
+from pyramid_baseplate_redis.settings.sources import load_client_settings, read_url
 from pyramid_baseplate_redis.settings.tls import check_files
 
 from ..support.servers import Server
@@ -52,7 +52,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Elsewh
 
 def refusal(app_config: dict[str, Any]) -> ConfigurationError:
     with pytest.raises(ConfigurationError) as caught:
-        check_files(client_settings(app_config, "foo."))
+        check_files(load_client_settings(app_config, "foo."))
     return caught.value
 
 
@@ -68,7 +68,7 @@ def told(error: BaseException) -> str:
 @KEYS
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n", " \n\n"], ids=repr)
 def test_a_url_is_read_from_elsewhere(elsewhere: Elsewhere, key: str, ending: str) -> None:
-    settings = client_settings(elsewhere(key, f"redis://:p%40ss@h:7/3{ending}"), "foo.")
+    settings = load_client_settings(elsewhere(key, f"redis://:p%40ss@h:7/3{ending}"), "foo.")
     url = settings.parsed_url
     assert (url.host, url.port, settings.db, settings.password) == ("h", 7, 3, "p@ss")
 
@@ -95,7 +95,7 @@ def test_a_url_elsewhere_is_not_read_again(elsewhere: Elsewhere, valkey: Server,
 def test_a_file_may_be_given_as_a_path(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "redis_url"
     path.write_text("redis://h")
-    assert client_settings({"foo.url_file": path}, "foo.").url_file == str(path)
+    assert load_client_settings({"foo.url_file": path}, "foo.").url_file == str(path)
 
 
 def test_the_environment_may_be_passed_in() -> None:
@@ -104,7 +104,7 @@ def test_the_environment_may_be_passed_in() -> None:
 
 @KEYS
 def test_a_setting_beside_a_url_elsewhere_is_read(elsewhere: Elsewhere, key: str) -> None:
-    settings = client_settings(elsewhere(key, "redis://h?protocol=2", retries="3"), "foo.")
+    settings = load_client_settings(elsewhere(key, "redis://h?protocol=2", retries="3"), "foo.")
     assert (settings.retries, settings.protocol) == (3, 2)
 
 
@@ -284,27 +284,27 @@ PARTS = ["rediss", "theuser", "thepassword", "thehost", "7777", "theclient", "th
 
 @KEYS
 def test_nothing_of_a_url_elsewhere_is_shown(elsewhere: Elsewhere, key: str) -> None:
-    settings = client_settings(elsewhere(key, EVERYTHING), "foo.")
+    settings = load_client_settings(elsewhere(key, EVERYTHING), "foo.")
     text = f"{settings!r} {settings} {settings.shown()} {settings.url}"
     assert [part for part in PARTS if part in text] == []
 
 
 def test_all_parts_of_a_url_among_the_settings_but_its_password_are_shown() -> None:
     # So that the test above means something.
-    text = repr(client_settings({"foo.url": EVERYTHING}, "foo."))
+    text = repr(load_client_settings({"foo.url": EVERYTHING}, "foo."))
     assert [part for part in PARTS if part not in text] == ["thepassword"]
 
 
 @KEYS
 def test_where_a_url_comes_from_is_shown(elsewhere: Elsewhere, key: str) -> None:
     app_config = elsewhere(key, EVERYTHING)
-    shown = client_settings(app_config, "foo.").shown()
+    shown = load_client_settings(app_config, "foo.").shown()
     assert (shown[key], "url" in shown) == (app_config[f"foo.{key}"], False)
 
 
 @KEYS
 def test_a_setting_beside_a_url_elsewhere_is_shown(elsewhere: Elsewhere, key: str) -> None:
-    shown = client_settings(elsewhere(key, EVERYTHING, retries="3"), "foo.").shown()
+    shown = load_client_settings(elsewhere(key, EVERYTHING, retries="3"), "foo.").shown()
     assert (shown["retries"], shown["max_connections"]) == (3, "***")
 
 
@@ -510,7 +510,7 @@ def test_tls_without_verification_is_warned_of(
     message: str,
 ) -> None:
     own = {f"foo.{key}": value for key, value in settings.items()}
-    warn_if_unverified(client_settings({"foo.url": url, **own}, "foo."), kwargs)
+    warn_if_unverified(load_client_settings({"foo.url": url, **own}, "foo."), kwargs)
     assert warnings() == [f"foo.{message}, or leave it out"]
 
 
@@ -519,7 +519,7 @@ def test_a_warning_of_tls_names_the_key_that_leads_to_the_url(
     elsewhere: Elsewhere, warnings: Callable[[], list[str]], key: str
 ) -> None:
     app_config = elsewhere(key, "rediss://thehost?ssl_cert_reqs=none")
-    warn_if_unverified(client_settings(app_config, "foo."), {})
+    warn_if_unverified(load_client_settings(app_config, "foo."), {})
     (message,) = warnings()
     assert f"none, in the query of the URL of foo.{key}: " in message
     assert "thehost" not in message
@@ -539,7 +539,7 @@ def test_there_is_no_warning_where_all_is_verified_or_there_is_no_tls(
     warnings: Callable[[], list[str]], url: str, settings: dict[str, str], kwargs: dict[str, Any]
 ) -> None:
     own = {f"foo.{key}": value for key, value in settings.items()}
-    warn_if_unverified(client_settings({"foo.url": url, **own}, "foo."), kwargs)
+    warn_if_unverified(load_client_settings({"foo.url": url, **own}, "foo."), kwargs)
     assert warnings() == []
 
 

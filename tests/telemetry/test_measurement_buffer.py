@@ -10,7 +10,11 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 
 from pyramid_baseplate_redis.telemetry import measurement_buffer as measurements_module
-from pyramid_baseplate_redis.telemetry.measurement_buffer import MOST, Measurements, measurements
+from pyramid_baseplate_redis.telemetry.measurement_buffer import (
+    MOST,
+    MeasurementBuffer,
+    measurements,
+)
 
 from ..faults.helpers import in_child, in_threads
 from ..support.servers import wait_until
@@ -39,7 +43,7 @@ NONE: Mapping[str, str] = {}
 
 
 def test_what_is_added_is_recorded_in_the_background(histogram: Any) -> None:
-    Measurements().add(histogram, 0.5, {"key": "value"})
+    MeasurementBuffer().add(histogram, 0.5, {"key": "value"})
     wait_until(lambda: histogram.values)
     assert (histogram.values, histogram.attributes) == ([0.5], [{"key": "value"}])
 
@@ -48,7 +52,7 @@ def test_a_caller_leaves_it_to_the_background(
     histogram: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measurements_module, "ROUND_SECONDS", 60)
-    own = Measurements()
+    own = MeasurementBuffer()
     own.add(histogram, 1, NONE)
     assert histogram.values == []
 
@@ -57,7 +61,7 @@ def test_a_flush_records_all_that_was_added(
     histogram: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measurements_module, "ROUND_SECONDS", 60)
-    own = Measurements()
+    own = MeasurementBuffer()
     for number in range(200):
         own.add(histogram, number, NONE)
     own.flush()
@@ -65,7 +69,7 @@ def test_a_flush_records_all_that_was_added(
 
 
 def test_nothing_is_recorded_twice_and_nothing_is_lost_under_threads(histogram: Any) -> None:
-    own = Measurements()
+    own = MeasurementBuffer()
 
     def work() -> None:
         for number in range(500):
@@ -82,7 +86,7 @@ def test_beyond_a_number_a_caller_records_his_own(
     histogram: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measurements_module, "ROUND_SECONDS", 60)
-    own = Measurements()
+    own = MeasurementBuffer()
     for number in range(MOST + 2):
         own.add(histogram, number, NONE)
     assert histogram.values == [MOST, MOST + 1]
@@ -92,7 +96,7 @@ def test_the_background_comes_back_after_a_rest(
     histogram: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measurements_module, "ROUND_SECONDS", 0.001)
-    own = Measurements()
+    own = MeasurementBuffer()
     own.add(histogram, 1, NONE)
     wait_until(lambda: not own._process().is_running)
     own.add(histogram, 2, NONE)
@@ -100,7 +104,7 @@ def test_the_background_comes_back_after_a_rest(
 
 
 def test_a_measurement_belongs_to_the_span_in_which_it_was_made(histogram: Any) -> None:
-    own = Measurements()
+    own = MeasurementBuffer()
     with trace.get_tracer(__name__).start_as_current_span("request") as span:
         own.add(histogram, 1, NONE)
     own.flush()

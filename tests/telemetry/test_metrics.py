@@ -86,7 +86,7 @@ class Collected:
         (found,) = self.of(name, pool_name)
         return found
 
-    def figures(self, pool_name: str) -> dict[str, Any]:
+    def stats(self, pool_name: str) -> dict[str, Any]:
         """What is told of a pool beside its times, with the state behind the metric's name."""
         prefix = "db.client.connection."
         return {
@@ -371,7 +371,7 @@ def test_the_figures_of_a_clients_pool_are_collected(valkey: Server, connect: Co
     with pytest.raises(PoolTimeoutError):
         pool.get_connection()
     pool.release(other)
-    assert Collected().figures(client.context_name) == {
+    assert Collected().stats(client.context_name) == {
         "count idle": (1, "{connection}"),
         "count used": (1, "{connection}"),
         "max": (2, "{connection}"),
@@ -386,11 +386,11 @@ def test_who_waits_for_a_connection_is_counted(valkey: Server, connect: Connect)
     held = client.connection_pool.get_connection()
     waiting = threading.Thread(target=client.get, args=("key",))
     waiting.start()
-    wait_until(lambda: client.connection_pool.figures.waiting == 1)
-    assert Collected().figures(client.context_name)["pending_requests"] == (1, "{request}")
+    wait_until(lambda: client.connection_pool.stats.waiting == 1)
+    assert Collected().stats(client.context_name)["pending_requests"] == (1, "{request}")
     client.connection_pool.release(held)
     waiting.join()
-    assert Collected().figures(client.context_name)["pending_requests"] == (0, "{request}")
+    assert Collected().stats(client.context_name)["pending_requests"] == (0, "{request}")
 
 
 def test_the_wait_for_a_connection_is_recorded(valkey: Server, connect: Connect) -> None:
@@ -467,10 +467,10 @@ def test_the_figures_are_the_servers_after_errors_under_threads(
     taken = [pool.get_connection() for _ in range(3)]
     for connection in taken:
         pool.release(connection)
-    figures = Collected().figures(client.context_name)
+    figures = Collected().stats(client.context_name)
     assert figures["count used"] == (0, "{connection}")
-    assert figures["count idle"][0] == pool.figures.open
-    wait_until(lambda: connections_at(valkey, pool) == pool.figures.open)
+    assert figures["count idle"][0] == pool.stats.open
+    wait_until(lambda: connections_at(valkey, pool) == pool.stats.open)
 
 
 def test_the_figures_of_a_forked_process_are_its_own(valkey: Server, connect: Connect) -> None:
@@ -480,19 +480,19 @@ def test_the_figures_of_a_forked_process_are_its_own(valkey: Server, connect: Co
     pool.release(held.pop())
 
     def seen() -> tuple[Any, Any, Any, int]:
-        before = Collected().figures(client.context_name)
+        before = Collected().stats(client.context_name)
         client.client_setname(f"child-{os.getpid()}")
         names = [each["name"] for each in client.client_list()]
-        after = Collected().figures(client.context_name)
+        after = Collected().stats(client.context_name)
         return (
             [before[key][0] for key in ("count idle", "count used")],
             [after[key][0] for key in ("count idle", "count used")],
-            pool.figures.creations,
+            pool.stats.creations,
             names.count(f"child-{os.getpid()}"),
         )
 
     assert in_child(seen) == ([0, 0], [1, 0], 1, 1)
-    mine = Collected().figures(client.context_name)
+    mine = Collected().stats(client.context_name)
     assert (mine["count idle"][0], mine["count used"][0]) == (1, 2)
     assert connections_at(valkey, pool) == 3
     for connection in held:
@@ -504,19 +504,19 @@ def test_the_nodes_of_a_cluster_are_taken_together(cluster: Cluster, connect: Co
     for number in range(50):
         client.get(f"key{number}")
     collected = Collected()
-    assert collected.figures(client.context_name)["count idle"][0] == len(cluster.primaries())
+    assert collected.stats(client.context_name)["count idle"][0] == len(cluster.primaries())
     assert collected.one(USE_TIME, client.context_name).value >= 50
 
 
 def test_a_pool_has_the_name_that_its_spans_have() -> None:
     factory = RedisClient("cache-pool").parse("foo", {"foo.url": "redis://localhost"})
-    assert Collected().figures("cache-pool")["max"] == (50, "{connection}")
+    assert Collected().stats("cache-pool")["max"] == (50, "{connection}")
     del factory
 
 
 def test_a_pool_that_is_gone_is_no_longer_collected() -> None:
     RedisClient().parse("gone", {"gone.url": "redis://localhost"})
-    assert Collected().figures("gone") == {}
+    assert Collected().stats("gone") == {}
 
 
 # How long queues are

@@ -680,8 +680,8 @@ class TestDummyRequest:
             pipeline = request.foo.pipeline("left")
             pipeline.watch("a")
             pool = request.foo.connection_pool
-            assert pool.figures.in_use == 1
-        assert pool.figures.in_use == 0
+            assert pool.stats.in_use == 1
+        assert pool.stats.in_use == 0
         assert "left" in caplog.text
 
     def test_without_a_client_it_is_an_error(self) -> None:
@@ -752,7 +752,7 @@ class TestUnitTest:
         pool = request.foo.connection_pool
         del request
         gc.collect()
-        assert pool.figures.in_use == 0
+        assert pool.stats.in_use == 0
 
     def test_a_registry_that_was_torn_down_keeps_no_connection(self) -> None:
         config = pyramid_testing.setUp(settings={"foo.url": NOBODY})
@@ -764,13 +764,13 @@ class TestUnitTest:
         pipeline.watch("a")
         request.foo.ping()  # over a connection that is idle now
         pool = request.foo.connection_pool
-        assert (pool.figures.idle, pipeline.connection.is_connected) == (1, True)
+        assert (pool.stats.idle, pipeline.connection.is_connected) == (1, True)
         pyramid_testing.tearDown()
 
         pyramid_testing.setUp().include("pyramid_baseplate_redis.testing")
         pyramid_testing.tearDown()
 
-        assert pool.figures.idle == 0
+        assert pool.stats.idle == 0
         assert not pipeline.connection.is_connected
 
 

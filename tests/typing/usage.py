@@ -30,8 +30,8 @@ from pyramid_baseplate_redis import (
     MonitoredRedisClusterPipeline,
     MonitoredRedisConnection,
     MonitoredRedisPipeline,
-    PoolFigures,
     PoolReleaseError,
+    PoolStats,
     PoolTimeoutError,
     QueuedMessage,
     QueueFullError,
@@ -179,8 +179,8 @@ def configuration(app_config: dict[str, str], span: Span) -> RedisContextFactory
     pool = pool_from_config(app_config, prefix="foo.", max_connections=99, timeout=None)
     assert_type(pool, BlockingConnectionPool)
     as_redis_pys: redis.BlockingConnectionPool = pool
-    assert_type(pool.figures, PoolFigures)
-    assert_type(pool.figures.waiting, int)
+    assert_type(pool.stats, PoolStats)
+    assert_type(pool.stats.waiting, int)
     factory = RedisContextFactory(as_redis_pys, "foo", redis_client_name="foo-pool")
     assert_type(factory.make_object_for_context("foo", span), MonitoredRedisConnection)
     assert_type(factory.make_object_for_context("foo", None), MonitoredRedisConnection)
@@ -194,7 +194,7 @@ def configuration(app_config: dict[str, str], span: Span) -> RedisContextFactory
             assert_type(cluster.pipeline("name"), MonitoredRedisClusterPipeline)
             assert_type(cluster.message_queue("jobs"), MessageQueue)
             assert_type(hot_keys(cluster, "writes", 3), list[HotKey])
-            raise SystemExit(str(cluster_pool_from_config(app_config, "foo.").figures))
+            raise SystemExit(str(cluster_pool_from_config(app_config, "foo.").stats))
         return parsed
     except ConfigurationError as error:
         raise SystemExit(str(error)) from None

@@ -15,7 +15,7 @@ from pyramid.response import Response
 from pyramid.scripting import prepare
 from webtest import TestApp
 
-from pyramid_baseplate_redis import BlockingConnectionPool, PoolFigures, server_context
+from pyramid_baseplate_redis import BlockingConnectionPool, PoolStats, server_context
 from pyramid_baseplate_redis.interfaces import IRedisContextFactory
 
 from ..support.servers import Server, wait_until
@@ -95,8 +95,8 @@ def pool_of(config: Configurator) -> BlockingConnectionPool:
     return pool
 
 
-def figures(config: Configurator) -> PoolFigures:
-    return pool_of(config).figures
+def stats(config: Configurator) -> PoolStats:
+    return pool_of(config).stats
 
 
 def serve(config: Configurator, view: Callable[[Request], Any]) -> TestApp:
@@ -115,7 +115,7 @@ def ok_after(leave: LeaveOpen) -> Callable[[Request], Response]:
 @pytest.mark.parametrize("leave", LEFT)
 def test_what_a_view_left_open_is_given_back(config: Configurator, leave: LeaveOpen) -> None:
     serve(config, ok_after(leave)).get("/page")
-    assert figures(config).in_use == 0
+    assert stats(config).in_use == 0
 
 
 @pytest.mark.parametrize("leave", LEFT)
@@ -140,7 +140,7 @@ def test_what_was_left_open_is_given_back_by_a_view_that_raises(
     app = serve(config, view)
     with pytest.raises(LookupError):
         app.get("/page")
-    assert figures(config).in_use == 0
+    assert stats(config).in_use == 0
 
 
 @pytest.mark.parametrize("leave", LEFT)
@@ -155,7 +155,7 @@ def test_what_a_streamed_body_left_open_is_given_back(
         return Response(app_iter=body())
 
     serve(config, view).get("/page")
-    assert figures(config).in_use == 0
+    assert stats(config).in_use == 0
 
 
 def test_a_subscriber_lives_as_long_as_the_body_that_it_feeds(
@@ -175,7 +175,7 @@ def test_a_subscriber_lives_as_long_as_the_body_that_it_feeds(
         return Response(app_iter=body())
 
     assert serve(config, view).get("/page").body == b"hello"
-    assert figures(config).in_use == 0
+    assert stats(config).in_use == 0
 
 
 def test_a_body_that_is_closed_early_gives_back_what_its_view_left_open(
@@ -190,10 +190,10 @@ def test_a_body_that_is_closed_early_gives_back_what_its_view_left_open(
     environ = Request.blank("/page").environ
     body = app(environ, lambda *args: None)
     next(iter(body))
-    in_use = figures(config).in_use
+    in_use = stats(config).in_use
     body.close()
 
-    assert (in_use, figures(config).in_use) == (1, 0)
+    assert (in_use, stats(config).in_use) == (1, 0)
 
 
 def test_what_was_closed_is_not_told_of(
@@ -225,11 +225,11 @@ def test_a_subscriber_with_a_thread_of_its_own_outlives_the_request(config: Conf
         return Response("ok")
 
     serve(config, view).get("/page")
-    in_use = figures(config).in_use
+    in_use = stats(config).in_use
     kept[0].stop()
     kept[0].join(10)
 
-    assert (in_use, figures(config).in_use) == (1, 0)
+    assert (in_use, stats(config).in_use) == (1, 0)
 
 
 def test_the_servers_refusal_doesnt_stop_what_comes_behind_it(
@@ -261,7 +261,7 @@ def test_what_a_prepared_script_left_open_is_given_back(
     config.make_wsgi_app()
     with prepare(registry=config.registry) as env:
         leave(env["request"].foo)
-    assert figures(config).in_use == 0
+    assert stats(config).in_use == 0
 
 
 @pytest.mark.parametrize("leave", LEFT)
@@ -271,7 +271,7 @@ def test_what_was_left_open_in_a_server_context_is_given_back(
     config.make_wsgi_app()
     with server_context(config.registry, "nightly") as context:
         leave(context.foo)
-    assert figures(config).in_use == 0
+    assert stats(config).in_use == 0
 
 
 def test_requests_leave_nothing_behind_that_remembers_pipelines(config: Configurator) -> None:

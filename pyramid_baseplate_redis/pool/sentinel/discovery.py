@@ -52,7 +52,7 @@ class SentinelClient(redis.Redis):
         return f"{keywords['host']}:{keywords['port']}"
 
 
-class _Knowledge:
+class _FailoverState:
     """What was learned, by several threads: each step is one operation on a dictionary or so."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class SentinelManager(Sentinel):
     def __init__(self, sentinels: Sequence[redis.Redis], min_other_sentinels: int = 0) -> None:
         super().__init__([], min_other_sentinels=min_other_sentinels, sentinel_kwargs={})
         self.sentinels = list(sentinels)
-        self._knowledge = _Knowledge()
+        self._knowledge = _FailoverState()
         # Of one discovery, in a copy of its own: whom a Sentinel has promoted and doesn't name yet,
         # and how many Sentinels were behind.
         self._promoted: Address | None = None

@@ -25,7 +25,7 @@ from ...telemetry.call_details import note_last_server
 from ..blocking_pool import BlockingConnectionPool
 from ..connection import PooledConnection
 from ..error_messages import explain_unfound
-from ..fair_queue import Slot
+from ..fair_queue import PoolSlot
 from .discovery import Address, SentinelManager
 from .events import start_listening
 
@@ -66,7 +66,7 @@ class _Proxy(SentinelConnectionPoolProxy):
             pool.demoted(address)
 
 
-class _BehindSentinel(PooledConnection):
+class _SentinelConnectionMixin(PooledConnection):
     """Mixed in between our pools' connections and redis-py's Sentinel connections."""
 
     connection_pool: Any
@@ -136,11 +136,11 @@ class _BehindSentinel(PooledConnection):
             raise
 
 
-class SentinelConnection(_BehindSentinel, SentinelManagedConnection):
+class SentinelConnection(_SentinelConnectionMixin, SentinelManagedConnection):
     """A connection to a server that Sentinels name."""
 
 
-class SentinelSSLConnection(_BehindSentinel, SentinelManagedSSLConnection):
+class SentinelSSLConnection(_SentinelConnectionMixin, SentinelManagedSSLConnection):
     """The same with TLS."""
 
 
@@ -228,16 +228,16 @@ class SentinelBlockingConnectionPool(BlockingConnectionPool):
         self.pool.serve()
         for connection in self._get_in_use_connections():
             if is_left(_address_of(connection)):
-                connection.hang_up()
+                connection.shutdown_socket()
 
-    def _make_ready(self, connection: Any, slot: Slot) -> None:
+    def _make_ready(self, connection: Any, slot: PoolSlot) -> None:
         if self.unheard:
             start_listening(self)
         if connection.is_connected and not self._is_right(connection):
             self._replaced(connection)
         super()._make_ready(connection, slot)
 
-    def _may_be_used_again(self, connection: Any, slot: Slot, now: float) -> bool:
+    def _may_be_used_again(self, connection: Any, slot: PoolSlot, now: float) -> bool:
         return self._is_right(connection) and super()._may_be_used_again(connection, slot, now)
 
     def _is_right(self, connection: Any) -> bool:
