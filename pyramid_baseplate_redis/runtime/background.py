@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _thread
 import logging
-import time
+import threading
 import weakref
 from typing import Protocol
 
@@ -36,7 +36,9 @@ def start_background(pool: Kept, seconds: float) -> bool:
 
 def _run(reference: weakref.ref[Kept], seconds: float) -> None:
     while True:
-        time.sleep(seconds)
+        # Not time.sleep: an application's tests replace that, in this thread too, and the loop
+        # would keep a CPU busy.
+        threading.Event().wait(seconds)
         pool = reference()
         try:
             if pool is None or not pool.keep_house():

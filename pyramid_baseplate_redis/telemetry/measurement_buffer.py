@@ -94,7 +94,7 @@ def _start(process: _Process) -> None:
 def _run(process: _Process) -> None:
     pid, idle = os.getpid(), 0
     while idle < _IDLE_ROUNDS:
-        time.sleep(ROUND_SECONDS)
+        threading.Event().wait(ROUND_SECONDS)  # for the reason given in background.py, too
         if os.getpid() != pid:  # a greenlet, in a forked process
             return
         idle = 0 if process.pending else idle + 1
