@@ -1,0 +1,123 @@
+"""The runner finds what passes with plain redis-py and not with our client, and nothing else."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..support.servers import free_port, server_binary
+from .outcomes import read_outcomes, summary, worse
+from .projects import Project
+from .servers import SuiteServer
+from .suites import NothingPassed, Suite, compare
+
+REPORT = """
+<testsuites><testsuite>
+  <testcase classname="t" name="passes"/>
+  <testcase classname="t" name="fails"><failure/></testcase>
+  <testcase classname="t" name="skips"><skipped/></testcase>
+  <testcase classname="t" name="fails_at_its_end"/>
+  <testcase classname="t" name="fails_at_its_end"><error/></testcase>
+</testsuite></testsuites>
+"""
+
+
+def test_a_report_is_read_test_by_test(tmp_path: Path) -> None:
+    file = tmp_path / "report.xml"
+    file.write_text(REPORT)
+    assert read_outcomes(file) == {
+        "t::passes": "passed",
+        "t::fails": "failed",
+        "t::skips": "skipped",
+        "t::fails_at_its_end": "error",
+    }
+
+
+@pytest.mark.parametrize("outcome", ["failed", "error", "skipped"])
+def test_what_passes_with_plain_redis_py_only_is_worse(outcome: str) -> None:
+    assert worse({"a": "passed"}, {"a": outcome}) == {"a": outcome}
+
+
+def test_a_test_that_is_missing_is_worse() -> None:
+    assert worse({"a": "passed"}, {}) == {"a": "not run"}
+
+
+@pytest.mark.parametrize("outcome", ["failed", "error", "skipped"])
+def test_what_fails_with_plain_redis_py_too_is_not_worse(outcome: str) -> None:
+    assert worse({"a": outcome}, {"a": "failed"}) == {}
+
+
+def test_a_summary_has_the_number_of_each_outcome() -> None:
+    outcomes = {"a": "passed", "b": "failed", "c": "passed"}
+    assert summary(outcomes) == "2 passed, 1 failed"
+
+
+PREAMBLE = """
+import os
+
+import redis
+
+def client():
+    return redis.Redis(port=int(os.environ["SERVER_PORT"]))
+"""
+
+
+@pytest.fixture
+def planted(tmp_path: Path):  # type: ignore[no-untyped-def]
+    """Make the suite of a project whose only test file has the tests given."""
+
+    def make(tests: str) -> Suite:
+        (tmp_path / "test_planted.py").write_text(PREAMBLE + tests)
+        port = free_port()
+        project = Project(
+            "test_planted.py",
+            servers=(SuiteServer(port),),
+            environment={"SERVER_PORT": str(port)},
+        )
+        return Suite(project, tmp_path, sys.executable, server_binary("valkey"))
+
+    return make
+
+
+def test_a_suite_passes_when_our_client_does_what_redis_py_does(
+    planted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = planted("def test_set():\n    assert client().set('a', 1) is True\n")
+    assert compare(suite)
+    assert capsys.readouterr().out == "plain: 1 passed\nours: 1 passed\n"
+
+
+def test_a_suite_fails_when_a_test_passes_with_plain_redis_py_only(
+    planted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = planted("def test_class():\n    assert type(client()).__module__ == 'redis.client'\n")
+    assert not compare(suite)
+    assert "  failed only with ours: test_planted::test_class\n" in capsys.readouterr().out
+
+
+def test_a_process_that_a_test_starts_has_our_client_too(planted) -> None:
+    suite = planted(
+        "import subprocess, sys\n"
+        "def test_child():\n"
+        "    code = 'import redis, sys; sys.exit(redis.Redis.__module__ != \"redis.client\")'\n"
+        "    subprocess.run([sys.executable, '-c', code], check=True)\n"
+    )
+    assert not compare(suite)
+
+
+def test_the_pools_of_a_project_are_ours_only_when_asked_for(
+    planted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = planted(
+        "def test_pool():\n    assert redis.ConnectionPool.__module__ == 'redis.connection'\n"
+    )
+    assert not compare(suite, pools=True)
+    printed = capsys.readouterr().out
+    assert printed.startswith("plain: 1 passed\nours: 1 passed\nours, pools too: 1 failed\n")
+
+
+def test_a_suite_in_which_nothing_passes_is_not_taken_for_equal(planted) -> None:
+    with pytest.raises(NothingPassed):
+        compare(planted("def test_broken():\n    assert False\n"))
