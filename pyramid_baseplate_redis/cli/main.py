@@ -11,8 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from opentelemetry import context as otel_context
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
+from ..telemetry.otel import suppressed
 
 _COMMANDS = ("check", "queue", "hotkeys", "top", "work")
 _INTERRUPTED = 130  # as shells have it
@@ -33,9 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What the application prints isn't the command's result.
     standard_output = sys.stdout
     # A command here is no work of the application: it has no spans.
-    token = otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with suppressed(), contextlib.redirect_stdout(sys.stderr):
             return _run(arguments, standard_output)
     except BrokenPipeError:
         # Whoever reads has enough; Python would complain when it flushes at its end.
@@ -43,8 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return _INTERRUPTED
-    finally:
-        otel_context.detach(token)
 
 
 def _run(arguments: argparse.Namespace, standard_output: Any) -> int:

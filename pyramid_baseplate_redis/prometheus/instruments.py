@@ -98,7 +98,7 @@ class _Process:
 
     def __init__(self) -> None:
         # prometheus_client has decided so when it was imported.
-        self.has_files: bool = values.ValueClass._multiprocess
+        self.has_files: bool = values.ValueClass is not values.MutexValue
         self.series: dict[tuple[str, ...], _Series] = {}
         self._pools: weakref.WeakKeyDictionary[HasFigures, str] = weakref.WeakKeyDictionary()
         self._gauges: dict[tuple[Gauge, tuple[str, ...]], Callable[[], int]] = {}

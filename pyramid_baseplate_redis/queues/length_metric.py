@@ -9,10 +9,9 @@ from functools import partial
 from typing import Any
 
 import redis
-from opentelemetry import context as otel_context
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
 from ..telemetry.metrics import observe_queue
+from ..telemetry.otel import suppressed
 from ..telemetry.stats import QueueStats
 
 _MOST_SECONDS = 1.0  # whoever collects metrics waits for no frozen server
@@ -48,20 +47,18 @@ class QueueLength:
         """How many messages are in the queue; ``None`` if the server can't tell now."""
         self.stats = None
         # Neither spans nor durations: nobody has asked for this but the metrics.
-        token = otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
         try:
-            if self._pid != os.getpid():
-                self._client, self._pid = self._make_client(), os.getpid()
-            if self._stats is None:
-                length: int = self._client.llen(self.name)
-                return length
-            self.stats = self._stats(self._client)
-            return self.stats.length
+            with suppressed():
+                if self._pid != os.getpid():
+                    self._client, self._pid = self._make_client(), os.getpid()
+                if self._stats is None:
+                    length: int = self._client.llen(self.name)
+                    return length
+                self.stats = self._stats(self._client)
+                return self.stats.length
         except (redis.RedisError, redis.exceptions.RedisClusterException) as error:
             logger.debug("queue %s: its length is unknown: %s", self.name, error)
             return None
-        finally:
-            otel_context.detach(token)
 
 
 def observed_length(

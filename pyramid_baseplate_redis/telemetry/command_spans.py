@@ -14,12 +14,20 @@ from typing import Any
 import redis
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
+from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, TraceFlags
 
 from ..command_table import operation_name
 from .call_details import CallDetails
-from .otel import _SUPPRESS_PLAIN, error_type, has_tracer_provider, log_once, status_code, tracer
+from .otel import (
+    SUPPRESS_KEY,
+    SUPPRESS_PLAIN_KEY,
+    error_type,
+    has_tracer_provider,
+    log_once,
+    status_code,
+    tracer,
+)
 from .query_text import MOST_SHOWN, query_text, shown_text
 from .semantic_conventions import (
     DB_CLIENT_CONNECTION_POOL_NAME,
@@ -290,7 +298,7 @@ class CommandTracer:
                 and not parent.is_recording()
             ):
                 return None
-        if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or context.get(_SUPPRESS_PLAIN):
+        if context.get(SUPPRESS_KEY) or context.get(SUPPRESS_PLAIN_KEY):
             return None
         return context
 

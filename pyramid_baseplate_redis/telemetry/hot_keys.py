@@ -14,13 +14,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import redis
-from opentelemetry import context as otel_context
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from redis.client import NEVER_DECODE
 
 from ..runtime.process_local import ProcessLocal
 from .hot_key_commands import SETS, _Command, _member, _pieces, _Table, _trimmed
-from .otel import status_code
+from .otel import status_code, suppressed
 
 logger = logging.getLogger(__package__)
 
@@ -174,9 +172,7 @@ class HotKeyTracker:
         """
         process = self._process()
         # Instrumentation of redis-py would make spans of what is written.
-        context = otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True)
-        with process.lock:
-            token = otel_context.attach(context)
+        with process.lock, suppressed():
             try:
                 failure = self._find_keys(process)
                 _count(process)
@@ -187,8 +183,6 @@ class HotKeyTracker:
                 self._tell(process, error)
             else:
                 process.is_failing = False
-            finally:
-                otel_context.detach(token)
         return not process.is_pending
 
     def _find_keys(self, process: _Process) -> Exception | None:

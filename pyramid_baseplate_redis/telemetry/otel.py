@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import redis
@@ -12,7 +14,8 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
 logger = logging.getLogger(__package__)
 
-_SUPPRESS_PLAIN = "suppress_instrumentation"  # the older of the two keys in use
+SUPPRESS_KEY = _SUPPRESS_INSTRUMENTATION_KEY
+SUPPRESS_PLAIN_KEY = "suppress_instrumentation"  # the older of the two keys in use
 
 
 tracer = trace.get_tracer("pyramid_baseplate_redis")
@@ -42,7 +45,20 @@ def status_code(error: BaseException) -> str | None:
 def is_suppressed() -> bool:
     """Whether nothing is to be told of what happens here and now."""
     context = otel_context.get_current()
-    return bool(context.get(_SUPPRESS_INSTRUMENTATION_KEY) or context.get(_SUPPRESS_PLAIN))
+    return bool(context.get(SUPPRESS_KEY) or context.get(SUPPRESS_PLAIN_KEY))
+
+
+@contextlib.contextmanager
+def suppressed() -> Iterator[None]:
+    """Record neither spans nor metrics of the Redis commands that are sent in this block.
+
+    OpenTelemetry's own instrumentation of redis-py obeys the same key.
+    """
+    token = otel_context.attach(otel_context.set_value(SUPPRESS_KEY, True))
+    try:
+        yield
+    finally:
+        otel_context.detach(token)
 
 
 def error_type(error: BaseException) -> str:
