@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,6 +32,8 @@ from .support.topologies import (
     running_sentinels,
 )
 
+pytest_plugins = ["tests.support.selection"]
+
 _exporter = InMemorySpanExporter()
 
 # Machines are noisy; and what CI says shouldn't depend on chance.
@@ -41,6 +44,8 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell ignores SIGINT for what it starts in the background, and tests send it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # OpenTelemetry takes one provider per process, for good.
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(_exporter))
@@ -62,19 +67,23 @@ def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Debian's Redis, where it is installed."""
+    with running_server("redis", tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
 @pytest.fixture(
     scope="session",
     params=["valkey", pytest.param("redis", marks=needs_debian_redis)],
 )
-def any_server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+def any_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """Each of the servers in turn: Valkey always, Debian's Redis where it is installed."""
     if request.param == "valkey":
         yield request.getfixturevalue("valkey_server")
     else:
-        with running_server("redis", tmp_path_factory.mktemp("redis")) as server:
-            yield server
+        yield request.getfixturevalue("redis_server")
 
 
 @pytest.fixture
@@ -153,16 +162,20 @@ def valkey_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster
         yield cluster
 
 
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A Cluster of six of Debian's Redis."""
+    with running_cluster("redis", tmp_path_factory.mktemp("redis-cluster")) as cluster:
+        yield cluster
+
+
 @pytest.fixture(scope="session", params=KINDS)
-def any_cluster(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Cluster]:
+def any_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A Cluster of each kind in turn, as the test before has left it."""
     if request.param == "valkey":
         yield request.getfixturevalue("valkey_cluster")
     else:
-        with running_cluster("redis", tmp_path_factory.mktemp("redis-cluster")) as cluster:
-            yield cluster
+        yield request.getfixturevalue("redis_cluster")
 
 
 @pytest.fixture(scope="session")
@@ -172,16 +185,20 @@ def valkey_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Senti
         yield sentinels
 
 
+@pytest.fixture(scope="session")
+def redis_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelSet]:
+    """Debian's Redis and its replica, watched by three Sentinels."""
+    with running_sentinels("redis", tmp_path_factory.mktemp("redis-sentinels")) as sentinels:
+        yield sentinels
+
+
 @pytest.fixture(scope="session", params=KINDS)
-def any_sentinels(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[SentinelSet]:
+def any_sentinels(request: pytest.FixtureRequest) -> Iterator[SentinelSet]:
     """A Sentinel set of each kind in turn, as the test before has left it."""
     if request.param == "valkey":
         yield request.getfixturevalue("valkey_sentinels")
     else:
-        with running_sentinels("redis", tmp_path_factory.mktemp("redis-sentinels")) as sentinels:
-            yield sentinels
+        yield request.getfixturevalue("redis_sentinels")
 
 
 @pytest.fixture

@@ -37,6 +37,8 @@ from .helpers import (
     unique,
 )
 
+pytestmark = pytest.mark.slow("waits for timeouts of frozen servers")
+
 FAILURES = (
     redis.ConnectionError,
     redis.TimeoutError,
