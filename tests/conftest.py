@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,7 +23,7 @@ from pyramid.config import Configurator
 from pyramid_baseplate_redis import MonitoredRedisConnection, pool_from_config
 
 from .support.cli import Predis
-from .support.servers import MakeClient, RecordedSpans, Server, needs_debian_redis, running_server
+from .support.servers import KINDS, MakeClient, RecordedSpans, Server, running_server
 from .support.topologies import (
     Cluster,
     SentinelSet,
@@ -74,12 +75,12 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(
-    scope="session",
-    params=["valkey", pytest.param("redis", marks=needs_debian_redis)],
-)
+@pytest.fixture(scope="session", params=KINDS)
 def any_server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """Each of the servers in turn: Valkey always, Debian's Redis where it is installed."""
+    """Each of the servers in turn: Valkey always, Debian's Redis where it is installed.
+
+    Like all tests with Debian's Redis as a parameter, the latter are slow ones.
+    """
     if request.param == "valkey":
         yield request.getfixturevalue("valkey_server")
     else:
@@ -136,6 +137,13 @@ def make_config() -> Any:
     return make
 
 
+@pytest.fixture(scope="session")
+def socket_directory() -> Iterator[Path]:
+    """A directory with a short path: that of a Unix socket has at most 103 bytes."""
+    with tempfile.TemporaryDirectory(prefix="redis-") as directory:
+        yield Path(directory)
+
+
 @pytest.fixture
 def predis(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -144,9 +152,6 @@ def predis(
     for variable in ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(variable, raising=False)
     return Predis(tmp_path, capsys, monkeypatch)
-
-
-KINDS = ["valkey", pytest.param("redis", marks=needs_debian_redis)]
 
 
 @pytest.fixture(params=KINDS)

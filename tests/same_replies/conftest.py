@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import pytest
 
-from ..support.servers import RecordedSpans, Server, free_port, needs_debian_redis, running_server
+from ..support.servers import KINDS, RecordedSpans, Server, free_port, running_server
 from ..support.topologies import Cluster, SentinelSet, Topology
 
 T = TypeVar("T", bound=Topology)
@@ -37,7 +37,7 @@ def permissive_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
     yield from _permissive("valkey", tmp_path_factory)
 
 
-@pytest.fixture(scope="session", params=[pytest.param("redis", marks=needs_debian_redis)])
+@pytest.fixture(scope="session", params=KINDS[1:])
 def permissive_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Debian's Redis, likewise."""
     yield from _permissive("redis", tmp_path_factory)

@@ -31,6 +31,13 @@ REDIS_SERVER = shutil.which("redis-server")
 needs_debian_redis = pytest.mark.skipif(
     REDIS_SERVER is None, reason="needs redis-server (apt-get install redis-server)"
 )
+KINDS = [
+    "valkey",
+    pytest.param(
+        "redis", marks=[needs_debian_redis, pytest.mark.slow("the same test runs on Valkey")]
+    ),
+]
+"""Valkey, which is there on every machine, and Debian's Redis."""
 
 # Each worker of pytest-xdist chooses from ports of its own. Otherwise one of them could take the
 # port of a server that a test of another one has stopped and is going to start again.
