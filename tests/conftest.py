@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +23,7 @@ from pyramid.config import Configurator
 from pyramid_baseplate_redis import MonitoredRedisConnection, pool_from_config
 
 from .support.cli import Predis
-from .support.servers import MakeClient, RecordedSpans, Server, needs_debian_redis, running_server
+from .support.servers import KINDS, MakeClient, RecordedSpans, Server, running_server
 from .support.topologies import (
     Cluster,
     SentinelSet,
@@ -30,6 +32,8 @@ from .support.topologies import (
     running_cluster,
     running_sentinels,
 )
+
+pytest_plugins = ["tests.support.selection"]
 
 _exporter = InMemorySpanExporter()
 
@@ -41,6 +45,8 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell ignores SIGINT for what it starts in the background, and tests send it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # OpenTelemetry takes one provider per process, for good.
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(_exporter))
@@ -62,19 +68,23 @@ def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(
-    scope="session",
-    params=["valkey", pytest.param("redis", marks=needs_debian_redis)],
-)
-def any_server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    """Each of the servers in turn: Valkey always, Debian's Redis where it is installed."""
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Debian's Redis, where it is installed."""
+    with running_server("redis", tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def any_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Each of the servers in turn: Valkey always, Debian's Redis where it is installed.
+
+    Like all tests with Debian's Redis as a parameter, the latter are slow ones.
+    """
     if request.param == "valkey":
         yield request.getfixturevalue("valkey_server")
     else:
-        with running_server("redis", tmp_path_factory.mktemp("redis")) as server:
-            yield server
+        yield request.getfixturevalue("redis_server")
 
 
 @pytest.fixture
@@ -127,6 +137,13 @@ def make_config() -> Any:
     return make
 
 
+@pytest.fixture(scope="session")
+def socket_directory() -> Iterator[Path]:
+    """A directory with a short path: that of a Unix socket has at most 103 bytes."""
+    with tempfile.TemporaryDirectory(prefix="redis-") as directory:
+        yield Path(directory)
+
+
 @pytest.fixture
 def predis(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -135,9 +152,6 @@ def predis(
     for variable in ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(variable, raising=False)
     return Predis(tmp_path, capsys, monkeypatch)
-
-
-KINDS = ["valkey", pytest.param("redis", marks=needs_debian_redis)]
 
 
 @pytest.fixture(params=KINDS)
@@ -153,16 +167,20 @@ def valkey_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster
         yield cluster
 
 
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A Cluster of six of Debian's Redis."""
+    with running_cluster("redis", tmp_path_factory.mktemp("redis-cluster")) as cluster:
+        yield cluster
+
+
 @pytest.fixture(scope="session", params=KINDS)
-def any_cluster(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Cluster]:
+def any_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A Cluster of each kind in turn, as the test before has left it."""
     if request.param == "valkey":
         yield request.getfixturevalue("valkey_cluster")
     else:
-        with running_cluster("redis", tmp_path_factory.mktemp("redis-cluster")) as cluster:
-            yield cluster
+        yield request.getfixturevalue("redis_cluster")
 
 
 @pytest.fixture(scope="session")
@@ -172,16 +190,20 @@ def valkey_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Senti
         yield sentinels
 
 
+@pytest.fixture(scope="session")
+def redis_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelSet]:
+    """Debian's Redis and its replica, watched by three Sentinels."""
+    with running_sentinels("redis", tmp_path_factory.mktemp("redis-sentinels")) as sentinels:
+        yield sentinels
+
+
 @pytest.fixture(scope="session", params=KINDS)
-def any_sentinels(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[SentinelSet]:
+def any_sentinels(request: pytest.FixtureRequest) -> Iterator[SentinelSet]:
     """A Sentinel set of each kind in turn, as the test before has left it."""
     if request.param == "valkey":
         yield request.getfixturevalue("valkey_sentinels")
     else:
-        with running_sentinels("redis", tmp_path_factory.mktemp("redis-sentinels")) as sentinels:
-            yield sentinels
+        yield request.getfixturevalue("redis_sentinels")
 
 
 @pytest.fixture

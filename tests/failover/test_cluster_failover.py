@@ -22,6 +22,8 @@ from ..faults.test_interruptions import Interrupted, interrupted_often
 from ..support.servers import wait_until
 from ..support.topologies import Cluster, running_cluster
 
+pytestmark = pytest.mark.slow("failovers take seconds")
+
 # CLUSTERDOWN is what the nodes that are left say until a replica has taken over.
 PASSING = (redis.ConnectionError, redis.TimeoutError, ClusterDownError)
 THREADS = 8

@@ -34,6 +34,8 @@ from ..faults.test_interruptions import Interrupted, interrupted_often
 from ..support.servers import wait_until
 from ..support.topologies import Node, SentinelSet, running_sentinels
 
+pytestmark = pytest.mark.slow("failovers take seconds")
+
 WORKERS = 8
 LATE = 1.0  # seconds, which is for the machine: as many milliseconds do
 # redis-py turns any of the others into a WatchError where keys are watched.

@@ -41,12 +41,17 @@ def runs_under(*ways: str) -> Callable[[Callable[..., None]], Callable[..., None
         made.__signature__ = signature.replace(parameters=[how, *signature.parameters.values()])
         del made.__wrapped__
         made.itself = test
-        return pytest.mark.parametrize("how", ways)(run)
+        return pytest.mark.parametrize("how", [_marked(way) for way in ways])(run)
 
     return decorate
 
 
 everywhere = runs_under("threads", "gevent")
+
+
+def _marked(way: str) -> Any:
+    reason = pytest.mark.slow("starts a process, which imports everything again")
+    return way if way == "threads" else pytest.param(way, marks=reason)
 
 
 def _run_in_process(how: str, test: Callable[..., None], keywords: dict[str, Any]) -> None:

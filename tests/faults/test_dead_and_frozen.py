@@ -37,6 +37,11 @@ from .helpers import (
     unique,
 )
 
+pytestmark = [
+    pytest.mark.slow("waits for timeouts of frozen servers"),
+    pytest.mark.alone("measures how long the timeouts take"),
+]
+
 FAILURES = (
     redis.ConnectionError,
     redis.TimeoutError,

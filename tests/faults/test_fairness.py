@@ -12,11 +12,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 import redis
 
 from ..support.servers import running_server
 from .everywhere import runs_under
 from .helpers import client_of
+
+pytestmark = [
+    pytest.mark.slow("loads a pool for seconds"),
+    pytest.mark.alone("compares how long workers wait"),
+]
 
 CALLERS = 50
 CONNECTIONS = 4

@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = [
+    pytest.mark.slow("hunts for a minute"),
+    pytest.mark.alone("the hunts load both processors"),
+]
+
 PROJECT = Path(__file__).parents[2]
 
 

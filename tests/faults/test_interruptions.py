@@ -37,6 +37,8 @@ from .helpers import (
 )
 from .proxy import Proxy
 
+pytestmark = pytest.mark.slow("interrupts commands at many points, in forked processes")
+
 SECONDS = 1.0  # of one question
 # redis-py tells a transaction that was interrupted behind WATCH from a key that has changed by
 # nothing; a lock that was interrupted isn't held.

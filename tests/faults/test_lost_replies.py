@@ -29,6 +29,8 @@ from .helpers import (
 )
 from .proxy import Proxy
 
+pytestmark = pytest.mark.slow("loses replies under load")
+
 FAILURES = (redis.ConnectionError, redis.TimeoutError, redis.WatchError,
             redis.exceptions.LockError, redis.exceptions.NoScriptError)  # fmt: skip
 

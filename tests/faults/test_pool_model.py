@@ -30,6 +30,8 @@ from pyramid_baseplate_redis.telemetry.stats import PoolStats
 from ..support.servers import Server, wait_until
 from .helpers import in_child, pool_of, unique
 
+pytestmark = pytest.mark.slow("a long property test")
+
 SIZE = 3
 MAX_IDLE, MAX_LIFETIME, JITTER = 50.0, 500.0, 0.95
 ENDS_AFTER = MAX_LIFETIME * JITTER

@@ -25,6 +25,8 @@ from ..support.servers import Server, free_port, running_server, wait_until
 from .everywhere import PROJECT
 from .helpers import check, frozen, unique
 
+pytestmark = pytest.mark.slow("kills gunicorn workers and servers")
+
 WORKERS = {
     "sync": ["--preload"],
     "gthread": ["--preload", "-k", "gthread", "--threads", "4"],

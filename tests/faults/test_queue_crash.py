@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = [
+    pytest.mark.slow("a crash test"),
+    pytest.mark.alone("workers have to process messages between crashes"),
+]
+
 PROJECT = Path(__file__).parents[2]
 MESSAGES = 4000
 

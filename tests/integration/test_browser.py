@@ -17,7 +17,7 @@ from ..support.browser import (
     running_example,
 )
 
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.slow("starts a browser")]
 
 expect.set_options(timeout=60_000)  # machines are busy
 

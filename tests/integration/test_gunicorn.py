@@ -20,6 +20,8 @@ from mirakuru import HTTPExecutor
 
 from ..support.servers import Server, free_port
 
+pytestmark = pytest.mark.slow("starts gunicorn workers")
+
 REQUESTS = 500
 CLIENTS = 8
 PROJECT = Path(__file__).parents[2]

@@ -21,6 +21,8 @@ from ..support import servers
 from ..support.servers import Server
 from ..support.workers import Workers, running_workers
 
+pytestmark = pytest.mark.slow("starts gunicorn workers")
+
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "prometheus.rst").read_text()
 APPLICATION = "tests.integration.prometheus_app:application()"
 Start = Callable[..., Workers]

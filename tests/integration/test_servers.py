@@ -10,10 +10,9 @@ import redis
 
 from pyramid_baseplate_redis import MonitoredRedisConnection, pool_from_config
 
-from ..support.servers import RecordedSpans, Server, attributes, needs_debian_redis, running_server
+from ..support.servers import KINDS, RecordedSpans, Server, attributes, running_server
 
 MakeClient = Callable[..., MonitoredRedisConnection]
-KINDS = ["valkey", pytest.param("redis", marks=needs_debian_redis)]
 
 
 @pytest.fixture
@@ -134,10 +133,12 @@ def test_what_a_user_may_not_do_in_a_pipeline_is_told_by_the_span(
 
 @pytest.fixture(scope="module", params=KINDS)
 def unix_socket(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    socket_directory: Path,
 ) -> Iterator[str]:
     directory = tmp_path_factory.mktemp("unix")
-    path = str(directory / "redis.sock")
+    path = str(socket_directory / f"{request.param}.sock")
     user = ("--user", "app", "on", ">secret", "~*", "&*", "+@all")
     with running_server(request.param, directory, "--unixsocket", path, *user):
         yield path
@@ -162,6 +163,8 @@ def test_a_user_on_a_unix_socket(unix_socket: str, make_client: MakeClient) -> N
     assert make_client(f"unix://app:secret@{unix_socket}").acl_whoami() == "app"
 
 
-def test_a_unix_socket_that_isnt_there_is_an_error(make_client: MakeClient, tmp_path: Path) -> None:
+def test_a_unix_socket_that_isnt_there_is_an_error(
+    make_client: MakeClient, socket_directory: Path
+) -> None:
     with pytest.raises(redis.ConnectionError):
-        make_client(f"unix://{tmp_path}/nobody.sock").ping()
+        make_client(f"unix://{socket_directory}/nobody.sock").ping()

@@ -7,6 +7,8 @@ import pytest
 from .compare import NotInstallable, both_scrapes, differences, installed_baseplate
 from .documented import documented
 
+pytestmark = pytest.mark.slow("installs baseplate, and runs four gunicorn workers")
+
 Scrapes = tuple[list[str], list[str]]
 
 

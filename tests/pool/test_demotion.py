@@ -12,8 +12,7 @@ import redis
 from pyramid_baseplate_redis import MonitoredRedisConnection, is_retryable
 from pyramid_baseplate_redis.pool import demotion as demotion_module
 
-from ..conftest import KINDS
-from ..support.servers import MakeClient, Server, running_server
+from ..support.servers import KINDS, MakeClient, Server, running_server
 
 HOST = "redis.example"
 WRITE_SCRIPT = "return redis.call('SET', 'key', 'value')"

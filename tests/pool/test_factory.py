@@ -315,8 +315,10 @@ def test_a_reply_that_takes_longer_than_socket_timeout_is_an_error(valkey: Serve
         redis_client.execute_command("BLPOP", "nothing", 2)
 
 
-def test_a_server_on_a_unix_socket_is_reached(tmp_path: pathlib.Path) -> None:
-    path = tmp_path / "r.sock"
+def test_a_server_on_a_unix_socket_is_reached(
+    tmp_path: pathlib.Path, socket_directory: pathlib.Path
+) -> None:
+    path = socket_directory / "r.sock"
     with (
         running_server("valkey", tmp_path, "--unixsocket", str(path)),
         client(f"unix://{path}?db=2") as redis_client,

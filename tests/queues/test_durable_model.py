@@ -287,6 +287,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert stats.dead == len(self.dead)
 
 
+@pytest.mark.slow("a long property test")
 def test_queue_and_model_agree(server: Server) -> None:
     machine = type("Machine", (QueueMachine,), {"port": server.port})
     run_state_machine_as_test(

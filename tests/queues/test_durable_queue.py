@@ -118,6 +118,7 @@ def test_an_empty_message_is_a_message(queue: DurableMessageQueue) -> None:
     assert queue.get(5) == b""
 
 
+@pytest.mark.slow("encodes and copies 64 MiB several times")
 def test_a_message_of_64_mebibytes_passes(server: Server, make_client: MakeClient) -> None:
     queue = make_client(server, socket_timeout="30 seconds").durable_queue("jobs")
     body = bytes(range(256)) * (64 * 2**20 // 256)

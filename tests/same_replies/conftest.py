@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import pytest
 
-from ..support.servers import RecordedSpans, Server, needs_debian_redis, running_server
+from ..support.servers import KINDS, RecordedSpans, Server, free_port, running_server
 from ..support.topologies import Cluster, SentinelSet, Topology
 
 T = TypeVar("T", bound=Topology)
@@ -37,7 +37,7 @@ def permissive_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
     yield from _permissive("valkey", tmp_path_factory)
 
 
-@pytest.fixture(scope="session", params=[pytest.param("redis", marks=needs_debian_redis)])
+@pytest.fixture(scope="session", params=KINDS[1:])
 def permissive_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Debian's Redis, likewise."""
     yield from _permissive("redis", tmp_path_factory)
@@ -46,9 +46,9 @@ def permissive_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve
 @pytest.fixture(scope="session")
 def lone_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A node of a Cluster that knows no other."""
-    with running_server(
-        "valkey", tmp_path_factory.mktemp("lone-node"), "--cluster-enabled", "yes"
-    ) as server:
+    # By default the port of the cluster bus is the server's plus 10,000: it may not exist.
+    options = ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
+    with running_server("valkey", tmp_path_factory.mktemp("lone-node"), *options) as server:
         yield server
 
 

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from ..support.servers import Server
-from .clients import PROTOCOLS, SHAPES, MakeClient, Shape, our_client, plain_client
+from .clients import DEFAULTS, PROTOCOLS, SHAPES, MakeClient, Shape, our_client, plain_client
 from .comparison import Comparison
 from .entries import Group
 from .outcomes import Call, alone, in_pipeline, in_transaction
@@ -21,6 +21,13 @@ GROUPS = pytest.mark.parametrize("group", ON_ONE_SERVER, ids=str)
 PIPED = pytest.mark.parametrize(
     "group", [group for group in ON_ONE_SERVER if group.in_pipelines], ids=str
 )
+
+
+def shapes(some: list[Shape]) -> pytest.MarkDecorator:
+    """All of them are slow but the default one: redis-py parses the replies in each of them."""
+    slow = pytest.mark.slow("the same commands run with redis-py's defaults")
+    params = [pytest.param(shape, marks=() if shape is DEFAULTS else slow) for shape in some]
+    return pytest.mark.parametrize("shape", params, ids=str)
 
 
 def _check(server: Server, group: Group, call: Call, make_ours: MakeClient, **plain: Any) -> None:
@@ -33,7 +40,7 @@ def _check_shape(server: Server, group: Group, call: Call, shape: Shape) -> None
     _check(server, group, call, partial(our_client, server.url, shape), shape=shape)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@shapes(SHAPES)
 @GROUPS
 def test_a_command_returns_what_redis_py_does(
     permissive_valkey: Server, group: Group, shape: Shape
@@ -41,7 +48,7 @@ def test_a_command_returns_what_redis_py_does(
     _check_shape(permissive_valkey, group, alone, shape)
 
 
-@pytest.mark.parametrize("shape", PROTOCOLS, ids=str)
+@shapes(PROTOCOLS)
 @PIPED
 def test_a_pipeline_returns_what_redis_py_s_does(
     permissive_valkey: Server, group: Group, shape: Shape
@@ -49,7 +56,7 @@ def test_a_pipeline_returns_what_redis_py_s_does(
     _check_shape(permissive_valkey, group, in_pipeline, shape)
 
 
-@pytest.mark.parametrize("shape", PROTOCOLS, ids=str)
+@shapes(PROTOCOLS)
 @PIPED
 def test_a_transaction_returns_what_redis_py_s_does(
     permissive_valkey: Server, group: Group, shape: Shape

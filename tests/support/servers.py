@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -30,6 +31,19 @@ REDIS_SERVER = shutil.which("redis-server")
 needs_debian_redis = pytest.mark.skipif(
     REDIS_SERVER is None, reason="needs redis-server (apt-get install redis-server)"
 )
+KINDS = [
+    "valkey",
+    pytest.param(
+        "redis", marks=[needs_debian_redis, pytest.mark.slow("the same test runs on Valkey")]
+    ),
+]
+"""Valkey, which is there on every machine, and Debian's Redis."""
+
+# Each worker of pytest-xdist chooses from ports of its own. Otherwise one of them could take the
+# port of a server that a test of another one has stopped and is going to start again.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+PORTS_OF_OTHER_WORKERS = {port for port in range(1 << 16) if port % _WORKERS != _WORKER % _WORKERS}
 
 
 @dataclass
@@ -68,7 +82,7 @@ def running_server(kind: str, directory: Path, *options: str) -> Iterator[Server
 
     :param options: as on the server's command line, such as ``"--maxmemory", "1"``.
     """
-    port = get_port(None)
+    port = free_port()
     command = [
         server_binary(kind), "--port", str(port), "--bind", "127.0.0.1", "--save", "",
         "--dir", str(directory), "--logfile", str(directory / f"{port}.log"), *options,
@@ -102,7 +116,8 @@ def interrupt_when_blocked(server: Server) -> threading.Thread:
 
 
 def free_port() -> int:
-    port = get_port(None)
+    """Return a free port that no other worker of pytest-xdist chooses."""
+    port = get_port(None, PORTS_OF_OTHER_WORKERS)
     assert isinstance(port, int)
     return port
 

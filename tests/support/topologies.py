@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.retry import Retry
 
-from .servers import Server, server_binary
+from .servers import PORTS_OF_OTHER_WORKERS, Server, server_binary
 
 SERVICE = "mymaster"
 
@@ -586,7 +586,7 @@ def _user_info(node: Node) -> str:
 
 
 def _free_port(taken: set[int]) -> int:
-    port = get_port([_PORTS], taken)
+    port = get_port([_PORTS], taken | PORTS_OF_OTHER_WORKERS)
     assert isinstance(port, int)
     return port
 

@@ -8,6 +8,8 @@ import re
 import pytest
 from mypy import api
 
+pytestmark = pytest.mark.slow("runs mypy on all modules, and twice")
+
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIGURATION = ["--strict", "--config-file", str(ROOT / "pyproject.toml")]
 

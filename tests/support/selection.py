@@ -1,0 +1,113 @@
+"""A pytest plugin: leaves out slow tests, and gives some tests the machine for themselves.
+
+Two markers, each with a reason:
+
+- ``@pytest.mark.slow(reason)``: the test is only run with ``--slow``.
+- ``@pytest.mark.alone(reason)``: no worker of pytest-xdist runs another test at the same time.
+  The other workers wait, so that a test that measures time or loads the machine is not disturbed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+_MARKERS = ("slow", "alone")
+_LEFT_OUT = pytest.StashKey[int]()
+_LOCK = pytest.StashKey[Any]()
+
+# The bytes of the lock file. Each test locks the turnstile first, then the machine: shared, or
+# exclusively if it has to be alone. The turnstile is locked until the machine is, so tests that
+# share the machine cannot overtake one that waits for it.
+_TURNSTILE, _MACHINE = 0, 1
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", f"{marker}(reason): see {__name__}")
+    config.stash[_LEFT_OUT] = 0
+    worker_input = getattr(config, "workerinput", None)
+    if worker_input:
+        # Locked with POSIX locks: a forked child does not inherit them, and a worker that dies
+        # loses them.
+        config.stash[_LOCK] = os.open(worker_input["lock"], os.O_RDWR | os.O_CLOEXEC)
+    else:
+        config.stash[_LOCK] = None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        for marker in _MARKERS:
+            found = item.get_closest_marker(marker)
+            if found and not (len(found.args) == 1 and isinstance(found.args[0], str)):
+                raise pytest.UsageError(f"{item.nodeid}: the marker {marker} needs a reason")
+    if config.getoption("slow"):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    config.stash[_LEFT_OUT] = len(slow)
+    config.hook.pytest_deselected(items=slow)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    left_out = config.stash[_LEFT_OUT]
+    if left_out:
+        terminalreporter.write_line(f"{left_out} slow tests were left out: run pytest --slow")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    with _machine(item.config.stash[_LOCK], alone=item.get_closest_marker("alone") is not None):
+        return (yield)  # type: ignore[return-value]
+
+
+@contextmanager
+def _machine(lock: int | None, *, alone: bool) -> Iterator[None]:
+    if lock is None:  # no other workers
+        yield
+        return
+    fcntl.lockf(lock, fcntl.LOCK_EX, 1, _TURNSTILE)
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, 1, _MACHINE)
+    finally:
+        fcntl.lockf(lock, fcntl.LOCK_UN, 1, _TURNSTILE)
+    try:
+        yield
+    finally:
+        fcntl.lockf(lock, fcntl.LOCK_UN, 1, _MACHINE)
+
+
+# Hooks of pytest-xdist, in the process that distributes the tests to its workers.
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    stash = node.config.stash
+    if stash[_LOCK] is None:
+        stash[_LOCK] = tempfile.NamedTemporaryFile(prefix="pytest-", suffix=".lock")  # noqa: SIM115
+    node.workerinput["lock"] = stash[_LOCK].name
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left_out"] = session.config.stash[_LEFT_OUT]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    # Each worker collects all tests, and leaves out the same ones.
+    left_out = getattr(node, "workeroutput", {}).get("left_out", 0)
+    node.config.stash[_LEFT_OUT] = left_out
