@@ -1,4 +1,4 @@
-"""The tracer, checks for providers and suppression, and all uses of OpenTelemetry's private names."""
+"""The tracer, checks for providers and suppression, with OpenTelemetry's private names."""
 
 from __future__ import annotations
 
