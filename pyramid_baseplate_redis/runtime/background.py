@@ -1,4 +1,4 @@
-"""A pool's housekeeping thread: it closes spare connections, and tells of those held too long."""
+"""Background threads for regular work, such as closing the idle connections of a pool."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ logger = logging.getLogger(__package__)
 
 
 class Kept(Protocol):
-    """A pool, as its housekeeping sees it."""
+    """An object, such as a pool, with regular work to do."""
 
     def keep_house(self) -> bool:
-        """Do what is due; whether there is anything left to look after."""
+        """Do the work that is due; return whether there will be more."""
 
 
 def start_background(pool: Kept, seconds: float) -> bool:
-    """Call ``pool.keep_house()`` every so often, until it says that nothing is left or is gone.
+    """Call ``pool.keep_house()`` regularly, until it returns false or ``pool`` is collected.
 
-    Under gevent it is a greenlet. Not a :class:`threading.Thread`: to start one takes a lock, and
-    a pool may be used by a signal handler that interrupted whoever holds that.
+    The calls are made in a new thread, or a greenlet under gevent. It is not a
+    :class:`threading.Thread`: starting one takes a lock, and a pool may be used by a signal handler
+    that interrupted the holder of that lock.
 
-    :param seconds: between two calls.
-    :returns: whether it could be started.
+    :param seconds: the time between two calls.
+    :returns: whether the thread could be started.
     """
     try:
         _thread.start_new_thread(_run, (weakref.ref(pool), seconds))
-    except RuntimeError:  # the system has no thread left, or Python is about to end
+    except RuntimeError:  # the system has no thread left, or Python is shutting down
         return False
     return True
 
 
 def _run(reference: weakref.ref[Kept], seconds: float) -> None:
     while True:
-        # Not time.sleep: an application's tests replace that, in this thread too, and the loop
-        # would keep a CPU busy.
+        # Not time.sleep: if an application's tests replace it, this thread gets the replacement
+        # too, and the loop would keep a CPU busy.
         threading.Event().wait(seconds)
         pool = reference()
         try:

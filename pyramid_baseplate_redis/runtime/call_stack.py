@@ -1,4 +1,4 @@
-"""Which lines of the application led here, redis-py's and other libraries' left out."""
+"""The application's lines on the call stack, without those of redis-py and other libraries."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any
 
-# Modules whose frames are not the application's: this package (whose name must not depend on where
-# this module lies) and redis-py.
+# The modules whose frames are not the application's: redis-py, and this package, whose name must
+# not depend on the place of this module.
 _CLIENTS = (f"{__name__.partition('.')[0]}.", "redis.")
 _NEVER = (*_CLIENTS, "opentelemetry.")
 _INSTALLED = {"dist-packages", "site-packages"}
@@ -27,27 +27,27 @@ MOST_LINES = 5
 class CallingLine:
     """A line of source code."""
 
-    #: The file's path, below the working directory or the entry of ``sys.path`` where it is.
+    #: The file's path, relative to the working directory or an entry of ``sys.path``.
     path: str
     number: int
     function: str
 
     def __str__(self) -> str:
-        """``views.py:41 in home``."""
+        """Return the short form: ``views.py:41 in home``."""
         return f"{os.path.basename(self.path)}:{self.number} in {self.function}"
 
     @property
     def whole(self) -> str:
-        """``example_app/views.py:41 in home``."""
+        """Return the form with the whole path: ``example_app/views.py:41 in home``."""
         return f"{self.path}:{self.number} in {self.function}"
 
 
 def calling_lines() -> tuple[CallingLine, ...]:
-    """The application's calls that led here, innermost first, five at most.
+    """Return the application's calls that led here, innermost first, five at most.
 
-    Of libraries alone, as in a thread that was started with a method of redis-py: the innermost
-    call that isn't redis-py's, this package's or OpenTelemetry's. No source file is read, and no
-    frame is kept.
+    If all calls are a library's, as in a thread whose target is a method of redis-py, return the
+    innermost one outside of redis-py, this package and OpenTelemetry. No source file is read, and
+    no frame is kept.
     """
     frame = sys._getframe(1)
     lines: list[CallingLine] = []
@@ -88,12 +88,12 @@ Frames = Sequence[tuple[CodeType, int]]
 
 
 def calling_frames(most: int = 50) -> Frames:
-    """The calls that led here, innermost first, redis-py's and this package's own left out.
+    """Return the calls that led here, innermost first.
 
-    Cheaper than :func:`traceback.extract_stack`, which reads the source files. It keeps no frame,
-    and so no local variable, alive.
+    The first one is the innermost outside of redis-py and this package. No source file is read,
+    unlike in :func:`traceback.extract_stack`, and no frame, hence no local variable, is kept alive.
 
-    :param most: how many calls.
+    :param most: the maximum number of calls.
     """
     frame = sys._getframe(1)
     frames: list[tuple[CodeType, int]] = []
@@ -105,7 +105,7 @@ def calling_frames(most: int = 50) -> Frames:
 
 
 def place_of(frames: Frames) -> str:
-    """The innermost call: ``views.py:17 in home``; never an argument or a variable."""
+    """Return the innermost call: ``views.py:17 in home``; never an argument or a variable."""
     if not frames:
         return "an unknown place"
     code, line = frames[0]
@@ -113,7 +113,7 @@ def place_of(frames: Frames) -> str:
 
 
 def stack_of(frames: Any) -> str:
-    """All the calls, outermost first, one line each."""
+    """Return all calls, outermost first, one line each."""
     return "\n".join(
         f"  {code.co_filename}:{line} in {code.co_name}" for code, line in reversed(frames)
     )

@@ -1,4 +1,4 @@
-"""What each process has of its own: a fork copies an object, but not the threads that share it."""
+"""Objects of which each process has its own: a fork copies an object, but not its threads."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ T = TypeVar("T")
 
 
 class ProcessLocal(Generic[T]):
-    """Makes one object for each process, when it first asks.
+    """Makes one object for each process, when the process first asks for it.
 
-    Without a lock, which a thread may have had when the process was forked: whoever comes first
-    among threads makes the object that all have.
+    It has no lock, since a thread might hold that during a fork. If several threads ask at once,
+    all get the object that was stored first.
 
-    :param make: makes one.
+    :param make: returns a new object.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -23,7 +23,7 @@ class ProcessLocal(Generic[T]):
         self._made: dict[int, T] = {}
 
     def own(self) -> T:
-        """This process's."""
+        """Return this process's object."""
         pid = os.getpid()
         made = self._made.get(pid)
         if made is None:

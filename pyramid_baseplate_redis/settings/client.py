@@ -1,4 +1,8 @@
-"""ClientSettings: what the ``foo.*`` keys of an .ini file say about one client. No I/O here."""
+"""ClientSettings: the ``foo.*`` keys of an .ini file, checked, for one client.
+
+Nothing here does I/O: :mod:`.sources` reads URLs from files and environment variables, and
+:mod:`.tls` checks the files that settings name.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,8 @@ from .url import RedisURL, parse_url, redacted, url_values
 
 URL_KEYS = ("url", "url_env", "url_file")
 
-# Given url_env or url_file, and its value: the URL's text, or a ValueError that says why not. It
-# is passed in by those who may read files.
+# A function of a key (url_env or url_file) and its value. It returns the URL's text or raises a
+# ValueError with the reason. Callers that may read files pass it in.
 ReadURL = Callable[[str, str], str]
 
 
@@ -44,16 +48,16 @@ def _certificate_requirements(value: Any) -> str:
 class ClientSettings:
     """The settings of one client, checked and with every default filled in.
 
-    Made by :meth:`from_config`; immutable. ``repr()`` shows no secret. Every field with a parser
-    is a setting of the same name, ``foo.<field>``. The defaults are this package's own: redis-py
-    changed its own twice in two major versions.
+    Create it with :meth:`from_config`; it is immutable. ``repr()`` shows no secret. Every field
+    with a parser is a setting of the same name, ``foo.<field>``. The defaults are this package's
+    own, since redis-py changed its defaults twice in two major versions.
     """
 
     prefix: str
     parsed_url: RedisURL = field(repr=False)
-    # Which of the settings are the URL's user name, its password and its query arguments.
+    # The settings that come from the URL: its user name, password and query arguments.
     in_url: frozenset[str] = field(default=frozenset(), repr=False)
-    # Which stand in the configuration, and the pool's keyword arguments, which win over them.
+    # The settings in the configuration, and the pool's keyword arguments, which override them.
     in_config: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     keywords: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -74,8 +78,8 @@ class ClientSettings:
     breaker_reset: timedelta = setting(parsers.positive_timespan, _FIVE_SECONDS)
     required: bool = setting(parsers.boolean, True)
     health_timeout: timedelta = setting(parsers.positive_timespan, timedelta(seconds=1))
-    # Without it redis-py speaks RESP3 and returns what it always did. An explicit number changes
-    # the shape of replies, so redis-py must see it only where the application sets it.
+    # By default redis-py speaks RESP3 and converts replies to the shapes of RESP2. An explicit
+    # number turns the conversion off, so redis-py gets one only if the application sets it.
     protocol: int | None = setting(parsers.whole_number(2, 3))
     decode_responses: bool = setting(parsers.boolean, False)
     client_name: str | None = setting(parsers.connection_name)
@@ -117,7 +121,7 @@ class ClientSettings:
 
     @property
     def name(self) -> str:
-        """``foo`` for the prefix ``foo.``"""
+        """The client's name: ``foo`` for the prefix ``foo.``"""
         return self.prefix[:-1]
 
     @property
@@ -126,29 +130,29 @@ class ClientSettings:
 
     @property
     def tls(self) -> dict[str, Any]:
-        """The ``ssl_*`` settings, which are redis-py's keyword arguments of the same names."""
+        """The ``ssl_*`` settings, as redis-py's keyword arguments of the same names."""
         tls = [item.name for item in _fields() if item.metadata["only"] == "TLS"]
         keywords = {name: getattr(self, name) for name in tls}
-        # A plain int, as redis-py reads it from a URL. The repr of an enum's member is not Python,
-        # and RQ's SpawnWorker writes a pool's keyword arguments into source code.
+        # A plain int, as redis-py reads it from a URL: RQ's SpawnWorker writes the repr of a pool's
+        # keyword arguments into source code, and the repr of an enum's member is not valid Python.
         keywords["ssl_min_version"] = int(self.ssl_min_version)
         return keywords
 
     @property
     def url_key(self) -> str:
-        """The full key that says what the URL is, or where: ``foo.url``, ``foo.url_env``, ..."""
+        """The key that has the URL or its place: ``foo.url``, ``foo.url_env``, ``foo.url_file``."""
         return self.prefix + next((key for key in URL_KEYS[1:] if getattr(self, key)), "url")
 
     @property
     def url_place(self) -> str:
-        """``foo.url``, or ``the URL of foo.url_env``: for messages about what the URL says."""
+        """``foo.url``, or ``the URL of foo.url_env``: the subject of messages about the URL."""
         return f"the URL of {self.url_key}" if self._url_is_elsewhere else self.url_key
 
     @property
     def url(self) -> str:
         """The URL with ``***`` in place of a password: the only form in which it is shown.
 
-        Nothing but ``***`` when it comes from elsewhere than ``foo.url``.
+        Just ``***`` if it comes from a file or an environment variable.
         """
         if self._url_is_elsewhere:
             return "***"
@@ -167,7 +171,7 @@ class ClientSettings:
         return f"ClientSettings({shown})"
 
     def shown(self) -> dict[str, object]:
-        """What may be shown of the settings: no secret, nothing that is absent."""
+        """Return the settings without those that are absent, with ``***`` in place of secrets."""
         pairs: dict[str, object] = {"prefix": self.prefix}
         if not self._url_is_elsewhere:
             pairs["url"] = self.url
@@ -178,11 +182,12 @@ class ClientSettings:
             if value is not None:
                 pairs[item.name] = "***" if self.hides(item.name) else value
         if self.username and not self._has_password:
-            pairs["username"] = "***"  # redis://secret@host, meant as redis://:secret@host
+            # It may be the password: redis://secret@host is a common slip for redis://:secret@host.
+            pairs["username"] = "***"
         return pairs
 
     def hides(self, key: str) -> bool:
-        """Whether a setting's value is a secret, or part of a URL that is nowhere shown."""
+        """Return whether a setting's value is a secret, or part of a URL that is not shown."""
         return key in HIDDEN or (self._url_is_elsewhere and key in self.in_url)
 
     @classmethod
@@ -194,17 +199,17 @@ class ClientSettings:
     ) -> ClientSettings:
         """Read the settings whose keys start with ``prefix``.
 
-        :param app_config: all settings of the application; values are text, as an .ini file has
-            them, or already of the setting's type. Keys with a further dot behind the prefix
-            (``redis.sessions.secret``) belong to somebody else and are passed over.
+        :param app_config: all settings of the application. Values are text, as in an .ini file,
+            or already of the setting's type. Keys with another dot after the prefix
+            (``redis.sessions.secret``) belong to other libraries and are ignored.
         :param prefix: with its dot, such as ``foo.``.
-        :param read_url: reads the URL that ``foo.url_env`` or ``foo.url_file`` leads to; see
-            :func:`~.settings.sources.client_settings`.
-        :raises ConfigurationError: if there is no URL, a key is unknown, a value is malformed, or
-            two settings contradict each other.
+        :param read_url: returns the URL that ``foo.url_env`` or ``foo.url_file`` leads to; see
+            :func:`.load_client_settings`.
+        :raises ConfigurationError: there is no URL, a key is unknown, a value is malformed, or two
+            settings contradict each other.
         """
         if not prefix.endswith(".") or prefix == ".":
-            raise ConfigurationError('the prefix of a client\'s settings ends with a dot: "foo."')
+            raise ConfigurationError('prefix: must end with a dot, such as "foo."')
         given = dict(own_keys(app_config, prefix))
         by_key = PARSERS
         for key in given:
@@ -225,7 +230,7 @@ class ClientSettings:
         for key, value in in_url.items():
             if key in values and (key in ("password", "ssl_password") or values[key] != value):
                 raise ConfigurationError(
-                    f"{prefix}{key}: {settings.url_place} has another one; write it in one place "
+                    f"{prefix}{key}: {settings.url_place} has one as well; write it in one place "
                     "only"
                 )
         _check_together(settings, values | in_url)
@@ -241,7 +246,7 @@ HIDDEN = frozenset(item.name for item in _fields() if not item.repr)
 
 
 def _url_key(prefix: str, given: Mapping[str, Any]) -> str:
-    """Which of the three keys the client has."""
+    """Return the one of the three keys that the client has."""
     found = [key for key in URL_KEYS if key in given]
     if not found:
         raise ConfigurationError(
@@ -250,13 +255,13 @@ def _url_key(prefix: str, given: Mapping[str, Any]) -> str:
     if len(found) > 1:
         others = parsers.listed([f"{prefix}{key}" for key in found[:-1]])
         raise ConfigurationError(
-            f"{prefix}{found[-1]}: there is {others} as well; write the URL in one place only"
+            f"{prefix}{found[-1]}: conflicts with {others}; write the URL in one place only"
         )
     return found[0]
 
 
 def _raw_url(prefix: str, given: Mapping[str, Any], read_url: ReadURL) -> tuple[str, Any]:
-    """What to say of where the URL is, behind the prefix, and the URL as it is written there."""
+    """Return the URL's place, as messages name it after the prefix, and its unparsed text."""
     key = _url_key(prefix, given)
     if key == "url":
         return key, given[key]
@@ -268,7 +273,7 @@ def _raw_url(prefix: str, given: Mapping[str, Any], read_url: ReadURL) -> tuple[
     else:
         where = f"the environment variable {place}" if key == "url_env" else "the file"
         return f"{key}: {where}", url
-    # Raised out here so that no chained exception carries what was read.
+    # Raised outside of the except clause: a chained exception could contain the text read.
     raise ConfigurationError(message)
 
 
@@ -280,7 +285,7 @@ _NEEDED = {
 
 
 def _missing(url: RedisURL) -> frozenset[str]:
-    """What a URL doesn't lead to, of that which some settings are about."""
+    """Return the features that some settings need and the URL does not have."""
     has = {"TLS": url.is_tls, "Sentinel": url.is_sentinel, "Cluster": url.is_cluster}
     return frozenset(name for name, present in has.items() if not present)
 
@@ -307,14 +312,14 @@ def _check_together(settings: ClientSettings, values: Mapping[str, Any]) -> None
             )
     if settings.sentinel_password is not None and settings.sentinel_password_file is not None:
         raise ConfigurationError(
-            f"{prefix}sentinel_password_file: there is a sentinel_password as well; write it in "
-            "one place only"
+            f"{prefix}sentinel_password_file: {prefix}sentinel_password is set as well; write it "
+            "in one place only"
         )
     if "load_balancing" in values and not settings.read_from_replicas:
         raise ConfigurationError(
-            f"{prefix}load_balancing: is about reading from replicas; write "
-            f"{prefix}read_from_replicas = true, or leave it out"
+            f"{prefix}load_balancing: needs {prefix}read_from_replicas = true; set that as well, "
+            "or leave it out"
         )
     for key in ("ssl_keyfile", "ssl_password"):
         if getattr(settings, key) is not None and settings.ssl_certfile is None:
-            raise ConfigurationError(f"{prefix}{key}: needs {prefix}ssl_certfile as well")
+            raise ConfigurationError(f"{prefix}{key}: needs {prefix}ssl_certfile; set that as well")

@@ -1,4 +1,4 @@
-"""The settings that hold for a client, and where each of them comes from; never a secret."""
+"""The effective settings of a client and the origin of each, without secrets, for predis."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .client import PARSERS, ClientSettings
 _HIDDEN = "***"
 _DEFAULTS = {item.name: item.default for item in dataclasses.fields(ClientSettings)}
 _RATES = ("track_key_reads_sample_rate", "track_key_writes_sample_rate")
-# redis-py's keyword arguments that have another name as a setting, or stand in the URL.
+# redis-py's keyword arguments that are a setting of another name, or a part of the URL.
 _SETTING_OF_KEYWORD = {"timeout": "pool_timeout"}
 _ADDRESS = ("host", "port", "db", "path")
 _UNITS = (("hour", 3_600_000), ("minute", 60_000), ("second", 1_000), ("millisecond", 1))
 
 
 class EffectiveSetting(NamedTuple):
-    """A setting as it may be shown, written as in an .ini file.
+    """A setting in the form that may be shown, written as in an .ini file.
 
     ``origin`` is ``default``, ``.ini`` (the application's settings), ``URL``, ``environment
     variable <name>``, ``file (<key>)`` or ``keyword argument``.
@@ -31,9 +31,9 @@ class EffectiveSetting(NamedTuple):
 
 
 def effective_settings(settings: ClientSettings) -> list[EffectiveSetting]:
-    """What holds for a client, in the order of the settings; what is absent is left out.
+    """Return a client's effective settings, in the order of the fields, without absent ones.
 
-    :param settings: those of the client's pool, which know its keyword arguments.
+    :param settings: the settings of the client's pool, which include its keyword arguments.
     """
     shown = settings.shown()
     del shown["prefix"]
@@ -48,7 +48,7 @@ def effective_settings(settings: ClientSettings) -> list[EffectiveSetting]:
     for keyword, value in settings.keywords.items():
         key = _SETTING_OF_KEYWORD.get(keyword, keyword)
         found[key] = EffectiveSetting(key, _of_keyword(settings, key, value), "keyword argument")
-    if settings.keywords.get("retry") is not None:  # which takes the place of ours
+    if settings.keywords.get("retry") is not None:  # it replaces ours
         found["retries"] = EffectiveSetting("retries", "0", "keyword argument")
     return list(found.values())
 
@@ -69,7 +69,10 @@ def _origin(settings: ClientSettings, key: str) -> str:
 
 
 def _of_keyword(settings: ClientSettings, key: str, value: Any) -> str:
-    """A keyword argument's value; of one that is no setting the type alone: it may have secrets."""
+    """Return a keyword argument's value, or only its type if it is not a setting.
+
+    An argument that is not a setting may contain secrets.
+    """
     if value is None:
         return "none"
     if key in PARSERS:
@@ -90,7 +93,7 @@ def _has_password(settings: ClientSettings) -> bool:
 
 
 def _written(key: str, value: Any) -> str:
-    """A value as it is written in an .ini file, but for its ``%``."""
+    """Return a value as written in an .ini file, except that each ``%`` is single."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, timedelta):

@@ -1,4 +1,4 @@
-"""A dataclass field that is a setting: how its text is read, and what is said of unknown keys."""
+"""Dataclass fields that are settings, and the messages about malformed and unknown keys."""
 
 from __future__ import annotations
 
@@ -16,25 +16,36 @@ PACKAGE_PREFIX = "baseplate_redis."
 def setting(
     parse: Callable[[Any], Any], default: Any = None, *, hidden: bool = False, only: str = ""
 ) -> Any:
-    """A field that is also a setting: how its value is read, and what holds when it is absent.
+    """Return a dataclass field that is also a setting.
 
-    :param only: what it needs: ``TLS``, ``Sentinel`` or ``Cluster``.
+    :param parse: returns the value of a raw one, or raises :class:`ValueError`.
+    :param default: the value if the setting is absent.
+    :param hidden: whether it is a secret.
+    :param only: the feature that it needs: ``TLS``, ``Sentinel`` or ``Cluster``.
     """
     return field(default=default, repr=not hidden, metadata={"parse": parse, "only": only})
 
 
 def own_keys(app_config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield the keys that start with ``prefix``, without it, and their values.
+
+    Keys with another dot after the prefix belong to other libraries and are left out.
+    """
     for key, value in app_config.items():
         if isinstance(key, str) and key.startswith(prefix) and "." not in key[len(prefix) :]:
             yield key[len(prefix) :], value
 
 
 def parsed(prefix: str, key: str, parse: Callable[[Any], Any], raw: Any) -> Any:
+    """Return ``parse(raw)``.
+
+    :raises ConfigurationError: ``parse`` raised :class:`ValueError`; the message names the key.
+    """
     try:
         return parse(raw)
     except ValueError as error:
         message = f"{prefix}{key}: {error}"
-    # Raised out here so that no chained exception carries a value that the message left out.
+    # Raised outside of the except clause: a chained exception could contain a secret value.
     raise ConfigurationError(message)
 
 
@@ -44,9 +55,11 @@ _IN_URL_ONLY = dict.fromkeys(("host", "port", "db", "path"), "write it in {}url"
 
 
 def unknown_key(prefix: str, key: str, known: list[str]) -> str:
-    """The message for a key that isn't a setting, with the nearest one that is."""
+    """Return the message for an unknown key, which suggests the nearest known one."""
     near = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {prefix}{near[0]}?" if near else f"known are {parsers.listed(known)}"
+    hint = (
+        f"did you mean {prefix}{near[0]}?" if near else f"the settings are {parsers.listed(known)}"
+    )
     if prefix != PACKAGE_PREFIX:
         hint = _IN_URL_ONLY.get(key, hint).format(prefix)
     if prefix == PACKAGE_PREFIX:
@@ -55,7 +68,8 @@ def unknown_key(prefix: str, key: str, known: list[str]) -> str:
 
 
 def elsewhere(prefix: str) -> str:
+    """Return the hint for settings that may belong to another library."""
     return (
-        f"(if {prefix}* belongs to something else, name the Redis clients in "
-        f"{PACKAGE_PREFIX}clients and no other prefix is read)"
+        f"(if {prefix}* belongs to something else, list the Redis clients in "
+        f"{PACKAGE_PREFIX}clients; then no other prefix is read)"
     )

@@ -1,4 +1,4 @@
-"""The ``baseplate_redis.*`` settings, and which clients the settings declare. No I/O here."""
+"""The ``baseplate_redis.*`` settings, and the names of the declared clients. No I/O here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .url import has_redis_scheme
 
 @dataclass(frozen=True)
 class PackageSettings:
-    """The ``baseplate_redis.*`` settings, which hold for the whole application."""
+    """The ``baseplate_redis.*`` settings, which apply to the whole application."""
 
     clients: list[str] | None = None
     server_span: str = "auto"
@@ -26,9 +26,10 @@ class PackageSettings:
 
     @classmethod
     def from_config(cls, app_config: Mapping[str, Any]) -> PackageSettings:
-        """Read them.
+        """Read the settings that start with ``baseplate_redis.``.
 
-        :raises ConfigurationError: if a key is unknown or a value is malformed.
+        :param app_config: all settings of the application.
+        :raises ConfigurationError: a key is unknown or a value is malformed.
         """
         by_key: dict[str, Callable[[Any], Any]] = {
             "clients": parsers.words,
@@ -49,14 +50,17 @@ class PackageSettings:
 def discovered_clients(
     app_config: Mapping[str, Any], read_url: ReadURL = nothing_is_read
 ) -> list[str]:
-    """The names of the clients that the settings declare, sorted.
+    """Return the names of the clients that the settings declare, sorted.
 
-    Those in ``baseplate_redis.clients``, or else every ``<identifier>.url`` with a Redis scheme,
-    and every ``<identifier>.url_env`` and ``<identifier>.url_file`` that leads to such a URL or to
-    none at all: a client whose variable was forgotten shall be an error, not a client that is
-    missing.
+    They are listed in ``baseplate_redis.clients``. Without that setting, a client is declared by:
 
+    1. ``<identifier>.url`` with a Redis scheme;
+    2. ``<identifier>.url_env`` or ``<identifier>.url_file`` that leads to a URL with a Redis
+       scheme, or to none at all: a forgotten variable is then reported as an error.
+
+    :param app_config: all settings of the application.
     :param read_url: as for :meth:`ClientSettings.from_config`.
+    :raises ConfigurationError: a ``baseplate_redis.*`` key is unknown or malformed.
     """
     named = PackageSettings.from_config(app_config).clients
     if named is not None:

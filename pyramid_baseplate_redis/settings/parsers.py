@@ -1,7 +1,8 @@
-"""The grammar of setting values: time spans, whole numbers, booleans, choices, lists.
+"""Parsers of setting values: time spans, whole numbers, booleans, choices, lists.
 
-Each parser takes the raw value and returns the parsed one, or raises ``ValueError`` with a text
-that reads well behind ``foo.some_key: ``.
+Each parser takes the raw value, which is text from an .ini file or already of the right type, and
+returns the parsed one. It raises :class:`ValueError` if the value is malformed, with a message that
+continues ``foo.some_key: ``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _UNITS = {
     "day": 86400, "days": 86400, "d": 86400,
 }  # fmt: skip
 _TIMESPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
-_LONGEST = timedelta(days=365)  # well below what the operating system's timers can hold
+_LONGEST = timedelta(days=365)  # well below the limit of the operating system's timers
 _EXAMPLES = 'write a number and a unit, such as "3 seconds" or "200 milliseconds"'
 _PERCENTAGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(%?)")
 _PERCENTAGES = 'write a percentage from 0% to 100%, such as "1%" or "0.5%"'
@@ -35,11 +36,11 @@ def Timespan(text: str | timedelta) -> timedelta:  # noqa: N802 (baseplate's nam
     """Parse a time span such as ``3 seconds``, ``200 milliseconds``, ``0.5 seconds`` or ``200ms``.
 
     :param text: a number and a unit: milliseconds (ms), seconds (s), minutes (min), hours (h) or
-        days (d), singular or plural; a :class:`~datetime.timedelta` is returned as it is.
-    :raises ValueError: if there is no unit, the number is negative or malformed, or the span is
-        longer than a year.
+        days (d), singular or plural; a :class:`~datetime.timedelta` is returned unchanged.
+    :raises ValueError: there is no unit, the number is negative or malformed, or the span is longer
+        than a year.
 
-    The name and the long forms are those of ``baseplate.lib.config.Timespan``.
+    The name and the long forms of the units are those of ``baseplate.lib.config.Timespan``.
     """
     if isinstance(text, timedelta):
         span = text
@@ -58,7 +59,7 @@ def Timespan(text: str | timedelta) -> timedelta:  # noqa: N802 (baseplate's nam
         factor = _UNITS.get(unit.lower())
         if factor is None:
             raise ValueError(
-                f"{stripped!r} has an unknown unit; allowed are milliseconds, seconds, minutes, "
+                f"{stripped!r} has an unknown unit; the units are milliseconds, seconds, minutes, "
                 "hours and days"
             )
         try:
@@ -73,6 +74,7 @@ def Timespan(text: str | timedelta) -> timedelta:  # noqa: N802 (baseplate's nam
 
 
 def positive_timespan(value: Any) -> timedelta:
+    """Parse a time span that is longer than zero."""
     span = Timespan(value)
     if not span:
         raise ValueError("must be longer than zero")
@@ -80,7 +82,7 @@ def positive_timespan(value: Any) -> timedelta:
 
 
 def percentage(value: Any) -> float:
-    """A share such as ``1%``, as a fraction from 0 to 1; a number without ``%`` is refused."""
+    """Parse a percentage such as ``1%``, which needs its ``%``, as a fraction from 0 to 1."""
     stripped = value.strip() if isinstance(value, str) else value
     match = _PERCENTAGE.fullmatch(stripped) if isinstance(stripped, str) else None
     if match is None and not isinstance(value, (int, float)):
@@ -96,6 +98,7 @@ def percentage(value: Any) -> float:
 
 
 def whole_number(least: int, most: int) -> Callable[[Any], int]:
+    """Return a parser of whole numbers from ``least`` to ``most``."""
     allowed = f"write a whole number from {least} to {most}"
 
     def parse(value: Any) -> int:
@@ -113,6 +116,7 @@ def whole_number(least: int, most: int) -> Callable[[Any], int]:
 
 
 def boolean(value: Any) -> bool:
+    """Parse ``true``, ``yes``, ``on`` or ``1``, or their opposites, in any case."""
     if isinstance(value, bool):
         return value
     text = str(value).strip().lower()
@@ -124,16 +128,19 @@ def boolean(value: Any) -> bool:
 
 
 def choice(*allowed: str) -> Callable[[Any], str]:
+    """Return a parser of one of the lower-case words ``allowed``, written in any case."""
+
     def parse(value: Any) -> str:
         text = str(value).strip().lower()
         if text not in allowed:
-            raise ValueError(f"{str(value).strip()!r} is unknown; allowed are {listed(allowed)}")
+            raise ValueError(f"{str(value).strip()!r} is not one of {listed(allowed)}")
         return text
 
     return parse
 
 
 def text(value: Any) -> str:
+    """Parse text that is not empty; white space around it is removed."""
     if not isinstance(value, str):
         raise ValueError("is not text")
     if not value.strip():
@@ -142,26 +149,33 @@ def text(value: Any) -> str:
 
 
 def path(value: Any) -> str:
+    """Parse a path, which may be an :class:`os.PathLike`."""
     return text(os.fspath(value) if isinstance(value, os.PathLike) else value)
 
 
 def variable_name(value: Any) -> str:
-    """The name of an environment variable. Not quoted: it may be a URL in the name's place."""
+    """Parse the name of an environment variable.
+
+    The message does not quote the value, which may be a URL written here by mistake.
+    """
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value.strip()):
         raise ValueError("is not the name of an environment variable; write one such as REDIS_URL")
     return value.strip()
 
 
 def path_of_url(value: Any) -> str:
-    """The path of a file that has a URL in it. Not quoted: it may be the URL itself."""
+    """Parse the path of a file that contains a URL.
+
+    The message does not quote the value, which may be the URL itself.
+    """
     name = path(value)
     if "://" in name:
-        raise ValueError("is a URL; write the path of a file that has the URL in it")
+        raise ValueError("is a URL; write the path of a file that contains the URL")
     return name
 
 
 def secret(value: Any) -> str:
-    # Unlike text, never stripped or quoted: a password may begin with a space.
+    """Parse a secret: unlike other text it is not stripped, since it may begin with a space."""
     if not isinstance(value, str):
         raise ValueError("is not text")
     if not value:
@@ -170,15 +184,17 @@ def secret(value: Any) -> str:
 
 
 def connection_name(value: Any) -> str:
+    """Parse a name that CLIENT SETNAME accepts: printable ASCII without spaces."""
     name = text(value)
-    if not re.fullmatch(r"[!-~]+", name):  # the rule of CLIENT SETNAME
+    if not re.fullmatch(r"[!-~]+", name):
         raise ValueError(f"{name!r} has a character that is not printable ASCII, or a space")
     return name
 
 
 def command_names(value: Any) -> frozenset[str]:
+    """Parse command names separated by commas or newlines; return them in upper case."""
     if isinstance(value, str):
-        # Not at spaces: CONFIG GET would exclude every GET.
+        # Spaces do not separate names: "CONFIG GET" would exclude every GET.
         value = [name.strip() for name in re.split(r"[,\n]", value.strip())]
     if not isinstance(value, Iterable):
         raise ValueError(
@@ -196,7 +212,7 @@ def command_names(value: Any) -> frozenset[str]:
 
 
 def words(value: Any) -> list[str]:
-    """Split names separated by white space or commas."""
+    """Parse names separated by white space or commas."""
     if isinstance(value, str):
         return re.split(r"[\s,]+", value.strip())
     names = list(value) if isinstance(value, Iterable) else [value]
@@ -208,6 +224,6 @@ def words(value: Any) -> list[str]:
 
 
 def listed(names: Any) -> str:
-    """``a, b and c``"""
+    """Return names as a list in a sentence: ``a, b and c``."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else str(last)

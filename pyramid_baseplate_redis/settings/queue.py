@@ -1,4 +1,4 @@
-"""QueueSettings: what the ``jobs.*`` keys of an .ini file say about one message queue. No I/O."""
+"""QueueSettings: the ``jobs.*`` keys of an .ini file, checked, for one message queue. No I/O."""
 
 from __future__ import annotations
 
@@ -32,12 +32,14 @@ class QueueSettings:
     ) -> QueueSettings:
         """Read the settings ``<name>.*``.
 
-        They are a queue's if one of them is called like a setting here: a queue that is declared in
-        code may share its prefix with somebody else.
+        They are read only if one of them is a field of this class: a queue that is declared in code
+        may share its prefix with another library.
 
-        :param given: what the application says in code, which wins.
-        :raises ConfigurationError: if a key is unknown, a value is malformed, or settings of a
-            durable queue are those of another one.
+        :param app_config: all settings of the application.
+        :param name: the queue's name.
+        :param given: values that the application passes in code; they override the settings.
+        :raises ConfigurationError: a key is unknown, a value is malformed, ``delay`` is longer than
+            ``lease``, or a queue that is not durable has settings of durable ones.
         """
         prefix = f"{name}."
         found = dict(own_keys(app_config, prefix))
@@ -52,24 +54,24 @@ class QueueSettings:
         for key in sorted(values.keys() - {"queue", "durable"}):
             if not settings.durable:
                 raise ConfigurationError(
-                    f"{prefix}{key}: is about durable queues; write {prefix}durable = true, or "
-                    "leave it out"
+                    f"{prefix}{key}: needs a durable queue; write {prefix}durable = true, or leave "
+                    "it out"
                 )
         if settings.delay > settings.lease:
             raise ConfigurationError(
-                f"{prefix}delay: is longer than {prefix}lease, {settings.lease}; a message that "
-                "failed can't be kept back for longer"
+                f"{prefix}delay: is longer than {prefix}lease, {settings.lease}; a failed message "
+                "cannot be delayed for longer than its lease"
             )
         return settings
 
     @property
     def options(self) -> dict[str, Any]:
-        """The keyword arguments of :class:`.DurableMessageQueue`."""
+        """The settings as keyword arguments of :class:`.DurableMessageQueue`."""
         own = dataclasses.asdict(self)
         return {key: value for key, value in own.items() if key not in ("queue", "durable")}
 
     def shown(self) -> dict[str, object]:
-        """What Pyramid's introspection shows; there are no secrets."""
+        """Return the settings for Pyramid's introspection; none is secret."""
         return {"durable": True, **self.options} if self.durable else {}
 
 
@@ -81,21 +83,22 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
 def _unknown(prefix: str, key: str) -> str:
     text = unknown_key(prefix, key, list(PARSERS)).partition(" (if ")[0]
     return (
-        f"{text} (if {prefix}* belongs to something else, name the queues in "
-        f"{PACKAGE_PREFIX}queues and no other prefix is read)"
+        f"{text} (if {prefix}* belongs to something else, list the queues in "
+        f"{PACKAGE_PREFIX}queues; then no other prefix is read)"
     )
 
 
 def discovered_queues(
     app_config: Mapping[str, Any], named: Collection[str] | None, clients: Collection[str]
 ) -> list[str]:
-    """The names of the queues that the settings declare, sorted.
+    """Return the names of the queues that the settings declare, sorted.
 
-    :param named: those in ``baseplate_redis.queues``. Without it every ``<identifier>.queue`` whose
-        value is the name of a Redis client; any other value is somebody else's, unless
-        ``<identifier>.durable`` is there.
+    :param app_config: all settings of the application.
+    :param named: the names in ``baseplate_redis.queues``. If it is ``None``, every
+        ``<identifier>.queue`` declares a queue whose value is the name of a Redis client, or that
+        has an ``<identifier>.durable`` beside it; others belong to other libraries.
     :param clients: the names of all Redis clients.
-    :raises ConfigurationError: if a named queue has no ``<name>.queue``.
+    :raises ConfigurationError: a named queue has no ``<name>.queue``.
     """
     if named is not None:
         for name in named:

@@ -1,4 +1,4 @@
-"""Values that stand elsewhere than in the settings: in files and environment variables."""
+"""Settings whose values are elsewhere: URLs in files and environment variables."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ _A_URL = "a URL such as redis://localhost:6379/0"
 
 
 def load_client_settings(app_config: Mapping[str, Any], prefix: str = "redis.") -> ClientSettings:
-    """Read a client's settings, and its URL from wherever they say that it is.
+    """Read a client's settings, and its URL from the file or variable that they name.
 
-    See :meth:`ClientSettings.from_config`, which reads nothing but the settings.
+    :raises ConfigurationError: as :meth:`ClientSettings.from_config`, or the URL cannot be read.
     """
     return ClientSettings.from_config(app_config, prefix, read_url)
 
 
 def read_url(key: str, place: str, environ: Mapping[str, str] = os.environ) -> str:
-    """The text of a URL that doesn't stand among the settings.
+    """Return the text of a URL in an environment variable or a file.
 
     :param key: ``url_env`` or ``url_file``.
     :param place: the variable's name, or the file's path.
-    :raises ValueError: if there is none; the text has nothing of what was read, and not the path,
-        which may be a password in its place.
+    :param environ: the environment variables.
+    :raises ValueError: there is no text. The message contains nothing that was read, and no path,
+        since a password may have been written in its place.
     """
     if key == "url_env":
         where = f"the environment variable {place}"
@@ -37,19 +38,19 @@ def read_url(key: str, place: str, environ: Mapping[str, str] = os.environ) -> s
         text, reason = _content(place)
         if reason:
             raise ValueError(
-                f"cannot read the file: {reason}; write the path of one that has {_A_URL} in it"
+                f"cannot read the file: {reason}; write the path of one that contains {_A_URL}"
             )
     if not text.strip():
         raise ValueError(f"{where} is empty; write {_A_URL} into it")
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError(f"{where} is not UTF-8")  # so Python shows other bytes in os.environ
+        raise ValueError(f"{where} is not UTF-8")  # os.environ escapes other bytes like this
     return text
 
 
 def _content(path: str) -> tuple[str, str]:
-    """A file's text, and why there is none.
+    """Return a file's text, or an empty one and the reason.
 
-    Not an exception: it would be chained to one that has the path or the bytes.
+    An exception would be chained to the one that contains the path or the bytes.
     """
     try:
         with open(path, encoding="utf-8", newline="") as file:

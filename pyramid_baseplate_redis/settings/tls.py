@@ -1,4 +1,4 @@
-"""What settings lead to outside of themselves: URLs, passwords, certificates and keys of TLS."""
+"""Checks of the files that settings name: passwords, certificates and keys of TLS."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ logger = logging.getLogger(__package__)
 
 
 def check_files(settings: ClientSettings) -> None:
-    """Find what is wrong with the files that settings name now, not at the first request."""
+    """Check the files that settings name, at startup and not at the first request.
+
+    :raises ConfigurationError: a file cannot be read, or OpenSSL cannot use it.
+    """
     for key in (
         "password_file", "sentinel_password_file", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile",
     ):  # fmt: skip
         path = getattr(settings, key)
         if path is not None and (reason := _why_unreadable(path)):
-            # Somebody may have written the password itself in place of a file's name.
+            # The password itself may have been written here in place of a file's name.
             shown = "the file" if settings.hides(key) else path
             raise ConfigurationError(f"{settings.prefix}{key}: cannot read {shown}: {reason}")
     if settings.ssl_ca_path is not None and not os.path.isdir(settings.ssl_ca_path):

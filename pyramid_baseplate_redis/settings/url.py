@@ -1,8 +1,9 @@
-"""Redis URLs: taking them apart, refusing what redis-py would misread, showing them safely.
+"""Redis URLs: parse them, refuse those that redis-py would misread, show them without passwords.
 
-redis-py's own ``parse_url`` ignores what it doesn't understand (``redis://h/abc`` is database 0),
-reads ``?decode_responses=False`` as true, and its errors quote pieces of a password that holds a
-``/``, ``#`` or ``?``. So no message here quotes any part of a URL but a known argument's name.
+redis-py's own ``parse_url`` ignores parts that it doesn't understand (``redis://h/abc`` is database
+0), reads ``?decode_responses=False`` as true, and its errors quote pieces of a password that
+contains a ``/``, ``#`` or ``?``. A message here quotes nothing of a URL except the names of known
+arguments.
 """
 
 from __future__ import annotations
@@ -32,22 +33,22 @@ SCHEMES = {
 }
 SENTINEL_EXAMPLE = "redis+sentinel://host1:26379,host2:26379/mymaster/0"
 CLUSTER_EXAMPLE = "redis+cluster://host1:7000,host2:7001"
-MOST_DATABASES = 1_000_000  # no server is configured with more; a longer number is a mistake
+MOST_DATABASES = 1_000_000  # no server is configured with more; a higher number is a mistake
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?")
 _ENCODE = (
-    'a "/", "#", "?", "@", "[", "]", "%" or white space in a password is written '
-    "percent-encoded (%2F, %23, %3F, %40, %5B, %5D, %25, %20; in an .ini file each % is doubled)"
+    'percent-encode a "/", "#", "?", "@", "[", "]", "%" or white space in a password '
+    "(%2F, %23, %3F, %40, %5B, %5D, %25, %20; in an .ini file double each %)"
 )
-NOT_DATABASE_0 = "names a database other than 0, which is the only one of a Cluster"
+NOT_DATABASE_0 = "names a database other than 0, but a Cluster has only database 0"
 _MALFORMED_HOST = f"has a malformed host or port (a port is a number from 1 to 65535); {_ENCODE}"
 
 
 @dataclass(frozen=True)
 class RedisURL:
-    """The parts of a Redis URL; ``scheme`` is one of the values of :data:`SCHEMES`.
+    """The parts of a Redis URL.
 
-    ``hosts`` are the Sentinels, or the nodes of a Cluster to ask first; then ``host`` and ``port``
-    are those of the first.
+    ``scheme`` is one of the values of :data:`SCHEMES`. For Sentinel and Cluster, ``hosts`` are the
+    Sentinels or nodes to ask first, and ``host`` and ``port`` are those of the first of them.
     """
 
     scheme: str
@@ -63,17 +64,17 @@ class RedisURL:
 
     @property
     def is_tls(self) -> bool:
-        """Whether connections are encrypted."""
+        """Return whether connections are encrypted."""
         return self.scheme.startswith("rediss")
 
     @property
     def is_sentinel(self) -> bool:
-        """Whether Sentinels are asked where the server is."""
+        """Return whether Sentinels are asked for the server's address."""
         return self.scheme.endswith("+sentinel")
 
     @property
     def is_cluster(self) -> bool:
-        """Whether the servers are a Cluster's."""
+        """Return whether the servers are the nodes of a Cluster."""
         return self.scheme.endswith("+cluster")
 
     @property
@@ -86,15 +87,15 @@ class RedisURL:
 
 
 def has_redis_scheme(value: object) -> bool:
-    """Whether a setting's value looks like a URL for us."""
+    """Return whether a setting's value starts with one of :data:`SCHEMES`."""
     scheme, separator, _ = value.strip().partition("://") if isinstance(value, str) else ("",) * 3
     return bool(separator) and scheme.lower() in SCHEMES
 
 
 def parse_url(text: object) -> RedisURL:
-    """Take a Redis URL apart.
+    """Parse a Redis URL.
 
-    :raises ValueError: if it isn't one; the text never contains any part of the URL.
+    :raises ValueError: it is not a valid one; the message contains no part of the URL.
     """
     if not isinstance(text, str):
         raise ValueError("is not text; write a URL such as redis://localhost:6379/0")
@@ -106,9 +107,9 @@ def parse_url(text: object) -> RedisURL:
         raise ValueError("is not a URL; write one such as redis://localhost:6379/0")
     known = SCHEMES.get(scheme.lower())
     if known is None:
-        raise ValueError(f"has an unknown scheme; allowed are {', '.join(SCHEMES)}")
+        raise ValueError(f"has an unknown scheme; the schemes are {', '.join(SCHEMES)}")
     if known == "embedded" and rest.startswith("/"):
-        # A directory such as an .ini file's %(here)s, which nobody can encode there.
+        # A directory such as an .ini file's %(here)s, which cannot be percent-encoded there.
         rest = quote(rest, safe="/?=&%:")
     if re.search(r"[\x00-\x20\x7f]", rest):
         raise ValueError(f"contains white space or a control character; {_ENCODE}")
@@ -116,7 +117,7 @@ def parse_url(text: object) -> RedisURL:
         raise ValueError(f'contains a "#"; {_ENCODE}')
     authority = re.split(r"[/?]", rest, maxsplit=1)[0]
     if "@" in rest[len(authority) :]:
-        raise ValueError(f'contains an "@" behind the host name; {_ENCODE}')
+        raise ValueError(f'contains an "@" after the host name; {_ENCODE}')
     try:
         parts = urlsplit(f"{known}://{rest}")
         username, password = parts.username, parts.password
@@ -145,7 +146,7 @@ def parse_url(text: object) -> RedisURL:
     if url.is_sentinel:
         service, _, path = path.removeprefix("/").partition("/")
         if not service or service.isdigit():
-            raise ValueError(f"names no service; write it like {SENTINEL_EXAMPLE}")
+            raise ValueError(f"has no service name; write it like {SENTINEL_EXAMPLE}")
         url = replace(url, service=service)
     url = replace(url, db=_database(path))
     if url.is_cluster and url.db:
@@ -156,17 +157,17 @@ def parse_url(text: object) -> RedisURL:
 def _hosts(text: str, default_port: int) -> tuple[tuple[str, int], ...]:
     names = text.split(",")
     if len(names) > 1 and not all(names):
-        raise ValueError("has a comma without a host name on either side")
+        raise ValueError("has a comma without a host name before or after it")
     return tuple(_host(name, default_port) for name in names)
 
 
 def _host(text: str, default_port: int) -> tuple[str, int]:
-    """A host and its port; ``localhost`` when there is no name."""
+    """Return a host and its port; the host is ``localhost`` if there is no name."""
     try:
         parts = urlsplit(f"redis://{text}")
         host, port = unquote(parts.hostname or ""), parts.port
     except ValueError:
-        # Python's message quotes the part that it couldn't read, which may be a password.
+        # Python's message quotes the part that it cannot parse, which may be a password.
         raise ValueError(_MALFORMED_HOST) from None
     if host and not _HOST.fullmatch(host):
         raise ValueError(f"has a malformed host name; {_ENCODE}")
@@ -182,14 +183,14 @@ def _decoded(text: str | None) -> str | None:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
         pass
-    # Raised out here so that no chained exception carries the bytes.
+    # Raised outside of the except clause: a chained exception would contain the bytes.
     raise ValueError("has a user name or password that is not percent-encoded UTF-8")
 
 
 def _directory(netloc: str, path: str) -> str:
     if netloc:
         raise ValueError(
-            "has a host name or a password, which an embedded server has not; write "
+            "has a host name or a password, but an embedded server has neither; write "
             "embedded:// or embedded:///path/to/directory"
         )
     if path and not path.strip("/"):
@@ -230,9 +231,9 @@ def _arguments(query: str) -> tuple[tuple[str, str], ...]:
 
 
 def redacted(url: RedisURL, username: str | None, has_password: bool, db: int) -> str:
-    """The URL as it may be shown: ``redis://user:***@host:6379/0``.
+    """Return the URL in the form that may be shown: ``redis://user:***@host:6379/0``.
 
-    A user name that stands alone is hidden too: ``redis://secret@host`` is a common slip.
+    A user name without a password is hidden too, since ``redis://secret@host`` is a common mistake.
     """
     authority = ""
     if has_password:
@@ -248,7 +249,7 @@ def redacted(url: RedisURL, username: str | None, has_password: bool, db: int) -
     return f"{url.scheme}://{authority}{url.addresses}{service}{database}"
 
 
-# redis-py's own reading of these URL arguments; the others are read like the settings.
+# redis-py reads these URL arguments as seconds; the others are parsed like the settings.
 def _url_seconds(value: str) -> timedelta:
     return parsers.Timespan(f"{value} seconds")
 
@@ -283,13 +284,13 @@ _NOT_IN_URL = {
 def url_values(
     url: RedisURL, known: Mapping[str, Callable[[Any], Any]], prefix: str
 ) -> tuple[RedisURL, dict[str, Any]]:
-    """What a URL itself says.
+    """Return the settings that a URL contains: user name, password and query arguments.
 
-    :param known: those of the settings, by key.
-    :param prefix: the settings', for what is told about an argument.
+    :param known: the parser of each setting, by key.
+    :param prefix: the settings' prefix, for messages about an argument.
     :returns: the URL with the ``db`` of its query, and the values by setting.
-    :raises ValueError: if an argument is unknown or malformed, or there are two of one meaning;
-        the text never contains a value.
+    :raises ValueError: an argument is unknown or malformed, or sets a value that the URL already
+        has; the message contains no value.
     """
     allowed = {key: (key, known[key]) for key in known if key not in _NOT_IN_URL} | _IN_URL
     values: dict[str, Any] = {}
@@ -302,7 +303,7 @@ def url_values(
             parse = parsers.whole_number(0, MOST_DATABASES)
             number = _read("db", parse, allowed_numbers, raw)
             if url.db is not None and url.db != number:
-                raise ValueError("its path and its query name two databases")
+                raise ValueError("has one database in its path and another one in its query")
             if url.is_cluster and number:
                 raise ValueError(NOT_DATABASE_0)
             url = dataclasses.replace(url, db=number)
@@ -322,7 +323,7 @@ def _read(name: str, parse: Callable[[str], Any], form: str, raw: str) -> Any:
         return parse(raw)
     except ValueError:
         pass
-    # Without the value, and without an error that has it: nothing of a URL is quoted.
+    # Neither the message nor a chained exception may contain the value.
     raise ValueError(f"its query argument {name} has a malformed value; write {form}")
 
 

@@ -1,7 +1,7 @@
-"""What pools and connections note of a command for its span: the wait, the server, redirections.
+"""Details of a call for its span: waiting time, server, redirections, retries.
 
-A context variable, since that happens deep in redis-py while the span is held by the caller, in the
-same thread or greenlet.
+Pools and connections learn them deep inside redis-py, while the caller holds the span. They travel
+in a context variable, since both run in the same thread or greenlet.
 """
 
 from __future__ import annotations
@@ -16,21 +16,25 @@ T = TypeVar("T")
 
 
 class CallDetails:
-    """What was noted of one command, or of one pipeline."""
+    """The details of one command, or of one pipeline."""
 
     __slots__ = ("redirections", "retries", "server", "server_is_told", "servers", "waited")
 
     def __init__(self) -> None:
-        self.waited = 0.0  # seconds, for a connection
-        self.redirections = 0  # by a Cluster: MOVED, ASK, TRYAGAIN
+        self.waited = 0.0  # seconds spent waiting for a connection
+        self.redirections = 0  # MOVED, ASK and TRYAGAIN replies of a Cluster
         self.retries = 0
-        self.server: tuple[str, int] | None = None  # that had a connection last
-        self.servers = 0  # how many, one after the other
-        self.server_is_told = False  # to the span
+        self.server: tuple[str, int] | None = None  # host and port of the last connection
+        self.servers = 0  # how many were used, one after the other
+        self.server_is_told = False  # whether the span has it already
 
     @property
     def is_of_one_server(self) -> bool:
-        """Of several none is the one, unless one sent the command to the next."""
+        """Return whether one server answered.
+
+        False if several servers were used, unless each redirected the command to the next or
+        failed before a retry.
+        """
         return self.server is not None and self.servers <= self.redirections + self.retries + 1
 
 
@@ -46,12 +50,12 @@ def _taken() -> CallDetails:
 
 
 def add_wait_time(seconds: float) -> None:
-    """Note that this thread or greenlet waited for a connection."""
+    """Record that this thread or greenlet waited for a connection."""
     _taken().waited += seconds
 
 
 def note_server(host: str, port: int) -> None:
-    """Note which server a connection goes to, where the settings don't say."""
+    """Record which server a connection leads to, if the settings do not contain it."""
     notes = _notes.get()
     if notes is None:
         notes = CallDetails()
@@ -63,25 +67,28 @@ def note_server(host: str, port: int) -> None:
 
 
 def note_last_server(host: str, port: int) -> None:
-    """Note which server a command went to last, where others have only failed before."""
+    """Record the last server of a command, and forget those that failed before."""
     notes = _taken()
     notes.server = (host, port)
     notes.servers = 1
 
 
 def note_redirection() -> None:
-    """Note that a node of a Cluster sent the command elsewhere."""
+    """Record that a node of a Cluster redirected the command."""
     _taken().redirections += 1
 
 
 def forget_redirection() -> None:
-    """The last redirection isn't to be counted, since it will come again."""
+    """Remove the last redirection, since the server will send it again."""
     notes = _taken()
     notes.redirections = max(0, notes.redirections - 1)
 
 
 def without_details(call: Callable[P, T]) -> Callable[P, T]:
-    """``call``, whose servers and redirections aren't noted: it asks for what a command needs."""
+    """Wrap ``call`` so that its servers and redirections are not recorded.
+
+    It is for internal calls that prepare a command, such as loading the nodes of a Cluster.
+    """
 
     @wraps(call)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -96,17 +103,17 @@ def without_details(call: Callable[P, T]) -> Callable[P, T]:
 
 
 def note_retries(count: int) -> None:
-    """Note how often the command was tried again."""
+    """Record how many times the command was retried."""
     _taken().retries = count
 
 
 def note_retry() -> None:
-    """Note that the command is tried once more."""
+    """Record one more retry of the command."""
     _taken().retries += 1
 
 
 def pop_call_details() -> CallDetails | None:
-    """What this thread or greenlet noted since the last call; ``None`` is nothing."""
+    """Return the details that this thread or greenlet recorded since the last call, if any."""
     notes = _notes.get()
     if notes is not None:
         _notes.set(None)

@@ -1,8 +1,8 @@
-"""The spans of commands: what they are named, their attributes, their statuses.
+"""The spans of commands: their names, attributes and statuses.
 
-The conventions are the stable ones for database clients, and the messaging ones for the handlers of
-pub/sub messages; :mod:`.server_spans` has those of HTTP. No span has events: an exception's text
-may hold a value, and recording one costs more than the command.
+They follow OpenTelemetry's stable conventions for database clients, and those for messaging where a
+pub/sub handler runs; :mod:`.server_spans` follows those for HTTP. No span has events: an
+exception's text may contain a value, and recording one costs more than the command.
 """
 
 from __future__ import annotations
@@ -49,22 +49,22 @@ from .semantic_conventions import (
 
 logger = logging.getLogger(__package__)
 
-# A metric's name in the conventions; as an attribute it is this package's own.
+# In the conventions this is a metric's name; this package also uses it as an attribute.
 WAIT_TIME = "db.client.connection.wait_time"
-# redis-py's name, from its own metrics; the conventions have none for databases.
+# The name that redis-py's own metrics use; the conventions have none for databases.
 RETRY_ATTEMPTS = "redis.client.operation.retry_attempts"
-# Nobody has a name for it.
+# Neither the conventions nor redis-py have a name for it.
 REDIRECTIONS = "redis.client.operation.redirections"
 _PROCEDURES = frozenset({"EVALSHA", "EVALSHA_RO", "FCALL", "FCALL_RO"})
 _MOST_CACHED = 512  # command names are few, but callers may make them up
 _ERROR = Status(StatusCode.ERROR)
-# The key under which a context holds its span. trace.get_current_span() tells the same, but its
-# isinstance() against an abstract class is a third of what an unsampled command costs.
+# The key under which a context holds its span. trace.get_current_span() would do, but its
+# isinstance() check against an abstract class is a third of the cost of an unsampled command.
 (_SPAN_KEY,) = trace.set_span_in_context(INVALID_SPAN, Context())
 
 
 def operation_of(attributes: Mapping[str, Any]) -> str:
-    """The name of the operation that they tell of."""
+    """Return the operation's name, given the attributes of its span."""
     name: str = attributes[DB_OPERATION_NAME]
     return name
 
@@ -72,8 +72,8 @@ def operation_of(attributes: Mapping[str, Any]) -> str:
 def checked_span(server_span: Span | None) -> Span:
     """Return the span that a client belongs to; an invalid one for ``None``.
 
-    :raises TypeError: it isn't a span. Taken for one, redis-py's positional arguments would lead
-        to a client of another server: localhost.
+    :raises TypeError: it is not a span. Without this check a caller who passes redis-py's
+        positional arguments would get a client of another server, localhost.
     """
     if server_span is None:
         return INVALID_SPAN
@@ -88,9 +88,9 @@ def checked_span(server_span: Span | None) -> Span:
 class CommandTracer:
     """Starts and ends the spans of one client's commands.
 
-    :param context_name: the client's name, which starts every span's name.
-    :param pool_name: ``db.client.connection.pool.name``.
-    :param connection_kwargs: the pool's, for the server's address and the database.
+    :param context_name: the client's name, the first part of every span's name.
+    :param pool_name: the value of ``db.client.connection.pool.name``.
+    :param connection_kwargs: the pool's; they contain the server's address and the database.
     :param trace: ``all``, ``children``, ``pipelines`` or ``off``.
     :param query_text: ``off``, ``sanitized`` or ``keys``.
     :param exclude: upper-case names of commands that get no span.
@@ -123,7 +123,10 @@ class CommandTracer:
 
     @classmethod
     def for_pool(cls, pool: Any, context_name: str, redis_client_name: str = "") -> CommandTracer:
-        """The tracer of a client on a pool, as the settings say from which the pool was built."""
+        """Return the tracer of a client, configured by the settings of its pool.
+
+        :param redis_client_name: the name of the pool, if it differs from ``context_name``.
+        """
         settings = getattr(pool, "client_settings", None)
         return cls(
             context_name,
@@ -135,13 +138,13 @@ class CommandTracer:
         )
 
     def children_only(self) -> CommandTracer:
-        """The same tracer, but it never starts a root span."""
+        """Return a copy that never starts a root span."""
         twin = object.__new__(CommandTracer)
         twin.__dict__.update(self.__dict__, _roots_on=False)
         return twin
 
     def command_context(self, server_span: Span, args: Sequence[Any]) -> Context | None:
-        """What :meth:`started_command` wants to know; ``None`` when there is to be no span."""
+        """Return the context for :meth:`started_command`; ``None`` if the command gets no span."""
         if not self._commands_on:
             return None
         try:
@@ -161,14 +164,14 @@ class CommandTracer:
         start_time: int | None,
         notes: CallDetails | None = None,
     ) -> Span | None:
-        """Start the span of a command, which may be over.
+        """Start the span of a command, which may have ended already.
 
-        Only then is it known which node of a Cluster has answered; an attribute that is added to a
-        span costs as much as half the span.
+        On a Cluster it has: only then is it known which node answered. Adding the node to a span
+        that was started before would cost half as much as the span itself.
 
-        :param context: from :meth:`command_context`, before the command.
+        :param context: from :meth:`command_context`, called before the command.
         :param start_time: nanoseconds since the epoch, if the command started earlier.
-        :param notes: what was noted of it; the server is taken from them.
+        :param notes: the details of the call; the server's address is read from them.
         """
         try:
             name, operation, attributes = self._command(args[0])
@@ -196,7 +199,7 @@ class CommandTracer:
         return known
 
     def batch_context(self, server_span: Span) -> Context | None:
-        """What :meth:`started_batch` wants to know; ``None`` when there is to be no span."""
+        """Return the context for :meth:`started_batch`; ``None`` if the pipeline gets no span."""
         if not self._batches_on:
             return None
         try:
@@ -212,14 +215,16 @@ class CommandTracer:
         attributes: Mapping[str, Any],
         commands: Sequence[Any],
     ) -> Span | None:
-        """Start the span of a pipeline; ``commands`` are redis-py's pairs of args and options.
+        """Start the span of a pipeline.
 
         :param context: from :meth:`batch_context`.
+        :param trace_name: the span's name.
         :param attributes: from :meth:`batch_attributes`.
+        :param commands: redis-py's pairs of arguments and options.
         """
         try:
             own = dict(attributes)
-            if len(commands) > 1:  # the conventions: never 1
+            if len(commands) > 1:  # the conventions forbid a batch size of 1
                 own[DB_OPERATION_BATCH_SIZE] = len(commands)
             if self.query_text != "off":
                 shown = [query_text(args, self.query_text) for args, _ in commands[:MOST_SHOWN]]
@@ -232,9 +237,9 @@ class CommandTracer:
     def command_attributes(
         self, command: object, notes: CallDetails | None = None
     ) -> dict[str, Any]:
-        """What is told of a command by its span and by metrics; not to be changed.
+        """Return the attributes of a command's span and measurement; do not modify them.
 
-        :param notes: what was noted of it; the server is taken from them.
+        :param notes: the details of the call; the server's address is read from them.
         """
         attributes = self._command(command)[2]
         if notes is None or not notes.is_of_one_server:
@@ -242,7 +247,11 @@ class CommandTracer:
         return self._with_server(command, attributes, notes.server)
 
     def batch_attributes(self, is_transaction: bool, commands: Sequence[Any]) -> dict[str, Any]:
-        """What is told of a pipeline by its span and by metrics."""
+        """Return the attributes of a pipeline's span and measurement.
+
+        :param is_transaction: whether the operation is called ``MULTI`` or ``PIPELINE``.
+        :param commands: redis-py's pairs of arguments and options.
+        """
         operation = "MULTI" if is_transaction else "PIPELINE"
         try:
             operations = {self._command(args[0])[1] for args, _ in commands}
@@ -253,7 +262,7 @@ class CommandTracer:
         return {**self._common, DB_OPERATION_NAME: operation}
 
     def start_handler(self, server_span: Span, channel: object) -> Span | None:
-        """Start the span in which a pub/sub message's handler runs."""
+        """Start the span of a pub/sub message's handler; ``None`` if it gets none."""
         if not self._commands_on:
             return None
         try:
@@ -273,10 +282,10 @@ class CommandTracer:
             return None
 
     def _context(self, server_span: Span) -> Context | None:
-        """The context to start a span in; ``None`` if the span would be lost or is unwanted.
+        """Return the context to start a span in; ``None`` if it would not be recorded.
 
-        The parent is the current span, or else the request's. An ended parent still counts, so
-        that what a thread does after the response belongs to its request.
+        The parent is the current span, otherwise the request's. An ended parent still counts:
+        the work of a thread after the response belongs to its request.
         """
         if not has_tracer_provider():
             return None
@@ -303,7 +312,7 @@ class CommandTracer:
         return context
 
     def _command(self, command: object) -> tuple[str, str, dict[str, Any]]:
-        """A command's span name, operation name and attributes, worked out once."""
+        """Return a command's span name, operation name and attributes, from a cache."""
         try:
             return self._commands[command]
         except (KeyError, TypeError):
@@ -329,9 +338,9 @@ class CommandTracer:
 
 
 def end(span: Span, notes: CallDetails | None = None) -> None:
-    """End the span of what succeeded.
+    """End the span of an operation that succeeded.
 
-    :param notes: what was noted of it meanwhile.
+    :param notes: the details of the call, which become attributes.
     """
     try:
         if notes is not None:
@@ -344,10 +353,12 @@ def end(span: Span, notes: CallDetails | None = None) -> None:
 def fail(
     span: Span, error: BaseException, notes: CallDetails | None = None, code: str | None = None
 ) -> None:
-    """End the span of what raised ``error``.
+    """End the span of an operation that raised ``error``.
 
-    :param notes: what was noted of it meanwhile.
-    :param code: the server's error code when it can't be told from ``error`` any more.
+    Its status is an error, unless ``error`` is a :class:`redis.WatchError`.
+
+    :param notes: the details of the call, which become attributes.
+    :param code: the server's error code, if ``error`` no longer has it.
     """
     try:
         if not isinstance(error, redis.WatchError):
@@ -362,7 +373,10 @@ def fail(
 
 
 def end_noscript(span: Span, notes: CallDetails | None = None) -> None:
-    """End the span of an EVALSHA whose script redis-py now loads: not a failure."""
+    """End the span of an EVALSHA whose script the server does not know.
+
+    Its status is not an error: redis-py loads the script and tries again.
+    """
     try:
         span.set_attribute(DB_RESPONSE_STATUS_CODE, "NOSCRIPT")
     except Exception:
@@ -388,7 +402,7 @@ def _server(connection_kwargs: Mapping[str, Any]) -> Iterable[tuple[str, str | i
     if "path" in connection_kwargs:
         return [(SERVER_ADDRESS, str(connection_kwargs["path"]))]
     if "host" not in connection_kwargs:
-        return []  # behind Sentinel it is known only once there is a connection
+        return []  # with Sentinel it is known only when there is a connection
     return [
         (SERVER_ADDRESS, str(connection_kwargs["host"])),
         (SERVER_PORT, int(connection_kwargs.get("port") or 6379)),

@@ -1,4 +1,4 @@
-"""Which arguments of a sampled command are keys, as the server says."""
+"""The keys among a sampled command's arguments; the server's command table decides."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from redis._parsers.commands import CommandsParser
 
 from ..command_table import only_reads
 
-# The sorted sets of baseplate.
+# The sorted sets, named as in baseplate.
 SETS = {
     "reads": "baseplate-hot-key-tracker-reads",
     "writes": "baseplate-hot-key-tracker-writes",
 }
 
 
-LONGEST_KEY = 1024  # a longer argument is a value, or a key that isn't counted
+LONGEST_KEY = 1024  # a longer argument is a value, or a key that is not counted
 
 
-MOST_CHARACTERS = 16_384  # of all the arguments that are kept of one command
+MOST_CHARACTERS = 16_384  # limit for all arguments that are kept of one command
 
 
 _WRITING_SPECS = frozenset({"RW", "OW", "RM"})
@@ -33,19 +33,19 @@ _LEFT_OUT = b"\0left out of a sample"
 
 
 class _Command(NamedTuple):
-    """What the server's table says of a command."""
+    """A command in the server's table."""
 
     kind: str | None
-    is_movable: bool  # only COMMAND GETKEYS tells which of its arguments are keys
+    is_movable: bool  # only COMMAND GETKEYS can find its keys
 
 
 class _Table:
-    """The server's commands, as redis-py's parser has them."""
+    """The server's command table, as redis-py's parser reads it."""
 
     def __init__(self, client: Any) -> None:
         untyped: Any = CommandsParser
         parser = untyped(client)
-        parser.redis_connection = None  # or else it keeps the client
+        parser.redis_connection = None  # otherwise it keeps the client alive
         self._parser = parser
         self.read_at = time.monotonic()
         self._commands: dict[str, _Command] = {}
@@ -64,7 +64,7 @@ class _Table:
         return self._commands.get(name)
 
     def keys(self, client: Any, pieces: Sequence[Any]) -> Sequence[Any]:
-        """The keys among a known command's arguments; asks the server if they are movable."""
+        """Return the keys among a known command's arguments; ask the server if they are movable."""
         return self._parser.get_keys(client, *pieces) or ()
 
 
@@ -80,7 +80,7 @@ def _described(name: str, command: Any) -> _Command:
 
 
 def _may_write(specifications: Any) -> bool:
-    """Whether a script's keys, say, may be written: EVAL has neither flag."""
+    """Return whether keys may be written by a command with neither flag, such as EVAL."""
     for raw in specifications:
         spec = raw if isinstance(raw, dict) else dict(zip(raw[::2], raw[1::2], strict=False))
         flags: Any = spec.get(b"flags") or spec.get("flags") or ()
@@ -94,10 +94,11 @@ def _as_text(value: Any) -> str:
 
 
 def _pieces(args: Sequence[Any]) -> Sequence[Any]:
-    """A command as the server gets it: redis-py splits the name at its spaces."""
+    """Return a command as the server receives it: redis-py splits the name at its spaces."""
     words = _as_text(args[0]).split()
     if len(words) == 1 and len(args) > 1 and isinstance(args[1], bytes) and len(args[1]) < 32:
-        # The parser compares text with the names of subcommands; as a key it is the same bytes.
+        # The parser compares text with the names of subcommands. If it is a key, its bytes are the
+        # same.
         try:
             return (*words, args[1].decode("ascii"), *args[2:])
         except UnicodeDecodeError:
@@ -106,7 +107,7 @@ def _pieces(args: Sequence[Any]) -> Sequence[Any]:
 
 
 def _trimmed(pieces: Sequence[Any]) -> Sequence[Any] | None:
-    """A command without what is too long for a key; ``None`` if that is still too much."""
+    """Return a command without arguments too long for a key; ``None`` if it is still too long."""
     kept: list[Any] = []
     room = MOST_CHARACTERS
     for piece in pieces:
@@ -119,7 +120,7 @@ def _trimmed(pieces: Sequence[Any]) -> Sequence[Any] | None:
 
 
 def _member(argument: Any) -> str | bytes | None:
-    """A key as a member of the sorted set; ``None`` for what isn't counted."""
+    """Return a key as a member of the sorted set; ``None`` if it is not counted."""
     key: object = argument
     if isinstance(key, (bool, type(None))):
         return None

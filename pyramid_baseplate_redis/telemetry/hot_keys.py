@@ -1,4 +1,7 @@
-"""Hot keys: a sample of the keys that commands read and write, counted on the server."""
+"""Hot keys: a sample of the keys that commands read and write, counted on the server.
+
+As in baseplate, the counts are in two sorted sets, one for reads and one for writes.
+"""
 
 from __future__ import annotations
 
@@ -24,35 +27,35 @@ logger = logging.getLogger(__package__)
 
 EXPIRY_SECONDS = 24 * 3600
 ROUND_SECONDS = 1.0  # between two flushes
-IDLE_ROUNDS = 10  # without a sample, behind which the thread ends
-EXIT_SECONDS = 1.0  # by which the end of the process may be late
-MOST_KEYS = 10_000  # of each kind: waiting for a flush, and kept when one fails
-MOST_COMMANDS = 1_000  # whose keys the background has to find
-MOST_COUNTED = 100_000  # keys in a sorted set, which would else grow as long as it is written to
-_TABLE_SECONDS = 300.0  # an unknown command has the server's table read again, if it is older
+IDLE_ROUNDS = 10  # rounds without a sample after which the thread ends
+EXIT_SECONDS = 1.0  # time that a last flush may take at the end of the process
+MOST_KEYS = 10_000  # keys of each kind that wait for a flush, or are kept when one fails
+MOST_COMMANDS = 1_000  # commands that wait for the background thread to find their keys
+MOST_COUNTED = 100_000  # members kept per sorted set, to bound its size
+_TABLE_SECONDS = 300.0  # an unknown command makes the tracker read an older table again
 
 
 class HotKey(NamedTuple):
-    """A key, and how many of the sampled commands had it."""
+    """A key, and the number of sampled commands that used it."""
 
     key: bytes
     samples: float
 
 
 def hot_keys(client: Any, kind: str = "reads", count: int = 10) -> list[HotKey]:
-    """The keys that were sampled most often, most of all first.
+    """Return the keys that were sampled most often, the most frequent one first.
 
     :param client: any client of redis-py for the server, monitored or not.
     :param kind: ``reads`` or ``writes``.
-    :param count: how many, at most.
-    :raises ValueError: for another kind, or a count below 1.
-    :raises redis.RedisError: if the server fails.
+    :param count: the maximum number of keys.
+    :raises ValueError: ``kind`` is another one, or ``count`` is below 1.
+    :raises redis.RedisError: the server cannot be reached or reports an error.
     """
     if kind not in SETS:
         raise ValueError(f"kind: {kind!r} is neither 'reads' nor 'writes'")
     if count < 1:
-        raise ValueError(f"count: {count!r} is not a number from 1 on")
-    options = {"withscores": True, NEVER_DECODE: True}  # keys needn't be text
+        raise ValueError(f"count: {count!r} is not a positive number")
+    options = {"withscores": True, NEVER_DECODE: True}  # a key may be any bytes
     pairs = client.execute_command(
         "ZRANGE", SETS[kind], 0, count - 1, "REV", "WITHSCORES", **options
     )
@@ -60,10 +63,10 @@ def hot_keys(client: Any, kind: str = "reads", count: int = 10) -> list[HotKey]:
 
 
 class _Process:
-    """What a tracker has in one process; a forked one begins anew."""
+    """The state of a tracker in one process; a forked one starts with an empty one."""
 
     def __init__(self) -> None:
-        # (kind, key), and (roll, command) where it isn't known yet which arguments are keys.
+        # (kind, key), and (random number, command) for a command whose keys are not known yet.
         self.keys: deque[tuple[str, Any]] = deque()
         self.commands: deque[tuple[float, Sequence[Any]]] = deque()
         self.counts: dict[str, Counter[Any]] = {kind: Counter() for kind in SETS}
@@ -75,7 +78,7 @@ class _Process:
         self.is_running = False
         self.is_failing = False
         self.told_of_dropped = False
-        self.told: set[str] = set()  # what was logged: each failure once
+        self.told: set[str] = set()  # failures that were logged: each is logged once
         self.idle_rounds = 0
 
     @property
@@ -86,13 +89,13 @@ class _Process:
 class HotKeyTracker:
     """Counts the keys of some of a client's commands, in the background.
 
-    A request's part in it is a random number for each command and, for one that is sampled, an
-    append to a queue in memory. A daemon thread writes to the server about once a second; it
-    ends when there is nothing to do, and with the tracker.
+    A request draws a random number for each command and appends a sampled one to a queue in
+    memory. A daemon thread writes the counts to the server about once a second. It ends after ten
+    seconds without samples, or when the tracker is garbage-collected.
 
-    :param client: makes a client of redis-py that isn't monitored; called in the background.
-    :param reads_rate: the share of reading commands to sample, from 0 to 1.
-    :param writes_rate: the same of writing ones.
+    :param client: returns a client of redis-py that is not monitored; called in the background.
+    :param reads_rate: the fraction of reading commands to sample, from 0 to 1.
+    :param writes_rate: the fraction of writing commands to sample, from 0 to 1.
     :param name: the client's name, for the log.
     """
 
@@ -112,17 +115,17 @@ class HotKeyTracker:
 
     @property
     def dropped(self) -> int:
-        """How many samples this process left out, since more came than could be kept."""
+        """The number of samples that this process dropped because its queues were full."""
         return self._process().dropped
 
     def sample(self, args: Sequence[Any]) -> None:
-        """Perhaps count the keys of a command; never fails, never waits."""
+        """Count the keys of a command if chance selects it; never fail or wait."""
         roll = random.random()
         if roll >= self._most:
             return
         try:
             self._sampled(roll, args)
-        except Exception:  # a command that nobody understands, the server included
+        except Exception:  # a malformed command, which the server would refuse
             return
 
     def _sampled(self, roll: float, args: Sequence[Any]) -> None:
@@ -162,13 +165,15 @@ class HotKeyTracker:
     def _start(self, process: _Process) -> None:
         try:
             _thread.start_new_thread(_run, (weakref.ref(self), process.wake))
-        except RuntimeError:  # the system has no thread left, or Python is about to end
+        except RuntimeError:  # the system has no thread left, or Python is shutting down
             process.is_running = False
 
     def flush(self) -> bool:
-        """Write what was sampled to the server now, in the calling thread.
+        """Write the samples to the server now, in the calling thread; never raise.
 
-        For tests and the end of scripts. Whether nothing is left to write; never raises.
+        It is for tests and the end of scripts.
+
+        :returns: whether everything was written.
         """
         process = self._process()
         # Instrumentation of redis-py would make spans of what is written.
@@ -186,7 +191,7 @@ class HotKeyTracker:
         return not process.is_pending
 
     def _find_keys(self, process: _Process) -> Exception | None:
-        """Find the keys of what was sampled whole; the error of what the user may not ask."""
+        """Find the keys of the waiting commands; return a NOPERM error, if there was one."""
         if process.client is None and process.is_pending:
             process.client = self._make_client()
         if process.commands and process.table is None:
@@ -219,28 +224,28 @@ class HotKeyTracker:
 
     def _tell(self, process: _Process, error: Exception) -> None:
         process.is_failing = True
-        # Not the error's text, which may have a key or a password.
+        # The error's text is not logged, since it may contain a key or a password.
         code = status_code(error)
         what = f"{type(error).__name__} {code}" if code else type(error).__name__
         if what not in process.told:
             process.told.add(what)
-            logger.warning("%s: hot keys can't be counted: %s", self.name, what)
+            logger.warning("%s: cannot count hot keys: %s", self.name, what)
 
     def _round(self) -> bool:
-        """Flush; whether to come back."""
+        """Flush; return whether there will be another round."""
         process = self._process()
         process.idle_rounds = 0 if process.is_pending else process.idle_rounds + 1
         self.flush()
         if process.dropped and not process.told_of_dropped:
             process.told_of_dropped = True
-            logger.warning("%s: more hot keys are sampled than can be counted", self.name)
+            logger.warning("%s: hot keys are sampled faster than they can be counted", self.name)
         if process.idle_rounds < IDLE_ROUNDS:
             return True
         client, process.client = process.client, None
         if client is not None:
             client.close()
         process.is_running = False
-        if process.is_pending and not process.is_running:  # sampled just now
+        if process.is_pending and not process.is_running:  # sampled since the last look
             process.is_running = True
             return True
         return False
@@ -287,10 +292,10 @@ def _write(process: _Process) -> None:
     try:
         results = pipeline.execute(raise_on_error=False)
     except redis.RedisError:
-        raise  # kept for the next time
+        raise  # the counts are kept for the next flush
     except Exception:
         for counter in process.counts.values():
-            counter.clear()  # what can't be sent now can't be sent later
+            counter.clear()  # redis-py could not encode them, and never will
         raise
     for (kind, key, _), result in zip(counts, results, strict=False):
         if not isinstance(result, Exception):
@@ -304,7 +309,7 @@ _trackers: weakref.WeakSet[HotKeyTracker] = weakref.WeakSet()
 
 
 def _flush_at_exit() -> None:
-    """Have the threads write what they have; a new thread can't be started any more."""
+    """Make the running threads flush: at exit no new thread can be started."""
     ends_at = time.monotonic() + EXIT_SECONDS
     waiting = []
     for tracker in list(_trackers):

@@ -1,8 +1,9 @@
-"""Measurements on their way to OpenTelemetry's histograms, which take them in the background.
+"""A buffer for measurements, from which a background thread records them in histograms.
 
-To record one takes an SDK as long as a third of a span, and a command has three of them. So it
-only appends them here. A thread hands them on soon, and so does whoever collects metrics, first of
-all: nothing is missing from what is collected, nor at the end of the process.
+Recording a measurement takes an SDK a third of the time of a span, and a command makes three. The
+command therefore only appends them here. The thread records them every 0.1 seconds, and a
+collection of metrics records what is left before it reads the histograms: it misses nothing, and
+neither does the last one at the end of the process.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from ..runtime.process_local import ProcessLocal
 
 logger = logging.getLogger(__package__)
 
-MOST = 10_000  # beyond so many, a caller records his own
+MOST = 10_000  # buffer limit; above it callers record synchronously
 ROUND_SECONDS = 0.1
 _IDLE_ROUNDS = 100
-_SLICE = 50  # so many, before other threads have a chance
+_SLICE = 50  # measurements to record before other threads get a chance
 
 _Measurement = tuple[Histogram, float, Mapping[str, AttributeValue], Context]
 
 
 class _Process:
-    """What one process has to record. A fork's parent has its own, and perhaps its lock."""
+    """The measurements of one process. A forked child must not use its parent's lock."""
 
     def __init__(self) -> None:
         self.pending: deque[_Measurement] = deque()
@@ -50,9 +51,13 @@ class MeasurementBuffer:
     def add(
         self, histogram: Histogram, value: float, attributes: Mapping[str, AttributeValue]
     ) -> None:
-        """Have a value recorded; the attributes aren't to be changed any more."""
+        """Record a value soon, in the background.
+
+        :param value: in the histogram's unit: seconds, for those of :mod:`.metrics`.
+        :param attributes: do not modify them afterward.
+        """
         process = self._process()
-        # With the context, since an exemplar tells which trace it is from.
+        # The context is kept for exemplars, which name the trace of a measurement.
         measurement = (histogram, value, attributes, otel_context.get_current())
         if len(process.pending) >= MOST:
             _record(measurement)
@@ -62,7 +67,7 @@ class MeasurementBuffer:
             _start(process)
 
     def flush(self) -> None:
-        """Record all that was added before."""
+        """Record everything that was added before, in the calling thread."""
         process = self._process()
         while _flush_some(process):
             pass
@@ -85,23 +90,24 @@ def _flush_some(process: _Process) -> bool:
 def _start(process: _Process) -> None:
     process.is_running = True
     try:
-        # Not threading.Thread, for the reason given in housekeeping.py.
+        # Not threading.Thread: see runtime/background.py.
         _thread.start_new_thread(_run, (process,))
-    except RuntimeError:  # the system has no thread left, or Python is about to end
+    except RuntimeError:  # the system has no thread left, or Python is shutting down
         process.is_running = False
 
 
 def _run(process: _Process) -> None:
     pid, idle = os.getpid(), 0
     while idle < _IDLE_ROUNDS:
-        threading.Event().wait(ROUND_SECONDS)  # for the reason given in background.py, too
-        if os.getpid() != pid:  # a greenlet, in a forked process
+        # Not time.sleep: see runtime/background.py.
+        threading.Event().wait(ROUND_SECONDS)
+        if os.getpid() != pid:  # this is a greenlet that was copied by a fork
             return
         idle = 0 if process.pending else idle + 1
         while _flush_some(process):
             time.sleep(0)
     process.is_running = False
-    if process.pending and not process.is_running:  # added just now
+    if process.pending and not process.is_running:  # added since the last look
         _start(process)
 
 

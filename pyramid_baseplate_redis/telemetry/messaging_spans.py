@@ -1,7 +1,7 @@
-"""The spans of a durable queue's messages, and the trace context that travels in an entry.
+"""The spans of a durable queue's messages, and the trace context in a stream's entries.
 
-The conventions are OpenTelemetry's for messaging. The context is W3C's, whatever the application
-propagates elsewhere: a message may be processed by another program.
+The spans follow OpenTelemetry's conventions for messaging. The context is always W3C's, even if the
+application propagates another kind elsewhere: another program may process the message.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from .semantic_conventions import (
     MESSAGING_SYSTEM,
 )
 
-# The conventions have none for how often a message was delivered.
+# The conventions have no attribute for the number of deliveries.
 DELIVERY_COUNT = "messaging.redis.message.delivery_count"
 _FIELDS = (b"traceparent", b"tracestate")
 _propagator = TraceContextTextMapPropagator()
 
 
 class MessageSpan:
-    """The span of sending or of processing, which is current: commands are below it."""
+    """A span of sending or processing, made current: it is the parent of commands' spans."""
 
     def __init__(self, span: Span) -> None:
         self._span = span
         self._token: Token[Context] = otel_context.attach(trace.set_span_in_context(span))
 
     def sent(self, ids: Sequence[str]) -> None:
-        """What was sent has these identifiers."""
+        """Add the identifier of the message that was sent, if there is just one."""
         if len(ids) == 1:
             try:
                 self._span.set_attribute(MESSAGING_MESSAGE_ID, ids[0])
@@ -51,9 +51,9 @@ class MessageSpan:
                 otel.log_once("describing a message failed")
 
     def end(self, error: BaseException | None = None) -> None:
-        """End it.
+        """End the span, and make the previous one current again.
 
-        :param error: what was raised meanwhile, if anything was.
+        :param error: the exception that was raised, if any.
         """
         otel_context.detach(self._token)
         if error is None:
@@ -65,10 +65,10 @@ class MessageSpan:
 class MessageTracer:
     """Starts the spans of one queue's messages.
 
-    :param tracer: the client's, which says whether there are spans at all.
+    :param tracer: the client's, whose settings decide whether there are spans.
     :param destination: the queue's name.
     :param group: the consumer group's name.
-    :param trace_parent: whether processing is a child of sending, rather than linked to it.
+    :param trace_parent: whether a span of processing is a child of the sender's, not linked to it.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class MessageTracer:
         }
 
     def start_send(self, server_span: Span, bodies: Sequence[bytes]) -> MessageSpan | None:
-        """Start the PRODUCER span of ``put``; ``None`` when there is to be none."""
+        """Start the PRODUCER span of ``put``, and make it current; ``None`` if there is none."""
         try:
             context = self._commands.command_context(server_span, ("XADD",))
             if context is None:
@@ -120,9 +120,9 @@ class MessageTracer:
             return None
 
     def fields(self, server_span: Span) -> list[Any]:
-        """The trace context of the caller, or of :meth:`start_send`, as fields of an entry.
+        """Return the current trace context, or that of ``server_span``, as fields of an entry.
 
-        None where there is no trace.
+        The list is empty if there is no trace.
         """
         try:
             span = trace.get_current_span()
@@ -138,7 +138,10 @@ class MessageTracer:
             return []
 
     def start_process(self, server_span: Span, messages: Sequence[Any]) -> MessageSpan | None:
-        """Start the CONSUMER span of processing messages, and make it current."""
+        """Start the CONSUMER span of processing messages, and make it current.
+
+        Return ``None`` if there is none.
+        """
         try:
             found = [(_sender(message.fields), message) for message in messages]
             links = [Link(sender) for sender, _ in found if sender is not None]
@@ -174,7 +177,7 @@ class MessageTracer:
 
 
 def _sender(fields: Mapping[bytes, bytes]) -> SpanContext | None:
-    """Whoever put a message, if the entry says it; nonsense is nobody."""
+    """Return the sender's span context; ``None`` if the entry has none or a malformed one."""
     carrier = {
         name.decode(): fields[name].decode("ascii", "replace") for name in _FIELDS if name in fields
     }

@@ -1,8 +1,7 @@
-"""OpenTelemetry's metrics: how long operations take, what pools do, how long queues are.
+"""OpenTelemetry's metrics: durations of operations, the state of pools, lengths of queues.
 
-The names of the metrics are those of the conventions for database clients. What a pool does and how
-long a queue is are read when a metric reader collects. Nothing is measured while there is no meter
-provider.
+The metrics are named as in the conventions for database clients. The state of pools and queues is
+read when a metric reader collects. Nothing is measured while no meter provider is set.
 """
 
 from __future__ import annotations
@@ -37,12 +36,12 @@ from .semantic_conventions import (
 if TYPE_CHECKING:
     from .stats import PoolStats, QueueStats
 
-# The conventions have none for what is in a queue.
+# The conventions have no metrics for the contents of a queue.
 QUEUE_LENGTH = "pyramid_baseplate_redis.message_queue.length"
 QUEUE_IN_FLIGHT = "pyramid_baseplate_redis.message_queue.in_flight"
 QUEUE_OLDEST_AGE = "pyramid_baseplate_redis.message_queue.oldest_age"
 QUEUE_DEAD_LETTERS = "pyramid_baseplate_redis.message_queue.dead_letters"
-# Seconds; the conventions' for operations. For connections they name none: the same.
+# Seconds. The conventions define them for operations only; connections use the same.
 BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
 
 
@@ -65,38 +64,38 @@ _queues: weakref.WeakSet[_HasLength] = weakref.WeakSet()
 
 
 class PoolTimes:
-    """Records how long a pool's connections were waited for, used and made.
+    """Records three durations of a pool: waiting for connections, using them, creating them.
 
-    :param pool_name: ``db.client.connection.pool.name``, as on the spans.
+    :param pool_name: the value of ``db.client.connection.pool.name``, as on the spans.
     """
 
     def __init__(self, pool_name: str) -> None:
         self._attributes: dict[str, AttributeValue] = {DB_CLIENT_CONNECTION_POOL_NAME: pool_name}
 
     def waited(self, seconds: float) -> None:
-        """Somebody got an open connection, after so long."""
+        """Record how long a caller waited for a connection."""
         measurements.add(_wait_time, seconds, self._attributes)
 
     def used(self, seconds: float) -> None:
-        """A connection was given back, after so long."""
+        """Record how long a connection was checked out."""
         measurements.add(_use_time, seconds, self._attributes)
 
     def created(self, seconds: float) -> None:
-        """A connection was made, which took so long."""
+        """Record how long it took to create a connection."""
         measurements.add(_create_time, seconds, self._attributes)
 
 
 def observe_pool(pool: _HasFigures, pool_name: str) -> None:
-    """Have a pool's figures collected for as long as it lives, and its times recorded.
+    """Record a pool's times, and collect its state for as long as it lives.
 
-    :param pool_name: ``db.client.connection.pool.name``, as on the spans.
+    :param pool_name: the value of ``db.client.connection.pool.name``, as on the spans.
     """
     pool.times = PoolTimes(pool_name)
     _pools[pool] = pool_name
 
 
 def observe_queue(queue: _HasLength) -> None:
-    """Have a queue's length collected for as long as the object lives that asks for it."""
+    """Collect a queue's length, and its other figures if any, for as long as ``queue`` lives."""
     _queues.add(queue)
 
 
@@ -108,9 +107,9 @@ def record_operation(
 ) -> None:
     """Record how long an operation took.
 
-    :param attributes: those of its span.
-    :param error: what it failed with.
-    :param code: the server's error code.
+    :param attributes: the attributes of its span.
+    :param error: the exception that it failed with, if it failed.
+    :param code: the server's error code, such as ``WRONGTYPE``.
     """
     if error is not None or code is not None:
         attributes = dict(attributes)
@@ -127,7 +126,7 @@ def _figures() -> Iterator[tuple[str, PoolStats]]:
 
 
 def _count(options: CallbackOptions) -> Iterable[Observation]:
-    measurements.flush()  # before the histograms are collected, which is after all callbacks
+    measurements.flush()  # the SDK runs all callbacks first, then collects the histograms
     for name, figures in _figures():
         for state, number in (("idle", figures.idle), ("used", figures.in_use)):
             yield Observation(
@@ -157,7 +156,7 @@ def _lengths(options: CallbackOptions) -> Iterable[Observation]:
             yield _of_queue(queue, length)
 
 
-# What is told of durable queues beside it has been asked for with the length, just before.
+# Asking for a durable queue's length, just before, has also brought its other figures.
 
 
 def _in_flight(options: CallbackOptions) -> Iterable[Observation]:
@@ -200,56 +199,56 @@ _wait_time = _histogram(
     DB_CLIENT_CONNECTION_WAIT_TIME, "How long it took to get an open connection from the pool."
 )
 _use_time = _histogram(
-    DB_CLIENT_CONNECTION_USE_TIME, "How long a connection was used before it was given back."
+    DB_CLIENT_CONNECTION_USE_TIME, "How long a connection was used before it was returned."
 )
 _create_time = _histogram(
-    DB_CLIENT_CONNECTION_CREATE_TIME, "How long it took to make a connection."
+    DB_CLIENT_CONNECTION_CREATE_TIME, "How long it took to create a connection."
 )
 _meter.create_observable_up_down_counter(
     DB_CLIENT_CONNECTION_COUNT,
     [_count],
     unit="{connection}",
-    description="How many connections are idle, or used.",
+    description="The number of connections, idle or used.",
 )
 _meter.create_observable_up_down_counter(
     DB_CLIENT_CONNECTION_MAX,
     [_max],
     unit="{connection}",
-    description="The most connections that the pool may open.",
+    description="The number of connections that the pool may open at most.",
 )
 _meter.create_observable_up_down_counter(
     DB_CLIENT_CONNECTION_PENDING_REQUESTS,
     [_pending_requests],
     unit="{request}",
-    description="How many callers wait for a connection.",
+    description="The number of callers that wait for a connection.",
 )
 _meter.create_observable_counter(
     DB_CLIENT_CONNECTION_TIMEOUTS,
     [_timeouts],
     unit="{timeout}",
-    description="How many callers have waited for a connection in vain.",
+    description="The number of callers that waited for a connection and got none.",
 )
 _meter.create_observable_gauge(
     QUEUE_LENGTH,
     [_lengths],
     unit="{message}",
-    description="How many messages are in the queue.",
+    description="The number of messages in the queue.",
 )
 _meter.create_observable_gauge(
     QUEUE_IN_FLIGHT,
     [_in_flight],
     unit="{message}",
-    description="How many of them were received and aren't acknowledged.",
+    description="The number of messages that were received and are not acknowledged yet.",
 )
 _meter.create_observable_gauge(
     QUEUE_OLDEST_AGE,
     [_oldest_age],
     unit="s",
-    description="How long ago the oldest of them was put.",
+    description="The age of the oldest message in the queue.",
 )
 _meter.create_observable_gauge(
     QUEUE_DEAD_LETTERS,
     [_dead_letters],
     unit="{message}",
-    description="How many dead letters there are.",
+    description="The number of dead letters.",
 )

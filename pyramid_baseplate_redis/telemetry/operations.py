@@ -1,7 +1,7 @@
 """Operations: each command, or execution of a pipeline, from its start to its end.
 
-An operation is what one span tells of, one measurement of ``db.client.operation.duration``, and
-what observers are told of: Prometheus, the debug toolbar.
+One operation makes one span and one measurement of ``db.client.operation.duration``, and is
+reported to the observers: Prometheus, the debug toolbar.
 """
 
 from __future__ import annotations
@@ -23,21 +23,24 @@ T = TypeVar("T")
 
 
 class Observer(Protocol):
-    """Told of a client's operations, in the thread or greenlet that runs them.
+    """Receives a client's operations, in the thread or greenlet that runs them.
 
-    Commands wait for it. What it raises is logged once and goes no further.
+    Commands wait for it. An exception that it raises is logged once and not passed on.
     """
 
     def started(self, operation: Operation) -> None:
-        """An operation begins."""
+        """Receive an operation that begins."""
 
     def ended(self, operation: Operation, result: object) -> None:
-        """An operation is over; ``result`` is what redis-py returned, ``None`` if it raised."""
+        """Receive an operation that has ended.
+
+        :param result: the value that redis-py returned; ``None`` if it raised.
+        """
 
 
-#: The key of a WSGI environ under which the observer of its request stands.
+#: The key of a WSGI environ under which the request's observer is stored.
 OBSERVER_KEY = "pyramid_baseplate_redis.observer"
-#: The observer of what runs now, such as the subrequests of an observed request.
+#: The observer of the code that runs now, such as the subrequests of an observed request.
 current_observer: ContextVar[Observer | None] = ContextVar(
     "pyramid_baseplate_redis_observer", default=None
 )
@@ -46,40 +49,41 @@ current_observer: ContextVar[Observer | None] = ContextVar(
 def observer_of(environ: Mapping[str, Any]) -> Observer | None:
     """Return the observer of a request's operations; ``None`` if it is not observed.
 
-    :param environ: the request's. It decides, since threads and response bodies run without the
-        context variable :data:`current_observer`.
+    :param environ: the request's WSGI environ. It takes precedence over the context variable
+        :data:`current_observer`, which threads and response bodies do not inherit.
     """
     found: Observer | None = environ.get(OBSERVER_KEY)
     return current_observer.get() if found is None else found
 
 
 class Operation:
-    """A command, or the execution of a pipeline, that is under way or over.
+    """A command, or the execution of a pipeline, that is running or has ended.
 
-    Whoever got it from an :class:`ClientTelemetry` calls one of :meth:`end`, :meth:`fail` and
-    :meth:`end_noscript`, once.
+    The caller that got it from a :class:`ClientTelemetry` must call :meth:`end`, :meth:`fail` or
+    :meth:`end_noscript` once.
     """
 
-    # On the class: most are never set, and a command waits for each that is.
-    #: Of a command, as redis-py was given them.
+    # The defaults are class attributes: most are never set on an instance, and each assignment
+    # would delay the command.
+    #: A command's arguments, as they were passed to redis-py.
     args: Sequence[Any] = ()
-    #: Of a pipeline: redis-py's pairs of arguments and options.
+    #: A pipeline's commands: redis-py's pairs of arguments and options.
     commands: Sequence[Any] | None = None
     is_transaction = False
-    #: Of :func:`time.perf_counter`, in seconds.
+    #: When it started: seconds of :func:`time.perf_counter`.
     started = 0.0
-    #: Seconds; once it is over.
+    #: Seconds; set when it has ended.
     duration = 0.0
-    #: What it failed with. A watched key that has changed is no failure, and a failure inside
-    #: ``execute(raise_on_error=False)`` is one.
+    #: The exception that it failed with. A :class:`redis.WatchError` does not count as a failure;
+    #: an error inside ``execute(raise_on_error=False)`` does.
     error: BaseException | None = None
     #: The server's error code, such as ``WRONGTYPE``.
     code: str | None = None
-    #: What was noted of it: how long it waited for a connection, the server, retries.
+    #: The waiting time for a connection, the server and the retries.
     notes: CallDetails | None = None
     metered = False
     span: Span | None = None
-    # Of a span that is started when all is over.
+    # On a Cluster the span starts when the command ends: only then is the node known.
     context: Context | None = None
     start_time: int | None = None  # nanoseconds since the epoch
     batch_name = ""
@@ -90,21 +94,26 @@ class Operation:
 
     @property
     def name(self) -> str:
-        """``db.operation.name``: ``GET``, ``CONFIG GET``, ``PIPELINE``, ``MULTI SET``."""
+        """The ``db.operation.name``: ``GET``, ``CONFIG GET``, ``PIPELINE``, ``MULTI SET``."""
         return command_spans.operation_of(self.describe())
 
     @property
     def trace_name(self) -> str:
-        """The name of its span, whether it has one or not: ``foo.GET``, ``foo.pipeline_load``."""
+        """The span's name, even if there is no span: ``foo.GET``, ``foo.pipeline_load``."""
         return self.batch_name or f"{self.telemetry.context_name}.{self.name}"
 
     def begin(self, start_time: int | None) -> None:
-        """Called by its :class:`ClientTelemetry`, when all else is known."""
+        """Start the clock and notify the observers.
+
+        :class:`ClientTelemetry` calls it after all attributes are set.
+
+        :param start_time: nanoseconds since the epoch, if the operation started earlier.
+        """
         if start_time is None:
-            pop_call_details()  # which are of something else
+            pop_call_details()  # discard the details left by an earlier call
         observers = self.telemetry.observers
         if not (self.metered or observers):
-            return  # a span has times of its own
+            return  # a span measures its own time
         self.started = time.perf_counter()
         if start_time is not None:
             self.started -= (time.time_ns() - start_time) / 1e9
@@ -115,9 +124,9 @@ class Operation:
                 otel.log_once("an observer of operations failed")
 
     def end(self, result: object = None) -> None:
-        """It succeeded.
+        """Record that it succeeded.
 
-        :param result: for observers.
+        :param result: passed to the observers.
         """
         self._over()
         if self.span is not None:
@@ -126,10 +135,10 @@ class Operation:
             self._tell(result)
 
     def fail(self, error: BaseException, code: str | None = None, result: object = None) -> None:
-        """It failed, unless ``error`` is a :class:`redis.WatchError`.
+        """Record that it failed; a :class:`redis.WatchError` only ends it.
 
-        :param code: the server's error code when it can't be told from ``error`` any more.
-        :param result: for observers, if it was no exception to the caller.
+        :param code: the server's error code, if ``error`` no longer has it.
+        :param result: passed to the observers, if the caller gets a result and no exception.
         """
         self._over()
         if not isinstance(error, redis.WatchError):
@@ -140,7 +149,10 @@ class Operation:
         self._tell(result)
 
     def end_noscript(self) -> None:
-        """It was an EVALSHA whose script redis-py now loads: not a failure."""
+        """Record that the server does not know an EVALSHA's script.
+
+        That is not a failure: redis-py loads the script and tries again.
+        """
         self._over()
         self.code = "NOSCRIPT"
         if self.span is not None:
@@ -169,7 +181,7 @@ class Operation:
                 otel.log_once("an observer of operations failed")
 
     def describe(self) -> dict[str, Any]:
-        """What its span and the metrics tell of it; not to be changed."""
+        """Return the attributes of its span and its measurement; do not modify them."""
         tracer = self.telemetry.tracer
         if self.commands is None:
             return tracer.command_attributes(self.args[0], self.notes)
@@ -179,12 +191,12 @@ class Operation:
 
 
 class ClientTelemetry:
-    """Starts the operations of one client; nothing is made where nobody is to be told.
+    """Starts the operations of one client, if a span, a metric or an observer needs them.
 
     :param tracer: starts and ends their spans.
-    :param observers: told of them too; looked at anew for each operation.
-    :param metered: whether durations are recorded, once there is a meter provider.
-    :param in_cluster: whether a command's span is started at its end, when the node is known.
+    :param observers: notified of each operation; read again for each one, so a list may change.
+    :param metered: whether to record durations when a meter provider is set.
+    :param in_cluster: whether to start a command's span at its end, when the node is known.
     """
 
     def __init__(
@@ -202,7 +214,7 @@ class ClientTelemetry:
 
     @classmethod
     def for_pool(cls, pool: Any, context_name: str, redis_client_name: str = "") -> ClientTelemetry:
-        """Make the telemetry of a client, as the settings say from which its pool was built."""
+        """Return the telemetry of a client, configured by the settings of its pool."""
         settings = getattr(pool, "client_settings", None)
         return cls(
             command_spans.CommandTracer.for_pool(pool, context_name, redis_client_name),
@@ -217,11 +229,11 @@ class ClientTelemetry:
         return self.tracer.context_name
 
     def observed_by(self, observer: Observer) -> ClientTelemetry:
-        """The same, with one more who is told."""
+        """Return a copy that also notifies ``observer``."""
         return self._twin(self.tracer, (*self.observers, observer))
 
     def children_only(self) -> ClientTelemetry:
-        """The same, but it never starts a root span."""
+        """Return a copy that never starts a root span."""
         return self._twin(self.tracer.children_only(), self.observers)
 
     def _twin(
@@ -234,9 +246,10 @@ class ClientTelemetry:
     def start_command(
         self, server_span: Span, args: Sequence[Any], start_time: int | None = None
     ) -> Operation | None:
-        """Start a command's operation; ``None`` when nobody wants to know of it.
+        """Start a command's operation; return ``None`` if nothing records it.
 
-        :param server_span: what its span belongs to when no span is current.
+        :param server_span: the parent of its span if no span is current.
+        :param args: the command and its arguments.
         :param start_time: nanoseconds since the epoch, if it started earlier.
         """
         if not args:
@@ -262,7 +275,10 @@ class ClientTelemetry:
         return operation
 
     def run(self, server_span: Span, args: Sequence[Any], call: Callable[[], T]) -> T:
-        """Return what ``call`` returns, as the operation of the command ``args``."""
+        """Call ``call`` as the operation of the command ``args``, and return its result.
+
+        An exception of ``call`` is recorded and passed on.
+        """
         operation = self.start_command(server_span, args)
         if operation is None:
             return call()
@@ -277,9 +293,11 @@ class ClientTelemetry:
     def start_batch(
         self, server_span: Span, trace_name: str, is_transaction: bool, commands: Sequence[Any]
     ) -> Operation | None:
-        """Start the operation of a pipeline; ``None`` when nobody wants to know of it.
+        """Start the operation of a pipeline; return ``None`` if nothing records it.
 
+        :param server_span: the parent of its span if no span is current.
         :param trace_name: the span's name.
+        :param is_transaction: whether the commands are sent as one transaction.
         :param commands: redis-py's pairs of arguments and options.
         """
         context = self.tracer.batch_context(server_span)

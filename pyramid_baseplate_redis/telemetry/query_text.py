@@ -1,4 +1,4 @@
-"""What may be told of a command: its name always, its keys if wanted, its values never."""
+"""The text of a command for its span: always its name, its keys if configured, never its values."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import Any
 
 from ..command_table import KEY_POSITIONS, operation_name
 
-MOST_SHOWN = 64  # arguments, or commands of a batch, in one db.query.text
+MOST_SHOWN = 64  # limit for arguments, and for commands of a batch, in one db.query.text
 
 
 def query_text(args: Sequence[Any], mode: str) -> str:
-    """A command with ``?`` for its values, and in mode ``sanitized`` for its keys as well."""
+    """Return a command with ``?`` for its values, and in mode ``sanitized`` for its keys as well.
+
+    :param mode: ``keys`` or ``sanitized``.
+    """
     operation = operation_name(args[0])
     command = args[0].decode("utf-8", "replace") if isinstance(args[0], bytes) else str(args[0])
     arguments = [*command.split()[len(operation.split()) :], *args[1:]]
@@ -26,6 +29,6 @@ def query_text(args: Sequence[Any], mode: str) -> str:
 
 
 def shown_text(value: object) -> str:
-    """A key or a name as text, cut off where it gets long."""
+    """Return a key or a name as text, shortened to 256 characters."""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     return text if len(text) <= 256 else f"{text[:253]}..."

@@ -1,6 +1,6 @@
-"""The spans of what the application itself serves: a request's SERVER span, a script's root span.
+"""The spans of the application's own work: a request's SERVER span, a script's root span.
 
-Part of :mod:`.command_spans`' knowledge, kept apart by subject: HTTP here, databases there.
+They follow OpenTelemetry's conventions for HTTP; :mod:`.command_spans` has those for databases.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE
 
 
 def current_local_span() -> Span | None:
-    """The current span if it is valid and this process's own."""
+    """Return the current span if it is valid and was started in this process."""
     span = trace.get_current_span()
     span_context = span.get_span_context()
     return span if span_context.is_valid and not span_context.is_remote else None
@@ -47,12 +47,13 @@ def current_local_span() -> Span | None:
 def start_server_span(
     environ: Mapping[str, str], trust_trace_headers: bool
 ) -> tuple[Span, Context]:
-    """Start the SERVER span of a WSGI request; an invalid span if that fails.
+    """Start the SERVER span of a WSGI request; return an invalid span if that fails.
 
-    The context that comes with it has the span, and the baggage of trusted headers.
+    The returned context contains the span, and the baggage of trusted headers.
 
-    :param trust_trace_headers: continue the trace that the request's headers name. Never for
-        requests from the public internet (baseplate's rule).
+    :param environ: the request's WSGI environ.
+    :param trust_trace_headers: whether to continue the trace that the request's headers name. As
+        in baseplate, it must be false for requests from the public internet.
     """
     if not trust_trace_headers and not has_tracer_provider():
         return INVALID_SPAN, otel_context.get_current()
@@ -75,7 +76,7 @@ def start_server_span(
 
 
 class _Headers(dict[str, str]):
-    """The trace headers of a WSGI environ, under the lower-case names that propagators ask for."""
+    """The trace headers of a WSGI environ, under the lower-case names that propagators read."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         super().__init__(
@@ -113,13 +114,13 @@ def _request_attributes(
 
 
 def _path(environ: Mapping[str, str]) -> str:
-    """The path as the URL has it: WSGI decodes it, byte by byte into Latin-1."""
+    """Return the path as in the URL; WSGI has decoded its bytes as Latin-1."""
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     return quote(path.encode("latin-1", "replace"), safe="/!$&'()*+,;=:@~")
 
 
 def _redacted_query(query: str) -> str:
-    """A query's names; its values may be tokens, and the conventions allow leaving them out."""
+    """Return a query without values: they may be tokens, and the conventions allow redaction."""
     pairs = (part.partition("=") for part in query.split("&"))
     return "&".join(f"{name}=REDACTED" if equals else "REDACTED" for name, equals, _ in pairs)
 
@@ -142,11 +143,12 @@ def describe_response(
     status: int | None,
     error: BaseException | None,
 ) -> None:
-    """Tell a server span how its request went.
+    """Set the route, the status and the error of a request on its SERVER span.
 
+    :param method: the request's method.
     :param route: the matched route's pattern.
-    :param status: the response's; ``None`` when there is none, because of ``error``.
-    :param error: what the view raised, whether or not an exception view answered for it.
+    :param status: the response's status; ``None`` if there is no response, because of ``error``.
+    :param error: the exception that the view raised, even if an exception view handled it.
     """
     if not span.is_recording():
         return
@@ -156,7 +158,7 @@ def describe_response(
             span.update_name(f"{method if method in _METHODS else 'HTTP'} {route}")
             span.set_attribute(HTTP_ROUTE, route)
         if status is None and error is not None:
-            status = 500  # what a WSGI server answers for an application that raised
+            status = 500  # a WSGI server sends this if the application raises
         if status is not None:
             span.set_attribute(HTTP_RESPONSE_STATUS_CODE, status)
             if status >= 500:
@@ -167,7 +169,7 @@ def describe_response(
 
 
 def describe_status(span: Span, status: int) -> None:
-    """Correct the status of a response that turned out to be a 304 or the like."""
+    """Correct the status of a response that changed later, for example to 304."""
     try:
         if span.is_recording():
             span.set_attribute(HTTP_RESPONSE_STATUS_CODE, status)
@@ -176,7 +178,10 @@ def describe_status(span: Span, status: int) -> None:
 
 
 def end_server_span(span: Span, error: BaseException | None = None) -> None:
-    """End a server span, once; ``error`` is what stopped the sending of the response."""
+    """End a server span; further calls have no effect.
+
+    :param error: the exception that stopped the sending of the response.
+    """
     try:
         if span.is_recording():
             if error is not None:
@@ -189,7 +194,7 @@ def end_server_span(span: Span, error: BaseException | None = None) -> None:
 
 @contextmanager
 def root_span(name: str) -> Iterator[Span]:
-    """Start a span without a parent, current inside the block."""
+    """Start a span without a parent, and make it current inside the block."""
     try:
         span = tracer.start_span(name, context=Context())
     except Exception:

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 @dataclass(frozen=True)
 class PoolStats:
-    """What a pool is doing, and what it did since the process began; see the README."""
+    """The state of a pool, and its totals since the process started; see the README."""
 
     max: int
     open: int
@@ -23,9 +23,9 @@ class PoolStats:
 
 @dataclass(frozen=True)
 class QueueStats:
-    """What is in a queue."""
+    """The contents of a queue."""
 
-    length: int  #: messages that aren't acknowledged, received or not
-    in_flight: int  #: of these, how many were received
-    oldest_age: timedelta | None  #: how long ago the oldest of them was put
-    dead: int  #: dead letters
+    length: int  #: messages that are not acknowledged, received or not
+    in_flight: int  #: those of them that were received
+    oldest_age: timedelta | None  #: the age of the oldest of them
+    dead: int  #: number of dead letters

@@ -150,7 +150,7 @@ def test_only_the_queues_that_are_named_are_read(make_config: MakeConfig) -> Non
         ({"jobs__lease": "60"}, "jobs.lease: '60' has no unit"),
         ({"jobs__max_attempts": "0"}, "jobs.max_attempts: 0 is out of range"),
         ({"jobs__durable": "maybe"}, "jobs.durable: 'maybe' is neither true nor false"),
-        ({"jobs__durable": "false", "jobs__lease": "1 min"}, "jobs.lease: is about durable queues"),
+        ({"jobs__durable": "false", "jobs__lease": "1 min"}, "jobs.lease: needs a durable queue"),
         ({"jobs__delay": "1 minute"}, "jobs.delay: is longer than jobs.lease, 0:00:30"),
         ({"jobs__queue": "fooo"}, "message queue jobs: there is no Redis client 'fooo'"),
         ({"foo__queue": "foo"}, "foo.queue: unknown setting"),

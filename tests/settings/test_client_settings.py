@@ -17,22 +17,22 @@ from pyramid_baseplate_redis.settings.client import ClientSettings
 from pyramid_baseplate_redis.settings.package import PackageSettings, discovered_clients
 
 ENCODE = (
-    'a "/", "#", "?", "@", "[", "]", "%" or white space in a password is written '
-    "percent-encoded (%2F, %23, %3F, %40, %5B, %5D, %25, %20; in an .ini file each % is doubled)"
+    'percent-encode a "/", "#", "?", "@", "[", "]", "%" or white space in a password '
+    "(%2F, %23, %3F, %40, %5B, %5D, %25, %20; in an .ini file double each %)"
 )
-AT = f'foo.url: contains an "@" behind the host name; {ENCODE}'
+AT = f'foo.url: contains an "@" after the host name; {ENCODE}'
 SPAN = 'write a number and a unit, such as "3 seconds" or "200 milliseconds"'
-UNITS = "allowed are milliseconds, seconds, minutes, hours and days"
+UNITS = "the units are milliseconds, seconds, minutes, hours and days"
 BOOLEAN = "is neither true nor false; write true or false"
 NAMES = 'write names with commas between them, such as "PING, PUBLISH"'
 A_URL = "write a URL such as redis://localhost:6379/0"
 NO_USERS = "an embedded server has no users"
 ELSEWHERE = (
-    "(if foo.* belongs to something else, name the Redis clients in baseplate_redis.clients and "
-    "no other prefix is read)"
+    "(if foo.* belongs to something else, list the Redis clients in baseplate_redis.clients; "
+    "then no other prefix is read)"
 )
 KNOWN = (
-    "known are url_env, url_file, max_connections, pool_timeout, socket_connect_timeout, "
+    "the settings are url_env, url_file, max_connections, pool_timeout, socket_connect_timeout, "
     "socket_timeout, socket_keepalive, health_check_interval, max_idle_time, max_lifetime, "
     "leak_warning, retries, retry_budget, breaker_failures, breaker_reset, required, "
     "health_timeout, protocol, decode_responses, client_name, username, password, password_file, "
@@ -127,19 +127,19 @@ MALFORMED = [
     malformed(
         "ssl_cert_reqs",
         "CERT_NONE",
-        "'CERT_NONE' is unknown; allowed are none, optional and required",
+        "'CERT_NONE' is not one of none, optional and required",
         scheme="rediss",
     ),
     malformed(
         "ssl_min_version",
         "TLSv1.1",
-        "'TLSv1.1' is unknown; allowed are tlsv1.2 and tlsv1.3",
+        "'TLSv1.1' is not one of tlsv1.2 and tlsv1.3",
         scheme="rediss",
     ),
-    malformed("trace", "on", "'on' is unknown; allowed are all, children, pipelines and off"),
-    malformed("trace", "", "'' is unknown; allowed are all, children, pipelines and off"),
+    malformed("trace", "on", "'on' is not one of all, children, pipelines and off"),
+    malformed("trace", "", "'' is not one of all, children, pipelines and off"),
     malformed(
-        "trace_query_text", "all", "'all' is unknown; allowed are off, sanitized and keys"
+        "trace_query_text", "all", "'all' is not one of off, sanitized and keys"
     ),
     malformed("trace_exclude", "", f"'' is not a command name; {NAMES}"),
     malformed("trace_exclude", "PING; SET", f"'PING; SET' is not a command name; {NAMES}"),
@@ -180,7 +180,7 @@ MALFORMED = [
     ),
     malformed_url(
         "http://h",
-        "foo.url: has an unknown scheme; allowed are redis, rediss, valkey, valkeys, unix, "
+        "foo.url: has an unknown scheme; the schemes are redis, rediss, valkey, valkeys, unix, "
         "embedded, redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster",
     ),
     malformed_url(
@@ -210,7 +210,7 @@ MALFORMED = [
     ),
     malformed_url(
         "embedded://localhost",
-        "foo.url: has a host name or a password, which an embedded server has not; write "
+        "foo.url: has a host name or a password, but an embedded server has neither; write "
         "embedded:// or embedded:///path/to/directory",
     ),
     malformed_url(
@@ -232,7 +232,7 @@ MALFORMED = [
     malformed_url(f"unix://:{SECRET}/@/r.sock", AT),
     malformed_url(
         f"embedded://:{SECRET}@/d",
-        "foo.url: has a host name or a password, which an embedded server has not; write "
+        "foo.url: has a host name or a password, but an embedded server has neither; write "
         "embedded:// or embedded:///path/to/directory",
     ),
     # query arguments
@@ -250,7 +250,10 @@ MALFORMED = [
     malformed_url("redis://h?db=1&db=2", "foo.url: has a query argument twice"),
     malformed_url("redis://h?db=x", malformed_argument("db", DATABASES)),
     malformed_url("redis://h?db=-1", malformed_argument("db", DATABASES)),
-    malformed_url("redis://h/1?db=2", "foo.url: its path and its query name two databases"),
+    malformed_url(
+        "redis://h/1?db=2",
+        "foo.url: has one database in its path and another one in its query",
+    ),
     malformed_url(
         "redis://h?socket_timeout=0",
         malformed_argument("socket_timeout", SECONDS),
@@ -281,32 +284,32 @@ MALFORMED = [
     malformed_url("redis://u@h?username=v", "foo.url: has two values for username"),
     malformed_url(
         f"redis://:{SECRET}@h",
-        "foo.password: foo.url has another one; write it in one place only",
+        "foo.password: foo.url has one as well; write it in one place only",
         password="x",
     ),
     malformed_url(
         f"redis://:{SECRET}@h",
-        "foo.password: foo.url has another one; write it in one place only",
+        "foo.password: foo.url has one as well; write it in one place only",
         password=SECRET,
     ),
     malformed_url(
         "redis://u@h",
-        "foo.username: foo.url has another one; write it in one place only",
+        "foo.username: foo.url has one as well; write it in one place only",
         username="v",
     ),
     malformed_url(
         "redis://h?protocol=2",
-        "foo.protocol: foo.url has another one; write it in one place only",
+        "foo.protocol: foo.url has one as well; write it in one place only",
         protocol="3",
     ),
     malformed_url(
         "redis://h?timeout=4",
-        "foo.pool_timeout: foo.url has another one; write it in one place only",
+        "foo.pool_timeout: foo.url has one as well; write it in one place only",
         pool_timeout="5 seconds",
     ),
     malformed_url(
         "redis://h?decode_responses=False",
-        "foo.decode_responses: foo.url has another one; write it in one place only",
+        "foo.decode_responses: foo.url has one as well; write it in one place only",
         decode_responses="true",
     ),
     malformed_url(
@@ -359,31 +362,33 @@ MALFORMED = [
     ),
     malformed_url(
         "redis+sentinel://h/mymaster",
-        "foo.sentinel_password_file: there is a sentinel_password as well; write it in one place "
+        "foo.sentinel_password_file: foo.sentinel_password is set as well; write it in one place "
         "only",
         sentinel_password=SECRET,
         sentinel_password_file="/run/secrets/sentinel",
     ),
     malformed_url(
         "redis+sentinel://h/mymaster",
-        "foo.read_from: 'both' is unknown; allowed are primary and replica",
+        "foo.read_from: 'both' is not one of primary and replica",
         read_from="both",
     ),
     malformed_url(
         "redis+cluster://h",
-        "foo.load_balancing: is about reading from replicas; write foo.read_from_replicas = true, "
+        "foo.load_balancing: needs foo.read_from_replicas = true; set that as well, "
         "or leave it out",
         load_balancing="random",
     ),
     malformed_url(
         "redis+cluster://h?db=1",
-        "foo.url: names a database other than 0, which is the only one of a Cluster",
+        "foo.url: names a database other than 0, but a Cluster has only database 0",
     ),
     malformed_url(
-        "rediss://h", "foo.ssl_keyfile: needs foo.ssl_certfile as well", ssl_keyfile="/key.pem"
+        "rediss://h",
+        "foo.ssl_keyfile: needs foo.ssl_certfile; set that as well", ssl_keyfile="/key.pem"
     ),
     malformed_url(
-        "rediss://h", "foo.ssl_password: needs foo.ssl_certfile as well", ssl_password=SECRET
+        "rediss://h",
+        "foo.ssl_password: needs foo.ssl_certfile; set that as well", ssl_password=SECRET
     ),
 ]  # fmt: skip
 
@@ -431,7 +436,7 @@ def test_a_client_name_that_every_server_refuses_is_refused(name: str) -> None:
 def test_a_prefix_without_a_name_and_a_dot_is_refused(prefix: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         ClientSettings.from_config({"foo.url": "redis://h"}, prefix)
-    assert str(caught.value) == 'the prefix of a client\'s settings ends with a dot: "foo."'
+    assert str(caught.value) == 'prefix: must end with a dot, such as "foo."'
 
 
 def test_every_default_is_our_own() -> None:
@@ -738,8 +743,8 @@ def test_a_setting_of_the_package_is_read(key: str, raw: Any, value: Any) -> Non
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("server_span", "yes", "'yes' is unknown; allowed are auto, always and never"),
-        ("server_span", "", "'' is unknown; allowed are auto, always and never"),
+        ("server_span", "yes", "'yes' is not one of auto, always and never"),
+        ("server_span", "", "'' is not one of auto, always and never"),
         (
             "trust_trace_headers",
             "maybe",
@@ -754,8 +759,8 @@ def test_a_setting_of_the_package_is_read(key: str, raw: Any, value: Any) -> Non
         (
             "url",
             "redis://h",
-            "unknown setting; known are clients, server_span, trust_trace_headers, health_details, "
-            "prometheus and queues",
+            "unknown setting; the settings are clients, server_span, trust_trace_headers, "
+            "health_details, prometheus and queues",
         ),
         ("sever_span", "auto", "unknown setting; did you mean baseplate_redis.server_span?"),
     ],

@@ -14,7 +14,7 @@ from pyramid_baseplate_redis import Timespan
 from pyramid_baseplate_redis.settings import parsers
 
 EXAMPLES = 'write a number and a unit, such as "3 seconds" or "200 milliseconds"'
-UNITS = "allowed are milliseconds, seconds, minutes, hours and days"
+UNITS = "the units are milliseconds, seconds, minutes, hours and days"
 NAMES = 'write names with commas between them, such as "PING, PUBLISH"'
 
 
@@ -181,7 +181,7 @@ def test_a_choice_is_read_without_regard_to_case() -> None:
 @pytest.mark.parametrize(("value", "shown"), [("some", "'some'"), ("", "''"), (None, "'None'")])
 def test_an_unknown_choice_is_refused(value: Any, shown: str) -> None:
     assert refusal(parsers.choice("all", "children", "off"), value) == (
-        f"{shown} is unknown; allowed are all, children and off"
+        f"{shown} is not one of all, children and off"
     )
 
 

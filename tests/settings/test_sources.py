@@ -30,8 +30,8 @@ SECRET = "correct-horse-battery"
 VARIABLE = "the environment variable TEST_REDIS_URL"
 A_URL = "a URL such as redis://localhost:6379/0"
 ELSEWHERE = (
-    "(if foo.* belongs to something else, name the Redis clients in baseplate_redis.clients and "
-    "no other prefix is read)"
+    "(if foo.* belongs to something else, list the Redis clients in baseplate_redis.clients; "
+    "then no other prefix is read)"
 )
 KEYS = pytest.mark.parametrize("key", ["url_env", "url_file"])
 
@@ -116,7 +116,7 @@ def test_a_setting_beside_a_url_elsewhere_is_read(elsewhere: Elsewhere, key: str
         (
             f"reddis://:{SECRET}@h",
             {},
-            "{}: has an unknown scheme; allowed are redis, rediss, valkey, valkeys, unix, "
+            "{}: has an unknown scheme; the schemes are redis, rediss, valkey, valkeys, unix, "
             "embedded, redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster",
         ),
         (
@@ -155,12 +155,12 @@ def test_a_malformed_url_elsewhere_is_refused_with_an_exact_message(
         (
             f"redis://:{SECRET}@h",
             {"password": "x"},
-            "foo.password: the URL of {} has another one; write it in one place only",
+            "foo.password: the URL of {} has one as well; write it in one place only",
         ),
         (
             "redis://h?protocol=2",
             {"protocol": "3"},
-            "foo.protocol: the URL of {} has another one; write it in one place only",
+            "foo.protocol: the URL of {} has one as well; write it in one place only",
         ),
         (
             "redis://h",
@@ -231,8 +231,8 @@ def test_a_file_that_cannot_be_read_is_refused(
     tmp_path: pathlib.Path, path: Callable[[pathlib.Path], str], reason: str
 ) -> None:
     assert told(refusal({"foo.url_file": path(tmp_path)})) == (
-        f"foo.url_file: cannot read the file: {reason}; write the path of one that has {A_URL} in "
-        f"it {ELSEWHERE}"
+        f"foo.url_file: cannot read the file: {reason}; write the path of one that contains "
+        f"{A_URL} {ELSEWHERE}"
     )
 
 
@@ -248,17 +248,17 @@ def test_what_is_no_name_of_a_variable_is_refused_and_not_shown(name: Any) -> No
 
 def test_a_url_in_place_of_a_files_path_is_refused_and_not_shown() -> None:
     assert told(refusal({"foo.url_file": f"redis://:{SECRET}@h"})) == (
-        f"foo.url_file: is a URL; write the path of a file that has the URL in it {ELSEWHERE}"
+        f"foo.url_file: is a URL; write the path of a file that contains the URL {ELSEWHERE}"
     )
 
 
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        (["url", "url_env"], "foo.url_env: there is foo.url as well"),
-        (["url_file", "url"], "foo.url_file: there is foo.url as well"),
-        (["url_env", "url_file"], "foo.url_file: there is foo.url_env as well"),
-        (["url", "url_env", "url_file"], "foo.url_file: there is foo.url and foo.url_env as well"),
+        (["url", "url_env"], "foo.url_env: conflicts with foo.url"),
+        (["url_file", "url"], "foo.url_file: conflicts with foo.url"),
+        (["url_env", "url_file"], "foo.url_file: conflicts with foo.url_env"),
+        (["url", "url_env", "url_file"], "foo.url_file: conflicts with foo.url and foo.url_env"),
     ],
 )
 def test_two_places_for_one_url_are_refused(keys: list[str], message: str) -> None:

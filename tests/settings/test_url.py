@@ -19,22 +19,24 @@ from pyramid_baseplate_redis.settings.url import (
 )
 
 ENCODE = (
-    'a "/", "#", "?", "@", "[", "]", "%" or white space in a password is written '
-    "percent-encoded (%2F, %23, %3F, %40, %5B, %5D, %25, %20; in an .ini file each % is doubled)"
+    'percent-encode a "/", "#", "?", "@", "[", "]", "%" or white space in a password '
+    "(%2F, %23, %3F, %40, %5B, %5D, %25, %20; in an .ini file double each %)"
 )
 PORT = "has a malformed host or port (a port is a number from 1 to 65535)"
 NOT_A_URL = "is not a URL; write one such as redis://localhost:6379/0"
 NOT_A_DATABASE = "has a path that is not a database number; write it like redis://localhost:6379/0"
 EMPTY = "is empty; write a URL such as redis://localhost:6379/0"
 SCHEME = (
-    "has an unknown scheme; allowed are redis, rediss, valkey, valkeys, unix, embedded, "
+    "has an unknown scheme; the schemes are redis, rediss, valkey, valkeys, unix, embedded, "
     "redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster"
 )
-NO_SERVICE = "names no service; write it like redis+sentinel://host1:26379,host2:26379/mymaster/0"
-COMMA = "has a comma without a host name on either side"
-DATABASE_0 = "names a database other than 0, which is the only one of a Cluster"
+NO_SERVICE = (
+    "has no service name; write it like redis+sentinel://host1:26379,host2:26379/mymaster/0"
+)
+COMMA = "has a comma without a host name before or after it"
+DATABASE_0 = "names a database other than 0, but a Cluster has only database 0"
 NO_HOST = (
-    "has a host name or a password, which an embedded server has not; write embedded:// or "
+    "has a host name or a password, but an embedded server has neither; write embedded:// or "
     "embedded:///path/to/directory"
 )
 
@@ -208,10 +210,10 @@ def test_a_url_is_taken_apart(text: str, url: RedisURL) -> None:
             id="a line break inside",
         ),
         pytest.param(
-            "redis://:a/b@h", f'contains an "@" behind the host name; {ENCODE}', id="raw /"
+            "redis://:a/b@h", f'contains an "@" after the host name; {ENCODE}', id="raw /"
         ),
         pytest.param(
-            "redis://:a?b@h", f'contains an "@" behind the host name; {ENCODE}', id="raw ?"
+            "redis://:a?b@h", f'contains an "@" after the host name; {ENCODE}', id="raw ?"
         ),
         pytest.param("redis://:a#b@h", f'contains a "#"; {ENCODE}', id="raw #"),
         pytest.param(

@@ -396,7 +396,7 @@ def test_a_dead_server_is_logged_once(
         with pytest.raises(redis.ConnectionError):
             client.get("a")
         assert not tracker_of(client).flush()
-    assert warnings_of(caplog) == ["foo: hot keys can't be counted: ConnectionError"]
+    assert warnings_of(caplog) == ["foo: cannot count hot keys: ConnectionError"]
 
 
 def test_what_could_not_be_written_is_written_when_the_server_is_back(
@@ -424,7 +424,7 @@ def test_a_read_only_server_still_serves_reads_and_is_logged_once(
     for _ in range(3):
         assert client.get("a") == b"value"
         assert not tracker_of(client).flush()
-    assert warnings_of(caplog) == ["foo: hot keys can't be counted: ReadOnlyError READONLY"]
+    assert warnings_of(caplog) == ["foo: cannot count hot keys: ReadOnlyError READONLY"]
 
 
 def test_a_full_server_still_serves_reads_and_is_logged_once(
@@ -435,7 +435,7 @@ def test_a_full_server_still_serves_reads_and_is_logged_once(
         for _ in range(3):
             assert client.get("a") is None
             assert not tracker_of(client).flush()
-    assert warnings_of(caplog) == ["foo: hot keys can't be counted: OutOfMemoryError OOM"]
+    assert warnings_of(caplog) == ["foo: cannot count hot keys: OutOfMemoryError OOM"]
 
 
 def test_a_user_who_may_not_ask_for_keys_still_has_the_others_counted(
@@ -452,7 +452,7 @@ def test_a_user_who_may_not_ask_for_keys_still_has_the_others_counted(
         client.eval("return 1", 1, "b")
         tracker_of(client).flush()
     assert in_sets(mortal) == ({"a": 2}, {})
-    assert warnings_of(caplog) == ["foo: hot keys can't be counted: NoPermissionError NOPERM"]
+    assert warnings_of(caplog) == ["foo: cannot count hot keys: NoPermissionError NOPERM"]
 
 
 def test_what_is_sampled_beyond_the_most_is_left_out_and_logged_once(
@@ -470,7 +470,7 @@ def test_what_is_sampled_beyond_the_most_is_left_out_and_logged_once(
     tracker._round()
     tracker._round()
     assert tracker.dropped == 3
-    assert warnings_of(caplog) == ["foo: more hot keys are sampled than can be counted"]
+    assert warnings_of(caplog) == ["foo: hot keys are sampled faster than they can be counted"]
 
 
 def test_what_a_failed_flush_keeps_is_bounded(

@@ -237,7 +237,7 @@ def test_an_error_of_a_declared_client_names_the_line_that_declares_it(
     ("key", "value", "message"),
     [
         ("client", "foo", "unknown setting; did you mean baseplate_redis.clients?"),
-        ("server_span", "on", "'on' is unknown; allowed are auto, always and never"),
+        ("server_span", "on", "'on' is not one of auto, always and never"),
         (
             "trust_trace_headers",
             "perhaps",
