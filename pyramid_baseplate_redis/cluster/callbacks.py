@@ -43,7 +43,7 @@ class TransactionCallbacks:
         """Apply the Cluster client's callback to a reply that the node's client has parsed."""
         if command not in self._own:
             return response
-        options.pop("keys", None)  # meant for redis-py's cache
+        options.pop("keys", None)  # an option of redis-py's cache
         return self._own[command](response, **options)
 
     def _parse(self, command: str, response: Any, **options: Any) -> Any:

@@ -36,7 +36,7 @@ from .rerouting import UNREACHED, Reroutable, reroute
 # OpenTelemetry's instrumentation of redis-py wraps this, which would start a second span.
 _execute_command = inspect.unwrap(RedisCluster.execute_command)
 
-# The node executed nothing. redis-py repeats the command and follows the redirection.
+# The node executed nothing. redis-py's execute_command meets the same error and handles it.
 _REFUSED = (
     redis.exceptions.AskError,  # MOVED too
     redis.exceptions.TryAgainError,
@@ -184,7 +184,7 @@ class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster
             try:
                 return self._execute_directly(args)
             except _REFUSED:
-                forget_redirection()  # redis-py meets it again below and follows it
+                forget_redirection()  # redis-py meets it again below
             except UNREACHED as error:
                 if not was_unsent(error):
                     raise

@@ -169,7 +169,7 @@ class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
         self.check_replies()
         queue = self._execution_strategy.command_queue
         # Only pipelines that just read are repeated: a node may have executed its part although
-        # another failed. Nothing is repeated after WATCH, because the keys are no longer watched.
+        # another failed. Nothing is repeated after WATCH, since a failure ends the watching.
         is_repeatable = self.connection is None and all(
             only_reads(command.args[0]) for command in queue
         )

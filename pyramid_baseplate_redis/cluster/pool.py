@@ -192,7 +192,7 @@ class ClusterConnectionPool:
         return made
 
     def is_direct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Return whether the first argument is a command's only key, and its primary executes it."""
+        """Return whether a command's first argument is its only key, whose primary executes it."""
         if not isinstance(args[0], str):
             return False
         known = self._direct.get(args[0])
