@@ -1,6 +1,6 @@
 """Monitored Redis clients for Pyramid: configured once, pooled once, a span for each command.
 
-config.include("pyramid_baseplate_redis")   # reads foo.url and friends from the .ini
+config.include("pyramid_baseplate_redis")   # reads foo.url and the other settings from the .ini
 
 def view(request):
     request.foo.set("greeting", "hello")    # a span under the request's span
@@ -101,11 +101,31 @@ __all__ = [
 
 
 def includeme(config: Configurator) -> None:
-    """Add the Redis clients of the settings to every request, and a server span.
+    """Set up Redis clients, message queues and server spans for a Pyramid application.
 
-    :raises ConfigurationError: when the application is built, if a setting is malformed.
+    ``config.include("pyramid_baseplate_redis")`` does the following:
+
+    - Adds the directives ``config.add_redis_client``, ``config.add_message_queue`` and
+      ``config.add_redis_health_view``. The health view exists only if the application adds it.
+    - Declares the clients that the settings name (``<name>.url``, ``url_env`` or ``url_file``) and
+      the queues (``<name>.queue``), unless the application declares them itself. If
+      ``baseplate_redis.clients`` or ``baseplate_redis.queues`` is set, only the names listed there
+      count. This happens when the configuration is committed, so the application can still add
+      settings after the include.
+    - Adds each client and each queue to the request as ``request.<name>``, made at first use. The
+      clients of all requests share one connection pool per process.
+    - Adds ``request.span``, the request's server span. A client's commands belong to it if no other
+      span is current.
+    - Adds the tween :func:`server_span_tween_factory`, which starts that span above Pyramid's
+      exception views and ends it when the response was sent. ``baseplate_redis.server_span``
+      decides whether it starts one beside OpenTelemetry's own instrumentation.
+    - Closes the pipelines, subscribers and monitors that a request left open, logs a warning, and
+      returns their connections to the pool: after the finished callbacks or, if the body is
+      streamed, after the body was sent.
+
+    :raises ConfigurationError: a setting is malformed. It is raised when the application is built.
     """
-    # Here, not above: a script that only wants a pool needn't load Pyramid's Configurator.
+    # Imported here because a script that only needs a pool need not load Pyramid's Configurator.
     from .web.includeme import configure
 
     configure(config)
@@ -114,12 +134,12 @@ def includeme(config: Configurator) -> None:
 def server_span_tween_factory(handler: Callable[[Any], Any], registry: Registry) -> Any:
     """Make the tween that gives each request its server span.
 
-    Its dotted name, ``pyramid_baseplate_redis.server_span_tween_factory``, is what an explicit
-    ``pyramid.tweens`` lists.
+    To order tweens explicitly, list ``pyramid_baseplate_redis.server_span_tween_factory`` in
+    ``pyramid.tweens``.
 
     :param handler: the next tween, or Pyramid's own handler.
-    :param registry: the application's.
-    :raises ConfigurationError: if a ``baseplate_redis.*`` setting is malformed.
+    :param registry: the application's registry.
+    :raises ConfigurationError: a ``baseplate_redis.*`` setting is malformed.
     """
     from .web.tween import server_span_tween_factory as make
 

@@ -1,6 +1,7 @@
-"""The names of commands that servers have: whatever counts by command counts by these alone.
+"""The commands that servers have: their names, which arguments are keys, and which only read.
 
-Callers may make names up, without end, and a name that is made up may hold a key or a value.
+Metrics and spans use these names alone. Callers can invent any number of command names, and an
+invented name may contain a key or a value.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _ALL_BUT_FIRST = "BITOP"
 
 _EVERY_OTHER = "MSET MSETNX"
 
-# Slices of a command's arguments, the command's name left out.
+# Where the keys are: a slice of a command's arguments, without the command's name.
 KEY_POSITIONS: dict[str, slice] = {
     **dict.fromkeys(_FIRST.split(), slice(0, 1)),
     **dict.fromkeys(_FIRST_TWO.split(), slice(0, 2)),
@@ -49,9 +50,9 @@ KEY_POSITIONS: dict[str, slice] = {
 }
 
 
-OTHER = "OTHER"  # stands for all other names
+OTHER = "OTHER"  # replaces every unknown name
 
-# Beside those whose keys are known by position: what Valkey 9.1 has, and redis-py 8.1 methods for.
+# The commands of Valkey 9.1 and of redis-py 8.1's methods whose keys are not known by position.
 _COMMANDS = """
 ACL ARCOUNT ARDEL ARDELRANGE ARGET ARGETRANGE ARGREP ARINFO ARINSERT ARLASTITEMS ARLEN ARMGET ARMSET
 ARNEXT AROP ARRING ARSCAN ARSEEK ARSET ASKING AUTH BGREWRITEAOF BGSAVE BLMOVEM BLMPOP BZMPOP CLIENT
@@ -99,7 +100,7 @@ _SUBCOMMANDS = {
     "XGROUP": "CREATE CREATECONSUMER DELCONSUMER DESTROY SETID",
     "XINFO": "CONSUMERS GROUPS STREAM",
 }
-# As redis-py's methods name them.
+# The modules' commands, named as in redis-py's methods.
 _OF_MODULES = {
     "BF": "ADD CARD EXISTS INFO INSERT LOADCHUNK MADD MEXISTS RESERVE SCANDUMP",
     "CF": "ADD ADDNX COUNT DEL EXISTS INFO INSERT INSERTNX LOADCHUNK MEXISTS RESERVE SCANDUMP",
@@ -133,9 +134,11 @@ COMMAND_NAMES = frozenset({
 
 
 def known_name(command: object) -> str:
-    """The name of a command as redis-py was given it, or :data:`OTHER` if no server has it.
+    """Return the name of a command if a server has it, else :data:`OTHER`.
 
-    Of a command with a subcommand that no server has, the name without it.
+    If only the subcommand is unknown, the name without the subcommand is returned.
+
+    :param command: the first argument of redis-py's ``execute_command``.
     """
     name = operation_name(command)
     if name not in COMMAND_NAMES:
@@ -151,9 +154,11 @@ _CONTAINERS = {
 
 
 def operation_name(command: object) -> str:
-    """The name of a command as redis-py was given it, with nothing that could be an argument.
+    """Return the name of a command without anything that could be an argument.
 
-    redis-py splits a command at its spaces, so ``execute_command("AUTH secret")`` works.
+    redis-py splits a command at its spaces: ``execute_command("AUTH secret")`` works.
+
+    :param command: the first argument of redis-py's ``execute_command``.
     """
     text = command.decode("ascii", "replace") if isinstance(command, bytes) else str(command)
     words = text.upper().split(None, 2)
@@ -165,5 +170,5 @@ def operation_name(command: object) -> str:
 
 
 def only_reads(command: Any) -> bool:
-    """Whether a command changes nothing: redis-py's table, taken from the servers' flags."""
+    """Return whether a command only reads, by redis-py's table of the servers' command flags."""
     return isinstance(command, str) and command.upper() in READ_COMMANDS

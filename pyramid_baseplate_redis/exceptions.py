@@ -1,4 +1,4 @@
-"""The errors that this package raises beside those of redis-py, and which may be retried."""
+"""The errors that this package raises in addition to redis-py's, and whether to retry after one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from redis.exceptions import RedisClusterException
 class ConfigurationError(PyramidConfigurationError):
     """A setting is missing, malformed or contradicts another one.
 
-    Raised while the application is built, never by a request. The message starts with the full
-    setting key (``foo.socket_timeout: ...``) and never contains the value of a secret. Raised
-    inside a Pyramid action it reaches the caller as
+    Raised while the application is built, never during a request. The message starts with the full
+    setting key (``foo.socket_timeout: ...``) and never contains the value of a secret. If it is
+    raised inside a Pyramid action, the caller sees
     :class:`pyramid.exceptions.ConfigurationExecutionError`, whose ``evalue`` is this error.
     """
 
@@ -20,89 +20,35 @@ class ConfigurationError(PyramidConfigurationError):
 class PoolTimeoutError(redis.exceptions.MaxConnectionsError):
     """No connection of the pool became free within ``pool_timeout``.
 
-    Nothing was sent. A :class:`redis.ConnectionError`, as what redis-py raises here.
+    Nothing was sent. It is a :class:`redis.ConnectionError`, like the error that redis-py raises in
+    this case.
     """
 
 
 class PoolReleaseError(redis.RedisError):
-    """A connection was released that isn't the pool's to take back.
+    """A connection was released that this pool did not hand out.
 
-    It was released before, belongs to another pool, or was taken before a fork. Nothing was done
-    to it, and nobody else notices.
+    It was released twice, belongs to another pool, or was checked out before a fork. The call has
+    no effect.
     """
 
 
 class CircuitOpenError(redis.ConnectionError):
-    """The server failed ``breaker_failures`` times in a row, and isn't asked for a while.
+    """The server failed ``breaker_failures`` times in a row, so commands fail without being sent.
 
-    Nothing was sent. Raised at once, for ``breaker_reset`` after the last failure.
+    Raised at once, until ``breaker_reset`` has passed since the last failure.
     """
 
 
 class ForkedConnectionError(redis.ConnectionError):
-    """A connection that a process took was used by a process that was forked from it.
+    """A connection that a process checked out was used by a process forked from it.
 
-    Nothing was sent or read: the parent's connection is as it was.
+    Nothing was sent or read: the parent can go on using the connection.
     """
-
-
-# The first class in this order that an error is an instance of decides.
-_RETRYABLE: list[tuple[type[BaseException], bool | None]] = [
-    (redis.AuthenticationError, False),
-    (redis.exceptions.AuthorizationError, False),
-    (ForkedConnectionError, False),
-    (CircuitOpenError, True),
-    (redis.exceptions.MaxConnectionsError, True),
-    (redis.BusyLoadingError, True),
-    (redis.WatchError, True),
-    (redis.exceptions.TryAgainError, True),
-    (redis.exceptions.ClusterError, True),  # CLUSTERDOWN, MASTERDOWN, redirected too often
-    (redis.exceptions.AskError, True),  # MOVED too
-    (redis.exceptions.SlotNotCoveredError, True),
-    (redis.ReadOnlyError, True),
-    (redis.OutOfMemoryError, True),
-    (redis.ConnectionError, None),
-    (redis.TimeoutError, None),
-]
-# Of errors that redis-py has no class for.
-_RETRYABLE_CODES = ("BUSY", "MISCONF", "NOREPLICAS", "UNBLOCKED")
-
-
-def is_retryable(error: BaseException) -> bool | None:
-    """Whether it makes sense to do the same again, later or at once.
-
-    :returns: ``True`` if the server has not executed the command, and might the next time;
-        ``None`` if nobody knows whether it was executed, so that only what may happen twice can be
-        repeated; ``False`` if it would fail again, or isn't an error of Redis. The README has the
-        table.
-    """
-    if isinstance(error, redis.WatchError) and lost_reply(error) is not None:
-        return None
-    if isinstance(error, RedisClusterException) and "cannot be connected" in str(error):
-        return None  # no node could be asked who serves what; some node may have executed it
-    for error_class, retryable in _RETRYABLE:
-        if isinstance(error, error_class):
-            unknown = retryable is None
-            return True if unknown and getattr(error, "unsent", False) else retryable
-    if isinstance(error, redis.ResponseError) and error.args:
-        return str(error.args[0]).startswith(_RETRYABLE_CODES)
-    return False
-
-
-def lost_reply(error: redis.WatchError) -> Exception | None:
-    """The error of the connection that redis-py turned into a WatchError, or ``None``.
-
-    It does that to any while keys are watched, also to one behind EXEC, which the server may have
-    executed. And to the TimeoutError of a signal's handler, which it takes for the socket's.
-    """
-    cause = error.__context__
-    if not isinstance(cause, (redis.ConnectionError, redis.TimeoutError, TimeoutError)):
-        return None
-    return None if getattr(cause, "unsent", False) else cause
 
 
 class MessageQueueError(Exception):
-    """What every error of a message queue derives from."""
+    """Base class of all errors of message queues."""
 
 
 class TimedOutError(MessageQueueError):
@@ -113,28 +59,84 @@ class TimedOutError(MessageQueueError):
 
 
 class QueueFullError(MessageQueueError):
-    """The queue has ``max_length`` messages; nothing was put."""
+    """The queue already has ``max_length`` messages. Nothing was put."""
 
     def __init__(self, name: str, max_length: int) -> None:
         super().__init__(f"queue {name} is full: it may have {max_length} messages")
 
 
 class LeaseLostError(MessageQueueError):
-    """A message's lease had run out, and it is somebody else's by now, or was finished by him."""
+    """A message's lease expired, and another consumer has since received or settled it."""
 
 
 class MessageFormatError(MessageQueueError):
-    """An entry of the stream is no message: it has no field ``body``.
+    """An entry of the stream is not a message: it has no field ``body``.
 
-    Never raised: it is the error of the dead letter that such an entry becomes.
+    Never raised. It is recorded as the error of the dead letter that the entry becomes.
     """
 
 
-# The latter if no node of a Cluster can be asked; it isn't a RedisError.
-#: What redis-py raises when a server cannot be asked; the second isn't a RedisError.
+#: What redis-py raises when a server cannot be reached or refuses a command. The second is raised
+#: when no node of a Cluster can be reached, and is not a RedisError.
 SERVER_ERRORS = (redis.RedisError, RedisClusterException)
 
-
-#: The command was not executed: another node of the Cluster has the slot, or will have it.
-#: MovedError is an AskError.
+#: The command was not executed: another node of the Cluster has the slot, or is about to get it.
+#: MOVED is an AskError too.
 REDIRECTION_ERRORS = (redis.exceptions.AskError, redis.exceptions.TryAgainError)
+
+# The first class that the error is an instance of decides.
+_RETRYABLE: list[tuple[type[BaseException], bool | None]] = [
+    (redis.AuthenticationError, False),
+    (redis.exceptions.AuthorizationError, False),
+    (ForkedConnectionError, False),
+    (CircuitOpenError, True),
+    (redis.exceptions.MaxConnectionsError, True),
+    (redis.BusyLoadingError, True),
+    (redis.WatchError, True),
+    (redis.exceptions.TryAgainError, True),
+    (redis.exceptions.ClusterError, True),  # CLUSTERDOWN, MASTERDOWN, too many redirections
+    (redis.exceptions.AskError, True),  # MOVED too
+    (redis.exceptions.SlotNotCoveredError, True),
+    (redis.ReadOnlyError, True),
+    (redis.OutOfMemoryError, True),
+    (redis.ConnectionError, None),
+    (redis.TimeoutError, None),
+]
+# The codes of retryable errors for which redis-py has no class.
+_RETRYABLE_CODES = ("BUSY", "MISCONF", "NOREPLICAS", "UNBLOCKED")
+
+
+def is_retryable(error: BaseException) -> bool | None:
+    """Return whether the operation that raised ``error`` can be retried, now or later.
+
+    :returns: ``True`` if the server did not execute the command and may do so next time; ``None``
+        if it is unknown whether the server executed it, in which case only operations that may run
+        twice can be retried; ``False`` if it would fail again, or if ``error`` does not come from
+        Redis. The README has the table.
+    """
+    if isinstance(error, redis.WatchError) and lost_reply(error) is not None:
+        return None
+    if isinstance(error, RedisClusterException) and "cannot be connected" in str(error):
+        # No node answered when the layout was refreshed; one may have executed the command before.
+        return None
+    for error_class, retryable in _RETRYABLE:
+        if isinstance(error, error_class):
+            unknown = retryable is None
+            return True if unknown and getattr(error, "unsent", False) else retryable
+    if isinstance(error, redis.ResponseError) and error.args:
+        return str(error.args[0]).startswith(_RETRYABLE_CODES)
+    return False
+
+
+def lost_reply(error: redis.WatchError) -> Exception | None:
+    """Return the connection's error that redis-py replaced with a WatchError, or ``None``.
+
+    While keys are watched, redis-py replaces every connection error in this way:
+
+    - also one after EXEC, which the server may have executed;
+    - also a TimeoutError raised by a signal handler, which it mistakes for the socket's.
+    """
+    cause = error.__context__
+    if not isinstance(cause, (redis.ConnectionError, redis.TimeoutError, TimeoutError)):
+        return None
+    return None if getattr(cause, "unsent", False) else cause

@@ -1,9 +1,13 @@
-"""RedisClient and RedisContextFactory, and server_context for code outside a request."""
+"""Client specs and context factories: from the settings of a client to one client per request.
+
+A client spec, such as :class:`RedisClient`, reads the settings and makes the pool and a context
+factory, once per process. The context factory makes a client for each request.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import redis
 from opentelemetry.trace import INVALID_SPAN, Span
@@ -18,13 +22,16 @@ from .settings.client import ClientSettings
 from .settings.sources import load_client_settings
 from .telemetry.metrics import observe_pool
 
+_Client = TypeVar("_Client", MonitoredRedisConnection, MonitoredRedisClusterConnection)
+_Pool = TypeVar("_Pool")
+
 
 class RedisClient:
     """Configures a Redis client.
 
     :param redis_client_name: ``db.client.connection.pool.name`` on the spans; by default the
-        keyword argument ``client_name``, or else the client's name.
-    :param kwargs: passed to the pool, where they win over the settings; see
+        keyword argument ``client_name``, or the client's name if that is missing too.
+    :param kwargs: passed to the pool, where they override the settings; see
         :func:`~.pool.factory.pool_from_config`.
 
     The names are those of ``baseplate.clients.redis.RedisClient``.
@@ -37,16 +44,19 @@ class RedisClient:
     def parse(
         self, key_path: str, raw_config: Mapping[str, Any]
     ) -> RedisContextFactory | ClusterRedisContextFactory:
-        """Read the settings ``<key_path>.*`` and make the client's factory and pool.
+        """Read the settings ``<key_path>.*`` and make the client's context factory and pool.
 
-        The URL says whether it is a server's, a server's behind Sentinel, or a Cluster's.
+        The scheme of the URL decides whether the client talks to one server, to a server that
+        Sentinel names, or to a Cluster.
 
-        :raises ConfigurationError: if they are malformed.
+        :param key_path: the client's name.
+        :param raw_config: the application's settings.
+        :raises ConfigurationError: a setting is malformed.
         """
         return self.factory(load_client_settings(raw_config, f"{key_path}."))
 
     def factory(self, settings: ClientSettings) -> RedisContextFactory | ClusterRedisContextFactory:
-        """Make the client's factory and pool, from settings already read."""
+        """Make the client's context factory and pool from settings already read."""
         name = settings.name
         if settings.parsed_url.is_cluster:
             shared = ClusterConnectionPool(settings, **self.kwargs)
@@ -60,10 +70,10 @@ class RedisClient:
 
 
 class SentinelRedisClient(RedisClient):
-    """Configures a Redis client behind Sentinel.
+    """Configures a Redis client that finds its server through Sentinel.
 
-    As :class:`RedisClient`, which does the same for a ``redis+sentinel://`` URL; this one insists
-    on one.
+    :class:`RedisClient` does the same for a ``redis+sentinel://`` URL. This class refuses any other
+    URL.
     """
 
     def parse(
@@ -71,7 +81,7 @@ class SentinelRedisClient(RedisClient):
     ) -> RedisContextFactory | ClusterRedisContextFactory:
         """See :meth:`RedisClient.parse`.
 
-        :raises ConfigurationError: if the URL isn't a ``redis+sentinel://`` one, too.
+        :raises ConfigurationError: also if the URL is not a ``redis+sentinel://`` one.
         """
         check_sentinel(load_client_settings(raw_config, f"{key_path}."))
         return super().parse(key_path, raw_config)
@@ -80,8 +90,8 @@ class SentinelRedisClient(RedisClient):
 class ClusterRedisClient(RedisClient):
     """Configures a client of a Redis Cluster.
 
-    As :class:`RedisClient`, which does the same for a ``redis+cluster://`` URL; this one insists
-    on one.
+    :class:`RedisClient` does the same for a ``redis+cluster://`` URL. This class refuses any other
+    URL.
 
     :param kwargs: see :class:`~.cluster.pool.ClusterConnectionPool`.
 
@@ -91,7 +101,7 @@ class ClusterRedisClient(RedisClient):
     def parse(self, key_path: str, raw_config: Mapping[str, Any]) -> ClusterRedisContextFactory:
         """See :meth:`RedisClient.parse`.
 
-        :raises ConfigurationError: if the URL isn't a ``redis+cluster://`` one, too.
+        :raises ConfigurationError: also if the URL is not a ``redis+cluster://`` one.
         """
         check_cluster(load_client_settings(raw_config, f"{key_path}."))
         factory = super().parse(key_path, raw_config)
@@ -100,76 +110,57 @@ class ClusterRedisClient(RedisClient):
 
 
 @implementer(IRedisContextFactory)
-class RedisContextFactory:
-    """Binds a pool to requests: makes a client that costs next to nothing.
+class _ContextFactory(Generic[_Client, _Pool]):
+    """Makes each request's client as a cheap copy of a prototype, one prototype per name."""
 
-    :param connection_pool: shared by all clients that this makes.
+    def __init__(
+        self, connection_pool: _Pool, name: str = "redis", redis_client_name: str = ""
+    ) -> None:
+        self.connection_pool: _Pool = connection_pool
+        self.name = name
+        self.redis_client_name = redis_client_name
+        self._prototypes: dict[str, _Client] = {name: self._prototype(name)}
+
+    def make_object_for_context(self, name: str, span: Span | None) -> _Client:
+        """Return a client whose commands belong to ``span``. Nothing is sent.
+
+        :param name: the client's name, with which its spans' names start.
+        :param span: the request's server span; ``None`` for none.
+        """
+        prototype = self._prototypes.get(name)
+        if prototype is None:
+            prototype = self._prototypes.setdefault(name, self._prototype(name))
+        return prototype.bound_to(INVALID_SPAN if span is None else span)
+
+    def _prototype(self, name: str) -> _Client:
+        raise NotImplementedError
+
+
+class RedisContextFactory(_ContextFactory[MonitoredRedisConnection, redis.ConnectionPool]):
+    """Makes the clients of requests, all on one pool. Making one costs very little.
+
+    :param connection_pool: shared by all clients that this factory makes.
     :param name: the client's name.
     :param redis_client_name: see :class:`RedisClient`.
 
     The names are those of ``baseplate.clients.redis.RedisContextFactory``.
     """
 
-    def __init__(
-        self,
-        connection_pool: redis.ConnectionPool,
-        name: str = "redis",
-        redis_client_name: str = "",
-    ) -> None:
-        self.connection_pool = connection_pool
-        self.name = name
-        self.redis_client_name = redis_client_name
-        self._prototypes = {name: self._prototype(name)}
-
-    def make_object_for_context(self, name: str, span: Span | None) -> MonitoredRedisConnection:
-        """Return the client whose commands belong to ``span``.
-
-        :param name: the client's name, which starts its spans' names.
-        :param span: the request's server span; ``None`` for none.
-        """
-        prototype = self._prototypes.get(name)
-        if prototype is None:
-            prototype = self._prototypes.setdefault(name, self._prototype(name))
-        return prototype.bound_to(INVALID_SPAN if span is None else span)
-
     def _prototype(self, name: str) -> MonitoredRedisConnection:
         return MonitoredRedisConnection(name, None, self.connection_pool, self.redis_client_name)
 
 
-@implementer(IRedisContextFactory)
-class ClusterRedisContextFactory:
-    """Binds what a Cluster's clients share to requests: makes a client that costs next to nothing.
+class ClusterRedisContextFactory(
+    _ContextFactory[MonitoredRedisClusterConnection, ClusterConnectionPool]
+):
+    """Makes the clients of requests to a Cluster, all on one pool. Making one costs very little.
 
-    :param connection_pool: shared by all clients that this makes.
+    :param connection_pool: shared by all clients that this factory makes.
     :param name: the client's name.
     :param redis_client_name: see :class:`RedisClient`.
 
     The names are those of ``baseplate.clients.redis_cluster.ClusterRedisContextFactory``.
     """
-
-    def __init__(
-        self,
-        connection_pool: ClusterConnectionPool,
-        name: str = "redis",
-        redis_client_name: str = "",
-    ) -> None:
-        self.connection_pool = connection_pool
-        self.name = name
-        self.redis_client_name = redis_client_name
-        self._prototypes = {name: self._prototype(name)}
-
-    def make_object_for_context(
-        self, name: str, span: Span | None
-    ) -> MonitoredRedisClusterConnection:
-        """Return the client whose commands belong to ``span``; the Cluster isn't asked for it.
-
-        :param name: the client's name, which starts its spans' names.
-        :param span: the request's server span; ``None`` for none.
-        """
-        prototype = self._prototypes.get(name)
-        if prototype is None:
-            prototype = self._prototypes.setdefault(name, self._prototype(name))
-        return prototype.bound_to(INVALID_SPAN if span is None else span)
 
     def _prototype(self, name: str) -> MonitoredRedisClusterConnection:
         return MonitoredRedisClusterConnection(

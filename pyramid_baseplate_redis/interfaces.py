@@ -1,4 +1,4 @@
-"""The interfaces under which a Pyramid registry keeps this package's utilities."""
+"""The interfaces under which this package registers its utilities in a Pyramid registry."""
 
 # ruff: noqa: N805 (an interface's methods have no self)
 from __future__ import annotations
@@ -9,7 +9,7 @@ from zope.interface import Attribute, Interface
 
 
 class IRedisContextFactory(Interface):
-    """Makes the Redis client of a request; registered by the client's name."""
+    """Makes a client for each request; registered under the client's name."""
 
     connection_pool = Attribute("the client's connection pool, one per process")
 
@@ -18,35 +18,35 @@ class IRedisContextFactory(Interface):
 
 
 class IRedisProbes(Interface):
-    """Keeps the health probes that are under way."""
+    """Keeps the health probes that are running."""
 
     def start(name: str, factory: Any) -> Any:
-        """Begin to ask the server of the client ``name``, or join whoever does."""
+        """Start a probe of the server of the client ``name``, or join the running one."""
 
 
 class IMessageQueueFactory(Interface):
-    """Makes the message queue of a request; registered by the queue's name."""
+    """Makes a message queue for each request; registered under the queue's name."""
 
     client = Attribute("the name of the client that the queue uses")
     settings = Attribute("the queue's settings")
-    length = Attribute("tells how long it is, for the metric; None where nobody may ask")
+    length = Attribute("reads the queue's length for the metric; None if that is off")
 
     def observe_length(client_factory: Any) -> None:
-        """Have its length collected as a metric, by a client like those of the factory."""
+        """Collect the queue's length as a metric, with a client like the factory's."""
 
     def __call__(redis_client: Any) -> Any:
-        """Return the queue on a client."""
+        """Return the queue, which uses ``redis_client``."""
 
 
 class IRedisClient(Interface):
-    """How a client is configured; registered by the client's name."""
+    """Configures a client; registered under the client's name."""
 
-    redis_client_name = Attribute("its name on the spans")
-    kwargs = Attribute("keyword arguments of its pool")
+    redis_client_name = Attribute("the pool's name on the spans")
+    kwargs = Attribute("keyword arguments for the pool")
 
 
 class IClientSwap(Interface):
-    """Makes the clients of an application that is being tested, in place of its own."""
+    """Makes stand-ins for the clients of an application that is being tested."""
 
     def parse(client: Any, key_path: Any, raw_config: Any) -> Any:
-        """Return the factory of the client ``key_path``; as :meth:`.RedisClient.parse`."""
+        """Return the stand-in's factory for ``key_path``; see :meth:`.RedisClient.parse`."""

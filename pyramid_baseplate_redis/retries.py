@@ -1,4 +1,4 @@
-"""Retries: which commands may be sent again after a failure, how often and for how long."""
+"""Retries: decides which commands are sent again after a failure, how often and for how long."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ T = TypeVar("T")
 _BASE_SECONDS = 0.01
 _MOST_SECONDS = 1.0
 _RETRIED = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError)
-# What a Cluster says of a command while a replica takes over.
+# A Cluster also answers with these while a replica takes over.
 _RETRIED_IN_CLUSTER = (*_RETRIED, ClusterDownError, SlotNotCoveredError)
-# Nothing was sent, but whoever waits has waited for as long as the settings say.
+# Nothing was sent, but the configured waiting time is already spent.
 _FINAL = (redis.exceptions.MaxConnectionsError, CircuitOpenError)
 
 
 def was_unsent(error: BaseException) -> bool:
-    """Return whether a node could not be reached, so that nothing of the command was sent to it.
+    """Return whether a node could not be reached, and nothing of the command was sent to it.
 
-    Not after a wrong password, nor when all connections to the node were in use.
+    False if the password was wrong or if all connections to the node were in use.
     """
     if isinstance(error, CircuitOpenError):
         return True
@@ -39,7 +39,7 @@ def was_unsent(error: BaseException) -> bool:
 
 
 class _Backoff(AbstractBackoff):
-    """redis-py's exponential backoff with jitter, which ends with the budget."""
+    """redis-py's exponential backoff with jitter, cut off where the budget ends."""
 
     def __init__(self, budget: float) -> None:
         self._ends_at = time.monotonic() + budget
@@ -58,14 +58,18 @@ class _Backoff(AbstractBackoff):
 
 
 class RetryPolicy:
-    """What ``foo.retries`` and ``foo.retry_budget`` say, for one client.
+    """The retries of one client, from ``foo.retries`` and ``foo.retry_budget``.
 
-    A command is sent again if the server can't have executed it, because nothing of it was sent or
-    the server refused it, or if it only reads. Never a write that may have been executed, whether
-    idempotent or not: in between, somebody else may have written. Never after a wrong password.
+    A command is sent again in two cases:
 
-    :param retries: how often, at most.
-    :param budget: seconds, from the first attempt on, after which no further one begins.
+    1. The server cannot have executed it: nothing of it was sent, or the server refused it.
+    2. It only reads.
+
+    A write that may have been executed is never repeated, not even an idempotent one: another
+    client may have written in between. Nothing is repeated after a wrong password.
+
+    :param retries: the maximal number of attempts after the first one.
+    :param budget: seconds since the first attempt, after which no further attempt starts.
     """
 
     def __init__(self, retries: int, budget: float) -> None:
@@ -74,16 +78,18 @@ class RetryPolicy:
 
     @classmethod
     def of(cls, settings: ClientSettings | None) -> RetryPolicy | None:
-        """The policy of a client; ``None`` where nothing is to be tried again."""
+        """Return the policy for a client's settings; ``None`` if it has no retries."""
         if settings is None or not settings.retries:
             return None
         return cls(settings.retries, settings.retry_budget.total_seconds())
 
     def call(self, do: Callable[[], T], *, reads: bool, in_cluster: bool = False) -> T:
-        """Call ``do``, and again if that is safe; the last error goes on.
+        """Call ``do`` until it succeeds, as long as repeating it is safe; return its result.
 
-        :param reads: whether it changes nothing.
+        :param do: sends one command or one pipeline.
+        :param reads: whether its commands only read.
         :param in_cluster: whether it is a single command to a Cluster.
+        :raises redis.RedisError: the error of the last attempt.
         """
         backoff = _Backoff(self.budget)
 
@@ -91,8 +97,8 @@ class RetryPolicy:
             if isinstance(error, _FINAL) or backoff.is_spent:
                 return False
             if isinstance(error, redis.ReadOnlyError):
-                # A refused command may go to the new primary, on a new connection. What came before
-                # it in a pipeline may have been executed.
+                # A refused command can go to the new primary, on a new connection. In a pipeline
+                # it isn't marked unsent: the commands before it may have been executed.
                 return bool(getattr(error, "unsent", False))
             retryable = is_retryable(error)
             return reads if retryable is None else retryable
@@ -106,7 +112,7 @@ class RetryPolicy:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether it makes sense to wait for the server."""
+    """Return whether waiting for the server may help: the error can pass by itself."""
     return is_retryable(error) is not False and not isinstance(
         error, redis.exceptions.MaxConnectionsError
     )

@@ -1,4 +1,4 @@
-"""What a request has, for code outside a request: scripts, workers and pshell."""
+"""Clients, queues and a root span for code outside a request: scripts, workers and pshell."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 
 
 class ServerContext:
-    """What a request has, for code outside a request: its clients, its queues and ``span``."""
+    """The clients, the queues and the ``span`` of code outside a request.
+
+    Each client and queue is an attribute, as on a request, and is made when it is first used.
+    """
 
     def __init__(self, registry: IComponents, span: Span) -> None:
         self.registry = registry
         self.span = span
 
     def __getattr__(self, name: str) -> Any:
-        # Only for what isn't there yet: what is made is kept.
+        # Python calls this only for missing attributes: each client or queue is made once.
         if name.startswith("__"):
             raise AttributeError(name)
         factory = self.registry.queryUtility(IRedisContextFactory, name)
@@ -39,7 +42,7 @@ class ServerContext:
         return made
 
     def give_back(self) -> None:
-        """Give back the connections that the clients' pipelines and the like still have."""
+        """Return connections that pipelines, subscribers and monitors of the clients still hold."""
         for made in tuple(vars(self).values()):
             if isinstance(made, MonitoredClient):
                 made.give_back()
@@ -49,12 +52,12 @@ class ServerContext:
 def server_context(registry: IComponents, name: str) -> Iterator[ServerContext]:
     """Start a root span and yield an object with the clients and queues that a request has.
 
-    :param registry: the application's, such as ``env["registry"]`` of
+    For scripts, workers and ``pshell``. The span is current inside the block. If an exception
+    leaves the block, the span's status is an error and the exception propagates.
+
+    :param registry: the application's registry, such as ``env["registry"]`` of
         :func:`pyramid.paster.bootstrap`.
     :param name: the span's name, such as ``nightly-cleanup``.
-
-    For scripts, workers and ``pshell``. The span is current inside the block and its status is an
-    error when an exception leaves it; the exception goes on.
     """
     with root_span(name) as span:
         context = ServerContext(registry, span)

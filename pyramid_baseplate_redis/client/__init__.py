@@ -1,1 +1,1 @@
-"""The monitored client of one server, also behind Sentinel."""
+"""The monitored client of one server, with or without Sentinel, and what it makes."""

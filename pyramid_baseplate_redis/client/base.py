@@ -1,4 +1,4 @@
-"""What the monitored clients of a server and of a Cluster have in common."""
+"""The base class that the monitored clients of a server and of a Cluster share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class MonitoredClient:
-    """Mixed into redis-py's client classes."""
+    """Mixin for redis-py's client classes: telemetry, clean-up, locks and queues."""
 
     context_name: str
     server_span: Span
@@ -26,14 +26,14 @@ class MonitoredClient:
     connection_pool: Any
     _telemetry: ClientTelemetry
     _held: OpenResources | None
-    # Of the client of a request: returns ``request.tm``, or None without pyramid_tm.
+    # Set on a request's client. Returns ``request.tm``, or None without pyramid_tm.
     transaction_manager: Callable[[], Any] | None = None
 
     def give_back(self) -> None:
-        """Give back the connections that pipelines, subscribers and the like still have.
+        """Return the connections that this client's pipelines, subscribers and monitors still hold.
 
-        For the end of a request: whatever it left open is closed, with a warning that says where
-        it was made.
+        Called at the end of a request. What is still open is closed, and a warning shows the line
+        that created it.
         """
         if self._held is not None:
             self._held.give_back(self.context_name)
@@ -47,15 +47,18 @@ class MonitoredClient:
 
     @property
     def client_telemetry(self) -> ClientTelemetry:
-        """What starts the operations of this client."""
+        """The telemetry of this client: it starts a span and a measurement for each operation."""
         return self._telemetry
 
     def observed_by(self, observer: Observer) -> None:
-        """Tell one more observer of this client's operations, and of what it makes from now on."""
+        """Add an observer of this client's operations.
+
+        Pipelines and subscribers that the client makes from now on notify it too.
+        """
         self._telemetry = self._telemetry.observed_by(observer)
 
     def run_as_operation(self, args: tuple[Any, ...], call: Callable[[], T]) -> T:
-        """Run ``call`` as the operation of the command ``args``."""
+        """Call ``call`` as the operation of the command ``args`` and return its result."""
         return self._telemetry.run(self.server_span, args, call)
 
     def _pipeline_name(self, name: str | None) -> str:
@@ -73,12 +76,12 @@ class MonitoredClient:
         thread_local: bool = True,
         raise_on_release_error: bool = True,
     ) -> Lock:
-        """A lock shared by all clients of the server; see :meth:`redis.Redis.lock`.
+        """Return a lock shared by all clients of the server; see :meth:`redis.Redis.lock`.
 
-        :param timeout: seconds after which the lock is released by itself. Without one, a holder
-            that dies leaves it locked for ever: give one unless something else releases it.
+        :param timeout: seconds after which the server releases the lock. Without a timeout, a lock
+            whose holder dies stays locked forever.
 
-        The other parameters are redis-py's; times are seconds.
+        The other parameters are redis-py's. Times are in seconds.
         """
         plain: Any = super()
         made = plain.lock(
@@ -94,15 +97,15 @@ class MonitoredClient:
         return cast(Lock, made)
 
     def message_queue(self, name: str) -> MessageQueue:
-        """The message queue kept in the list ``name``."""
+        """Return the message queue that is kept in the list ``name``."""
         mixed: Any = self
         return MessageQueue(name, mixed)
 
     def durable_queue(self, name: str, **options: Any) -> DurableMessageQueue:
-        """The durable queue ``name``, on Redis Streams.
+        """Return the durable queue ``name``, which is kept in a Redis stream.
 
-        :param options: as for :class:`.DurableMessageQueue`; the settings ``<name>.*`` are those of
-            ``request.<name>``, if that is declared.
+        :param options: see :class:`.DurableMessageQueue`. The settings ``<name>.*`` are not read:
+            they apply to ``request.<name>``, if that queue is declared.
         """
         options.setdefault("transaction_manager", self.transaction_manager)
         return DurableMessageQueue(name, self, **options)

@@ -1,4 +1,8 @@
-"""The monitored connection: redis.Redis in everything, with a span for each command."""
+"""The monitored client: a redis.Redis that starts a span for each command.
+
+Two things keep it cheap: a request's client is a copy of a prototype (:meth:`bound_to`), and a
+command on a plain pool skips the parts of redis-py's ``execute_command`` that do nothing there.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +33,11 @@ if TYPE_CHECKING:
     from redis.commands.search import Search
     from redis.commands.timeseries import TimeSeries
 
-# Not super().execute_command: where OpenTelemetry's instrumentation of redis-py is active that is
-# wrapped, and every command would have two spans.
+# OpenTelemetry's instrumentation of redis-py wraps this method. Calling the wrapped one would give
+# every command a second span.
 _execute_command = inspect.unwrap(redis.Redis.execute_command)
 
-
-# What ties a client to its request: its spans, what observes it, what it gives back at the end.
+# The attributes that bind a client to its request.
 _OF_THE_REQUEST = ("context_name", "server_span", "redis_client_name", "_telemetry", "_held",
                    "transaction_manager")  # fmt: skip
 
@@ -42,22 +45,22 @@ _OF_THE_REQUEST = ("context_name", "server_span", "redis_client_name", "_telemet
 class MonitoredRedisConnection(MonitoredClient, redis.Redis):
     """A Redis client whose commands show up as spans of a request.
 
-    It acts as :class:`redis.Redis` in everything: results and exceptions are redis-py's, the very
-    same objects. Safe to share between threads, as that class is.
+    It behaves exactly like :class:`redis.Redis`: results and exceptions are the objects that
+    redis-py returns and raises. Like that class, it can be shared between threads.
 
     :param context_name: the client's name; spans are named ``<context_name>.<COMMAND>``.
-    :param server_span: the span that a command belongs to when no span is current; ``None`` for
-        none.
-    :param connection_pool: where connections come from. It is shared and never closed from here.
-    :param redis_client_name: ``db.client.connection.pool.name`` on the spans; by default the
-        context's name.
-    :param kwargs: as for :class:`redis.Redis`, which makes clients of this class too
-        (``client()``, ``from_url``, ``Sentinel.master_for``).
-    :raises TypeError: ``server_span`` isn't a span, as when redis-py's positional ``host`` and
-        ``port`` are given.
+    :param server_span: the parent of a command's span when no span is current; ``None`` for no
+        parent.
+    :param connection_pool: where connections come from. The client never closes it.
+    :param redis_client_name: ``db.client.connection.pool.name`` on the spans; by default
+        ``context_name``.
+    :param kwargs: see :class:`redis.Redis`. redis-py passes them when it makes clients of this
+        class itself (``from_url``, ``Sentinel.master_for``).
+    :raises TypeError: ``server_span`` is not a span, for example because the arguments are
+        redis-py's positional ``host`` and ``port``.
 
-    The names are those of ``baseplate.clients.redis``. Constructing one costs as much as a
-    command; a request's is bound by :class:`~.factories.RedisContextFactory`, which costs little.
+    The names are those of ``baseplate.clients.redis``. The constructor takes as long as a command.
+    Requests get their client from :class:`~.factories.RedisContextFactory`, which is much faster.
     """
 
     def __init__(
@@ -79,32 +82,32 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         self._retry = RetryPolicy.of(getattr(self.connection_pool, "client_settings", None))
         tracker: HotKeyTracker | None = getattr(self.connection_pool, "hot_keys", None)
         self._hot_keys = tracker
-        # Of a client that keeps one connection. redis-py's own lock would stay locked if a signal
-        # came right behind its acquire(); behind a ``with`` it doesn't.
+        # Used when the client keeps one connection. redis-py acquires its own lock by a call of
+        # acquire(): a signal handler that raises right after it would leave it locked forever.
         self.connection_lock = threading.RLock()
         self._held: OpenResources | None = None
 
     def bound_to(self, server_span: Span) -> MonitoredRedisConnection:
-        """A client on the same pool whose commands belong to ``server_span``.
+        """Return a copy of this client whose commands belong to ``server_span``.
 
-        redis-py's constructor rebuilds a table of some 170 response callbacks; this shares it,
-        until one of the clients sets a callback of its own with ``set_response_callback``.
+        redis-py's constructor builds a table of about 170 response callbacks. The copy shares the
+        table until one of the two clients calls ``set_response_callback``.
         """
         twin = object.__new__(type(self))
         self._own_callbacks = False
         attributes = twin.__dict__
         attributes.update(self.__dict__)
         attributes["server_span"] = server_span
-        # What this client owns stays its own: the twin's end would give it back, or close it.
+        # Not shared: the copy would release or close them when its request ends.
         attributes["connection"] = None
         attributes["auto_close_connection_pool"] = False
         attributes["_held"] = None
         return twin
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Execute a command and return its parsed response, in a span.
+        """Execute a command in a span and return its parsed response.
 
-        :raises redis.RedisError: as :meth:`redis.Redis.execute_command`.
+        :raises redis.RedisError: see :meth:`redis.Redis.execute_command`.
         """
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
@@ -130,7 +133,7 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         pool = self.connection_pool
         if not isinstance(pool, BlockingConnectionPool) or not pool.is_plain:
             return _execute_command(self, *args, **options)
-        # What redis-py does where its own metrics and retries are off, and without their cost.
+        # The same as redis-py's execute_command with its metrics and retries off, but faster.
         connection = pool.get_connection()
         try:
             return self._send_command_parse_response(connection, args[0], *args, **options)
@@ -144,7 +147,7 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         with self.connection_lock:
             connection: Any = self.connection
             if getattr(connection, "owes_replies", False):
-                # Something interrupted the command before, and its reply would be taken for ours.
+                # The previous command was interrupted. Its reply would be taken for this one's.
                 connection.disconnect()
             if self._retry is None:
                 return _execute_command(self, *args, **options)
@@ -159,7 +162,7 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
     def set_response_callback(self, command: str, callback: Callable[..., Any]) -> None:
         """Set a response callback for this client alone."""
         if not self._own_callbacks:
-            # Modules (json(), ts(), ...) set theirs too.
+            # redis-py's modules (json(), ts(), ...) call this as well.
             self.response_callbacks = copied_callbacks(self.response_callbacks)
             self._own_callbacks = True
         super().set_response_callback(command, callback)
@@ -172,11 +175,10 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
     ) -> MonitoredRedisPipeline:
         """Create a pipeline: commands are queued until ``execute()``, which is one span.
 
-        :param name: names the span, ``<context_name>.pipeline_<name>``.
+        :param name: completes the span's name, ``<context_name>.pipeline_<name>``. A bool is taken
+            for ``transaction``, which comes first in redis-py.
         :param transaction: whether the commands are executed atomically (MULTI ... EXEC).
-        :param shard_hint: as in redis-py.
-
-        A bool in first place is redis-py's own positional ``transaction``.
+        :param shard_hint: see :meth:`redis.Redis.pipeline`.
         """
         if isinstance(name, bool):
             name, transaction, shard_hint = None, name, _not_bool(transaction) or shard_hint
@@ -203,16 +205,17 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         value_from_callable: bool = False,
         watch_delay: float | None = None,
     ) -> Any:
-        """Run ``func`` with a pipeline until none of the watched keys changed meanwhile.
+        """Call ``func`` with a pipeline and execute that, until no watched key changed meanwhile.
 
-        :param func: queues commands on the pipeline that it is given, behind ``multi()`` when it
-            reads the watched keys first.
+        :param func: queues commands on the pipeline. If it reads the watched keys first, it calls
+            ``multi()`` after reading.
         :param watches: keys to watch.
-        :param name: names the pipeline's span.
-        :param value_from_callable: return what ``func`` returns, not the commands' results.
+        :param name: completes the span's name, ``<context_name>.pipeline_<name>``.
+        :param shard_hint: see :meth:`redis.Redis.pipeline`.
+        :param value_from_callable: return the result of ``func`` instead of the commands' results.
         :param watch_delay: seconds to wait before each further attempt.
-        :raises redis.ConnectionError: if the reply to the transaction was lost, so that nobody
-            knows whether it was executed. redis-py executes it again.
+        :raises redis.ConnectionError: the reply to the transaction was lost, and it is unknown
+            whether the transaction was executed. (redis-py would execute it again.)
         """
 
         def named(pipeline: redis.client.Pipeline) -> Any:
@@ -230,10 +233,12 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         )
 
     def pubsub(self, **kwargs: Any) -> MonitoredPubSub:
-        """A subscriber: SUBSCRIBE and the like have spans, waiting for messages has none.
+        """Create a subscriber. Its commands have spans; waiting for messages has none.
 
-        It keeps a connection of the pool until it is closed. ``socket_timeout`` doesn't end its
-        waiting.
+        It holds a connection of the pool until it is closed. ``socket_timeout`` does not limit how
+        long it waits for a message.
+
+        :param kwargs: see :meth:`redis.Redis.pubsub`.
         """
         made = MonitoredPubSub(
             self.connection_pool,
@@ -245,20 +250,20 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         return self._hold(made)
 
     def monitor(self) -> MonitoredMonitor:
-        """Watch all commands that the server gets; see :meth:`redis.Redis.monitor`.
+        """Watch all commands that the server receives; see :meth:`redis.Redis.monitor`.
 
-        As in redis-py, a server that gets no command for ``socket_timeout`` ends it with
-        :class:`redis.TimeoutError`.
+        As in redis-py, waiting for a command raises :class:`redis.TimeoutError` if the server
+        receives none within ``socket_timeout``.
         """
         return self._hold(MonitoredMonitor(self))
 
     def client(self) -> MonitoredRedisConnection:
-        """Make a client that keeps one connection for itself until it is closed.
+        """Create a client that keeps one connection for itself until it is closed.
 
-        It belongs to the same request: its spans, its observers and its transaction manager are
-        this client's, and what it leaves open is given back at the end of the request.
+        It belongs to the same request: it shares this client's parent span, observers and
+        transaction manager, and the end of the request closes it if it is still open.
         """
-        # The same keyword arguments as in redis-py, which a subclass's constructor has to take.
+        # The keyword arguments that redis-py passes here: a subclass's constructor accepts them.
         made = type(self)(connection_pool=self.connection_pool, single_connection_client=True)
         self._hold(made)
         for attribute in _OF_THE_REQUEST:
@@ -267,27 +272,27 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         return made
 
     def close(self) -> None:
-        """Give back the connection that :meth:`client` keeps."""
+        """Return the connection to the pool if this client keeps one; see :meth:`client`."""
         connection: Any = self.connection
         if connection is not None and connection.pid != os.getpid():
             self.connection = None
-            connection.disconnect()  # this process's copy; it is the parent's to give back
+            connection.disconnect()  # this process's copy; the parent returns the original
         super().close()
 
     def json(self, *args: Any, **kwargs: Any) -> JSON:
-        """The commands of RedisJSON, and their pipelines, monitored."""
+        """Return the commands of RedisJSON; they and their pipelines are monitored."""
         return cast("JSON", self._module(super().json(*args, **kwargs)))
 
     def ft(self, *args: Any, **kwargs: Any) -> Search:
-        """The commands of RediSearch, and their pipelines, monitored."""
+        """Return the commands of RediSearch; they and their pipelines are monitored."""
         return cast("Search", self._module(super().ft(*args, **kwargs)))
 
     def ts(self) -> TimeSeries:
-        """The commands of RedisTimeSeries, and their pipelines, monitored."""
+        """Return the commands of RedisTimeSeries; they and their pipelines are monitored."""
         return cast("TimeSeries", self._module(super().ts()))
 
     def _module(self, module: Any) -> Any:
-        make = module.pipeline  # builds a class of its own, from redis-py's plain Pipeline
+        make = module.pipeline  # makes a pipeline of the module's own class
 
         def pipeline(
             name: str | bool | None = None, transaction: Any = True, shard_hint: Any = None

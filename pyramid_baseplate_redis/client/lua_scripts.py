@@ -1,4 +1,4 @@
-"""Lua scripts: which of them redis-py is loading, and the lock that is made of them."""
+"""Lua scripts that redis-py loads by itself: those of Script objects and those of locks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ _MOST_FRAMES = 8  # from execute_command up to Script.__call__ there are three
 
 
 def loads_script() -> bool:
-    """Whether a :class:`~redis.commands.core.Script` called, which loads what the server lacks.
+    """Return whether a :class:`~redis.commands.core.Script` sent the current EVALSHA.
 
-    Nothing else tells its EVALSHA from anybody's; asked only when the server said NOSCRIPT.
+    A Script loads the script after NOSCRIPT, which is therefore no error of the command. Only the
+    call stack distinguishes it from an EVALSHA of the application. Called only after NOSCRIPT.
     """
     frame = inspect.currentframe()
     for _ in range(_MOST_FRAMES):
@@ -27,10 +28,10 @@ def loads_script() -> bool:
 
 
 class _PerClientScripts(Lock):
-    """A lock whose scripts are its own.
+    """A lock that registers its scripts on the instance.
 
-    redis-py keeps them on the class, with the client that made the first lock: here that would be
-    a request's, kept for ever.
+    redis-py registers them on the class, with the client of the first lock. That would keep a
+    client, and its request, alive forever.
     """
 
     def register_scripts(self) -> None:
@@ -43,7 +44,10 @@ _lock_classes: dict[Any, Any] = {}
 
 
 def monitored_lock_class(lock_class: Any) -> Any:
-    """A subclass of ``lock_class`` with scripts of its own, if it has redis-py's otherwise."""
+    """Return a subclass of ``lock_class`` that registers its scripts on the instance.
+
+    A class that overrides ``register_scripts`` is returned unchanged.
+    """
     if getattr(lock_class, "register_scripts", None) is not Lock.register_scripts:
         return lock_class
     if lock_class not in _lock_classes:

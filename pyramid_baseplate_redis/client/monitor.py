@@ -1,4 +1,4 @@
-"""The monitored MONITOR: a span for the command, none for what it shows."""
+"""The MONITOR command with a span. The commands that it shows have none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class MonitoredMonitor(Monitor):
-    """redis-py's MONITOR, with a span for the command; what it shows has none."""
+    """redis-py's :class:`~redis.client.Monitor`, with a span for the MONITOR command itself."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class MonitoredMonitor(Monitor):
         self.close()
 
     def close(self) -> None:
-        """Stop, and give the connection back."""
+        """Stop monitoring and return the connection to the pool."""
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.disconnect()

@@ -1,4 +1,4 @@
-"""Where something was made or taken: what is told of a connection that nobody gives back."""
+"""The pipelines, subscribers and monitors of a client, to close what a request leaves open."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ logger = logging.getLogger(__package__)
 
 
 class OpenResources:
-    """What a client made that may keep a connection: pipelines, subscribers and the like."""
+    """Objects of a client that may hold a connection, with the lines that created them."""
 
     def __init__(self) -> None:
-        # The dictionary's own method is the callback, which no interruption cuts short.
+        # The weak references' callback is the dictionary's own pop(): it runs in C, where a signal
+        # handler cannot interrupt it.
         self._made: dict[weakref.ref[Any], Frames] = {}
 
     def add(self, made: Any) -> None:
-        """Remember something for as long as it lives, and where it was made."""
+        """Remember ``made``, by a weak reference, and the line that created it."""
         self._made[weakref.ref(made, self._made.pop)] = calling_frames(most=1)
 
     def give_back(self, client: str) -> None:
-        """Close what still has a connection, with a warning.
+        """Close every object that still holds a connection, and log a warning for each.
 
-        :param client: the client's name.
+        Errors while closing are logged, not raised.
+
+        :param client: the client's name, for the log.
         """
         for reference, frames in tuple(self._made.items()):
             made = reference()
@@ -34,12 +37,12 @@ class OpenResources:
                 continue
             try:
                 logger.warning(
-                    "%s: %s was left open and is closed now; it was made at %s",
+                    "%s: %s was left open and is closed now; it was created at %s",
                     client,
                     type(made).__name__,
                     place_of(frames),
                 )
-                # So that closing asks the server for nothing.
+                # Disconnect first, or closing would send commands to the server.
                 for connection in connections:
                     connection.disconnect()
                 made.close()

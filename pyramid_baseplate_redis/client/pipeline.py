@@ -1,4 +1,4 @@
-"""The monitored pipeline: one span for what execute() sends, one for each command sent at once."""
+"""Monitored pipelines: a span per execute(), and one per command that is sent immediately."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from ..telemetry.operations import ClientTelemetry
 
 P = TypeVar("P", bound="MonitoredPipelineMixin")
 
-# Unwrapped for the reason given in connection.py.
+# OpenTelemetry's instrumentation of redis-py wraps these, which would start further spans.
 _execute = inspect.unwrap(Pipeline.execute)
 _immediate_execute_command = inspect.unwrap(Pipeline.immediate_execute_command)
 
 
 def copied_callbacks(callbacks: dict[str, Any]) -> CaseInsensitiveDict:
-    """A copy of the response callbacks that many clients share; ``dict.copy`` loses the class."""
-    own = CaseInsensitiveDict({})
+    """Return a copy of response callbacks that several clients share."""
+    own = CaseInsensitiveDict({})  # dict.copy() would return a plain dict
     dict.update(own, callbacks)
     return own
 
 
 class MonitoredPipelineMixin(Pipeline):
-    """What is monitored about a pipeline, for any of redis-py's pipeline classes."""
+    """Mixin that monitors a pipeline, for redis-py's pipeline and those of its modules."""
 
     trace_name: str
     server_span: Span
     _telemetry: ClientTelemetry
     _retry: RetryPolicy | None = None
     _hot_keys: HotKeyTracker | None = None
-    is_repeated = False  # whoever executes it does so again at a WatchError
+    is_repeated = False  # the caller executes it again after a WatchError
     _first_error: tuple[Exception, str | None] | None = None
 
     def __enter__(self: P) -> P:
         return self
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Send all queued commands and return their results, in one span.
+        """Send all queued commands in one span and return their results.
 
-        :param raise_on_error: raise the first command's error; otherwise errors stand among the
-            results. The span tells of them in both cases.
-        :raises redis.WatchError: if a watched key has changed; not a failure to the span.
+        :param raise_on_error: raise the first error; otherwise errors are among the results. The
+            span records the first error in both cases.
+        :raises redis.WatchError: a watched key has changed. The span does not count as failed.
         """
         if not self.command_stack and not self.watching:
             return cast("list[Any]", _execute(self, raise_on_error))
@@ -85,7 +85,7 @@ class MonitoredPipelineMixin(Pipeline):
             lost = lost_reply(error)
             if lost is None or not self.is_repeated:
                 raise
-        # redis-py takes a lost reply to EXEC for a key that has changed, and would do it all again.
+        # redis-py turns a lost reply to EXEC into a WatchError, and would execute it all again.
         raise lost
 
     def _tried(self, raise_on_error: bool) -> list[Any]:
@@ -96,7 +96,7 @@ class MonitoredPipelineMixin(Pipeline):
         explicit = self.explicit_transaction
 
         def execute() -> list[Any]:
-            # redis-py forgets them at the end of each attempt.
+            # redis-py clears these at the end of each attempt.
             self.command_stack, self.scripts = stack, scripts
             self.explicit_transaction = explicit
             return cast("list[Any]", _execute(self, raise_on_error))
@@ -105,9 +105,9 @@ class MonitoredPipelineMixin(Pipeline):
         return self._retry.call(execute, reads=reads)
 
     def _check_replies(self) -> None:
-        """Refuse to go on where an interruption left a reply unread: it would be taken for ours.
+        """Disconnect if an interrupted command left a reply unread: it would be taken for ours.
 
-        :raises redis.WatchError: if keys are watched, which they are no longer.
+        :raises redis.WatchError: keys were watched, and no longer are.
         """
         connection = self.connection
         if connection is not None and getattr(connection, "owes_replies", False):
@@ -117,7 +117,7 @@ class MonitoredPipelineMixin(Pipeline):
                 raise redis.WatchError("A command was interrupted while watching one or more keys")
 
     def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
-        """Send a command at once, in a span of its own: WATCH, and what is read before MULTI."""
+        """Send a command immediately, in its own span: WATCH, and what is read before MULTI."""
         self._check_replies()
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
@@ -134,10 +134,10 @@ class MonitoredPipelineMixin(Pipeline):
         )
 
     def reset(self) -> None:  # type: ignore[override]  # redis-py's has no return value either
-        """Forget what is queued and watched, and give the connection back.
+        """Discard queued commands and watched keys, and return the connection to the pool.
 
-        As redis-py's, but an interruption on the way neither gives it back twice nor keeps it, and
-        a server that has just failed isn't asked again.
+        Differs from redis-py in two ways: an interruption neither returns the connection twice nor
+        keeps it, and nothing is sent on a connection that has just failed.
         """
         connection, self.connection = self.connection, None
         watching, self.watching = self.watching, False
@@ -147,7 +147,7 @@ class MonitoredPipelineMixin(Pipeline):
         if connection is None:
             return
         if connection.pid != os.getpid():
-            connection.disconnect()  # this process's copy; it is the parent's to give back
+            connection.disconnect()  # this process's copy; the parent returns the original
             return
         if watching and connection.is_connected and not getattr(connection, "owes_replies", False):
             try:
@@ -163,7 +163,7 @@ class MonitoredPipelineMixin(Pipeline):
         super().set_response_callback(command, callback)
 
     def annotate_exception(self, exception: Any, number: int, command: Any) -> None:
-        # redis-py now puts the command, with its values, in front of the server's error code.
+        # redis-py is about to put the command, with its values, before the server's error code.
         if self._first_error is None:
             self._first_error = (exception, otel.status_code(exception))
         super().annotate_exception(exception, number, command)
@@ -174,13 +174,18 @@ class MonitoredPipelineMixin(Pipeline):
 
 
 class MonitoredRedisPipeline(MonitoredPipelineMixin):
-    """A pipeline whose execution is one span; made by ``request.foo.pipeline(name)``.
+    """A pipeline whose execution is one span; created by ``request.foo.pipeline(name)``.
 
     :param trace_name: the span's name.
-    :param server_span: the span that it belongs to when no span is current.
+    :param server_span: the parent of the span when no span is current; ``None`` for no parent.
     :param connection_pool: where its connection comes from.
-    :param response_callbacks: those of the client.
-    :param kwargs: ``transaction`` and ``shard_hint``, as in redis-py.
+    :param response_callbacks: the client's response callbacks.
+    :param redis_client_name: ``db.client.connection.pool.name`` on the span; by default the part of
+        ``trace_name`` before the first dot.
+    :param telemetry: the client's telemetry; a new one by default.
+    :param retry: the client's retries; none by default.
+    :param hot_keys: counts the keys of the commands, if the client does.
+    :param kwargs: ``transaction`` and ``shard_hint``; see :meth:`redis.Redis.pipeline`.
 
     The names are those of ``baseplate.clients.redis``.
     """
@@ -236,7 +241,10 @@ def monitored_module_pipeline(
     retry: RetryPolicy | None = None,
     hot_keys: HotKeyTracker | None = None,
 ) -> Any:
-    """Make the pipeline of a module (JSON, search, time series) a monitored one."""
+    """Turn the pipeline of a module (JSON, search, time series) into a monitored one.
+
+    The parameters are those of :class:`MonitoredRedisPipeline`. Returns ``pipeline`` itself.
+    """
     pipeline.__class__ = _monitored_class(type(pipeline))
     pipeline.trace_name = trace_name
     pipeline.server_span = server_span

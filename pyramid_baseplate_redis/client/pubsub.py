@@ -1,4 +1,4 @@
-"""The monitored subscriber: commands and message handlers have spans, waiting has none."""
+"""Monitored subscribers: commands and message handlers have spans, waiting has none."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ..pool.connection import PooledConnection
 from ..telemetry import command_spans
 from ..telemetry.operations import ClientTelemetry
 
-_LOOKS_EVERY = 0.01  # seconds
+_POLL_SECONDS = 0.01
 
 
 class _Flag:
     """A :class:`threading.Event` without a lock.
 
-    An interruption within an Event's ``set()`` may leave its lock locked; then ``clear()``, and so
-    the end of the subscriber, waits for ever. redis-py waits for it only where nothing is
-    subscribed yet, and mostly for no time at all.
+    An interruption inside ``Event.set()`` may leave the Event's lock locked. ``clear()`` would then
+    wait forever, and with it the end of the subscriber. Polling is good enough here: redis-py waits
+    for this flag only before the first subscription, and mostly with a timeout of 0.
     """
 
     def __init__(self) -> None:
@@ -41,12 +41,12 @@ class _Flag:
     def wait(self, timeout: float | None = None) -> bool:
         ends_at = math.inf if timeout is None else time.monotonic() + timeout
         while not self._is_set and (left := ends_at - time.monotonic()) > 0:
-            time.sleep(min(left, _LOOKS_EVERY))
+            time.sleep(min(left, _POLL_SECONDS))
         return self._is_set
 
 
 class MonitoredPubSubMixin(PubSub):
-    """What is monitored about a subscriber, for both of redis-py's classes."""
+    """Mixin that monitors a subscriber, for redis-py's PubSub and ClusterPubSub."""
 
     connection: Any = None
     subscribed_event: Any
@@ -60,27 +60,27 @@ class MonitoredPubSubMixin(PubSub):
         super().__init__(*args, **kwargs)
 
     def execute_command(self, *args: Any) -> Any:
-        """Send a command such as SUBSCRIBE, in a span."""
+        """Send a command such as SUBSCRIBE in a span."""
         execute = super().execute_command
         return self._telemetry.run(self._server_span, args, lambda: execute(*args))
 
     def parse_response(self, block: bool = True, timeout: float = 0) -> Any:
         """Wait for a message; see :meth:`redis.client.PubSub.parse_response`.
 
-        :raises ForkedConnectionError: if a parent process has subscribed.
+        :raises ForkedConnectionError: the subscription was made before a fork, by the parent.
         """
         if isinstance(self.connection, PooledConnection):
             self.connection.check_owner()
         return super().parse_response(block, timeout)
 
     def handle_message(self, response: Any, ignore_subscribe_messages: bool = False) -> Any:
-        """Turn a reply into a message, or hand it to its handler, inside a span."""
+        """Turn a reply into a message. If the message has a handler, call it in a span."""
         if not self._has_handler(response):
             return super().handle_message(response, ignore_subscribe_messages)
         span = self._telemetry.tracer.start_handler(self._server_span, response[1])
         if span is None:
             return super().handle_message(response, ignore_subscribe_messages)
-        # Current while the handler runs, so that its own commands and spans are children.
+        # The span is current while the handler runs: the handler's own spans are its children.
         with trace.use_span(span, record_exception=False, set_status_on_exception=False):
             try:
                 result = super().handle_message(response, ignore_subscribe_messages)
@@ -91,17 +91,17 @@ class MonitoredPubSubMixin(PubSub):
         return result
 
     def reset(self) -> None:
-        """Forget all subscriptions, and give the connection back.
+        """Discard all subscriptions and return the connection to the pool.
 
-        As redis-py's, but an interruption on the way neither gives it back twice nor keeps it.
+        Unlike in redis-py, an interruption neither returns the connection twice nor keeps it.
         """
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.disconnect()
             connection.deregister_connect_callback(self.on_connect)
-            if connection.pid == os.getpid():  # or else it is the parent's to give back
+            if connection.pid == os.getpid():  # otherwise the parent returns it
                 self.connection_pool.release(connection)
-        if not isinstance(self.subscribed_event, _Flag):  # called by redis-py's constructor
+        if not isinstance(self.subscribed_event, _Flag):  # redis-py's constructor set an Event
             self.subscribed_event = _Flag()
         super().reset()
 
@@ -122,7 +122,7 @@ class MonitoredPubSubMixin(PubSub):
 
 
 class MonitoredPubSub(MonitoredPubSubMixin):
-    """redis-py's :class:`~redis.client.PubSub`, monitored; made by ``request.foo.pubsub()``."""
+    """A monitored :class:`~redis.client.PubSub`, created by ``request.foo.pubsub()``."""
 
 
 def _as_text(value: Any) -> str:

@@ -1,1 +1,1 @@
-"""The monitored client of a Redis Cluster."""
+"""The monitored client of a Redis Cluster, its pipelines and transactions, and its pools."""

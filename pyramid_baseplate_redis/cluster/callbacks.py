@@ -1,8 +1,8 @@
-"""The response callbacks of a Cluster's transaction, of which redis-py leaves out most.
+"""Response callbacks for a Cluster's transactions, of which redis-py applies only a part.
 
-Outside of a transaction a reply is parsed twice: by the node's client, then by the callback that
-was set on the Cluster's client. In a transaction redis-py does only the latter to EXEC's replies,
-and only the former to what is read while keys are watched.
+Outside a transaction a reply passes two callbacks: that of the node's client, then that of the
+Cluster's client. Inside a transaction redis-py skips one of them: the first for the replies to
+EXEC, the second for replies that are read while keys are watched. This module adds what is missing.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ Callbacks = Mapping[str, Callable[..., Any]]
 
 
 class TransactionCallbacks:
-    """What redis-py looks up for each of EXEC's replies: both callbacks of its command.
+    """The mapping in which redis-py looks up a command's callback for a reply to EXEC.
 
-    :param own: those of the Cluster's client.
+    The callback that it finds applies both: that of the node's client and that of the Cluster's.
+
+    :param own: the callbacks of the Cluster's client.
     """
 
     def __init__(self, own: dict[str, Any]) -> None:
         self._own = own
-        #: Those of the node's client, which depend on the protocol.
+        #: The callbacks of the node's client. They depend on the protocol, RESP2 or RESP3.
         self.of_node: Callbacks = {}
 
     def __contains__(self, command: str) -> bool:
@@ -38,10 +40,10 @@ class TransactionCallbacks:
         self._own[command] = callback
 
     def apply_own(self, command: str, response: Any, **options: Any) -> Any:
-        """Apply the callback of the Cluster's client to what the node's client has parsed."""
+        """Apply the Cluster client's callback to a reply that the node's client has parsed."""
         if command not in self._own:
             return response
-        options.pop("keys", None)  # is for redis-py's cache
+        options.pop("keys", None)  # an option of redis-py's cache
         return self._own[command](response, **options)
 
     def _parse(self, command: str, response: Any, **options: Any) -> Any:

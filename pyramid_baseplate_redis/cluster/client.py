@@ -1,4 +1,9 @@
-"""The monitored connection to a Cluster: redis-py's RedisCluster, with a span for each command."""
+"""The monitored client of a Cluster: a RedisCluster that starts a span for each command.
+
+All clients of a process share the state of one RedisCluster: its nodes, pools and slots. A client
+copies that state, with :meth:`MonitoredRedisClusterConnection._adopt`, before its first command and
+again after a fork.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +33,12 @@ from .pubsub import MonitoredClusterPubSub
 from .redis_cluster import SharedCluster
 from .rerouting import UNREACHED, Reroutable, reroute
 
-# Unwrapped for the reason given in connection.py.
+# OpenTelemetry's instrumentation of redis-py wraps this, which would start a second span.
 _execute_command = inspect.unwrap(RedisCluster.execute_command)
 
-# Nothing was executed, and redis-py knows what to do.
+# The node executed nothing. redis-py's execute_command meets the same error and handles it.
 _REFUSED = (
-    redis.exceptions.AskError,  # MOVED is one
+    redis.exceptions.AskError,  # MOVED too
     redis.exceptions.TryAgainError,
     redis.exceptions.ClusterDownError,
     redis.exceptions.SlotNotCoveredError,
@@ -43,25 +48,27 @@ _REFUSED = (
 class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster):
     """A client of a Redis Cluster whose commands show up as spans of a request.
 
-    It acts as :class:`redis.cluster.RedisCluster`, but for one thing: what a node may have executed
-    isn't sent again after a failure of the connection, unless ``foo.retries`` allows it. What could
-    not be sent goes to the node that has taken over, once. A command has one span, however often
-    the nodes redirect it.
+    It behaves like :class:`redis.cluster.RedisCluster`, except after a failed connection:
+
+    - A command that a node may have executed is not sent again, unless ``foo.retries`` allows it.
+    - A command that could not be sent goes once more to the node that took over.
+
+    A command has one span, however often the nodes redirect it.
 
     :param context_name: the client's name; spans are named ``<context_name>.<COMMAND>``.
-    :param server_span: the span that a command belongs to when no span is current; ``None`` for
-        none.
-    :param connection_pool: what the clients of a process share.
-    :param redis_client_name: ``db.client.connection.pool.name`` on the spans; by default the
-        context's name.
-    :raises TypeError: ``server_span`` isn't a span.
+    :param server_span: the parent of a command's span when no span is current; ``None`` for no
+        parent.
+    :param connection_pool: the pool that all clients of the process share.
+    :param redis_client_name: ``db.client.connection.pool.name`` on the spans; by default
+        ``context_name``.
+    :raises TypeError: ``server_span`` is not a span.
 
-    The names are those of ``baseplate.clients.redis_cluster``. To make one costs little and opens
-    nothing: the Cluster is asked for its layout with the process's first command.
+    The names are those of ``baseplate.clients.redis_cluster``. The constructor is fast and opens no
+    connection: the process's first command asks the Cluster for its layout.
     """
 
     connection_pool: ClusterConnectionPool
-    # What redis-py would repeat, writes too. The pool's RedisCluster has the same.
+    # redis-py would repeat commands, even writes, after these errors. ProcessCluster has this too.
     ERRORS_ALLOW_RETRY: Any = ()
 
     def __init__(
@@ -71,7 +78,7 @@ class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster
         connection_pool: ClusterConnectionPool,
         redis_client_name: str = "",
     ) -> None:
-        # Not super().__init__(), which asks the Cluster; see __getattr__.
+        # super().__init__() would connect to the Cluster. __getattr__ adopts the state later.
         self.context_name = context_name
         self.server_span = checked_span(server_span)
         self.connection_pool = connection_pool
@@ -81,17 +88,17 @@ class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster
         self._hot_keys = connection_pool.hot_keys
         self._held: OpenResources | None = None
         self._own_callbacks = False
-        self._adopted_by = 0  # the process whose RedisCluster it is bound to
+        self._adopted_by = 0  # the process whose state was copied
 
     def __getattr__(self, name: str) -> Any:
-        # Only for what isn't there yet: a RedisCluster's attributes, before the first command.
+        # Called for missing attributes only: those of a RedisCluster, before the first command.
         if name.startswith("__") or self.__dict__.get("_adopted_by", -1) == os.getpid():
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         self._adopt()
         return getattr(self, name)
 
     def _adopt(self) -> None:
-        """Be bound to the RedisCluster of this process, which is made if there is none."""
+        """Copy the state of this process's RedisCluster, which is created if there is none."""
         own = self._own()
         if self._own_callbacks:
             own["cluster_response_callbacks"] = self.cluster_response_callbacks
@@ -100,16 +107,17 @@ class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster
 
     @property
     def nodes_manager(self) -> Any:  # type: ignore[override]  # redis-py sets it
-        """What redis-py knows of the nodes; in a forked process its own.
+        """redis-py's table of nodes and slots. A forked process gets a new one.
 
-        A parent's may be locked for ever by a thread that isn't here.
+        The parent's table may be locked forever: the fork does not copy the thread that holds the
+        lock.
         """
         if self._adopted_by != os.getpid():
             self._adopt()
         return self.__dict__["nodes_manager"]
 
     def bound_to(self, server_span: Span) -> MonitoredRedisClusterConnection:
-        """A client that shares everything with this one, but belongs to ``server_span``."""
+        """Return a copy of this client whose commands belong to ``server_span``."""
         if self._adopted_by != os.getpid() and self.connection_pool.is_made:
             self._adopt()
         twin = object.__new__(type(self))
@@ -120,12 +128,12 @@ class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster
         return twin
 
     def _own(self) -> dict[str, Any]:
-        """What isn't shared with the other clients of the process."""
+        """Return the attributes that this client does not share with others of the process."""
         return {key: self.__dict__[key] for key in _OWN if key in self.__dict__}
 
     @property
     def reinitialize_counter(self) -> int:
-        """How many redirections were followed since the whole layout was asked for; redis-py's."""
+        """The number of redirections since the last refresh of the layout, counted by redis-py."""
         return self.connection_pool.reinitialize_counter
 
     @reinitialize_counter.setter
@@ -133,9 +141,11 @@ class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster
         self.connection_pool.reinitialize_counter = value
 
     def execute_command(self, *args: Any, **kwargs: Any) -> Any:
-        """Execute a command and return its parsed response, in a span.
+        """Execute a command in a span and return its parsed response.
 
-        :raises redis.RedisError: as :meth:`redis.cluster.RedisCluster.execute_command`.
+        :raises redis.RedisError: see :meth:`redis.cluster.RedisCluster.execute_command`.
+        :raises redis.exceptions.RedisClusterException: no node can be reached, or the keys are in
+            different slots.
         """
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
@@ -167,14 +177,14 @@ class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster
         )
 
     def execute_unmonitored(self, *args: Any, **kwargs: Any) -> Any:
-        """Execute a command without a span, and once."""
+        """Execute a command without a span and without ``foo.retries``."""
         if self._adopted_by != os.getpid():
             self._adopt()
         if self.connection_pool.is_direct(args, kwargs):
             try:
                 return self._execute_directly(args)
             except _REFUSED:
-                forget_redirection()  # the same happens again, to redis-py
+                forget_redirection()  # redis-py meets it again below
             except UNREACHED as error:
                 if not was_unsent(error):
                     raise
@@ -196,11 +206,11 @@ class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster
         )
 
     def _execute_directly(self, args: tuple[Any, ...]) -> Any:
-        """Send a command with one key to the node that has it.
+        """Send a command with one key to the node that has the key's slot.
 
-        redis-py works out for each command anew what it is like, which takes as long as the rest.
+        redis-py inspects each command anew to find its node, which takes as long as all the rest.
         """
-        manager = self.__dict__["nodes_manager"]  # this process's, as it was adopted
+        manager = self.__dict__["nodes_manager"]  # this process's: the caller has adopted it
         node = manager.get_node_from_slot(self.keyslot(args[1]))
         redis_node = node.redis_connection or self.get_redis_connection(node)
         pool = redis_node.connection_pool
@@ -212,7 +222,7 @@ class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster
         except (redis.exceptions.MaxConnectionsError, redis.AuthenticationError):
             raise
         except UNREACHED as error:
-            # As redis-py does: ask which node has the slots of this one now.
+            # Like redis-py: refresh the layout, to find the node that has the slots now.
             if connection is not None:
                 connection.disconnect()
             pool.update_active_connections_for_reconnect()
@@ -242,13 +252,12 @@ class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster
     ) -> MonitoredRedisClusterPipeline:
         """Create a pipeline: commands are queued until ``execute()``, which is one span.
 
-        :param name: names the span, ``<context_name>.pipeline_<name>``.
-        :param transaction: whether the commands are executed atomically (MULTI ... EXEC), which
-            needs all keys in one slot. Unlike a server's pipeline it isn't by default: redis-py's
-            default for a Cluster.
-        :param shard_hint: refused by redis-py.
-
-        A bool in first place is redis-py's own positional ``transaction``.
+        :param name: completes the span's name, ``<context_name>.pipeline_<name>``. A bool is taken
+            for ``transaction``, which comes first in redis-py.
+        :param transaction: whether the commands are executed atomically (MULTI ... EXEC). All keys
+            must then be in one slot. The default is redis-py's for a Cluster: not atomically.
+        :param shard_hint: must be empty, as in redis-py.
+        :raises redis.exceptions.RedisClusterException: ``shard_hint`` is given.
         """
         if isinstance(name, bool):
             name, transaction, shard_hint = None, name, transaction or shard_hint
@@ -274,9 +283,9 @@ class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster
         value_from_callable: bool = False,
         watch_delay: float | None = None,
     ) -> Any:
-        """Run ``func`` with a pipeline until none of the watched keys changed meanwhile.
+        """Call ``func`` with a pipeline and execute that, until no watched key changed meanwhile.
 
-        All keys have to be in one slot. The parameters are those of
+        All keys must be in one slot. The parameters are those of
         :meth:`.MonitoredRedisConnection.transaction`.
         """
 
@@ -295,10 +304,10 @@ class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster
     def pubsub(
         self, node: Any = None, host: str | None = None, port: int | None = None, **kwargs: Any
     ) -> MonitoredClusterPubSub:
-        """A subscriber: SUBSCRIBE and the like have spans, waiting for messages has none.
+        """Create a subscriber. Its commands have spans; waiting for messages has none.
 
-        See :meth:`redis.cluster.RedisCluster.pubsub`. It keeps a connection to one node until it
-        is closed.
+        It holds a connection to one node until it is closed. The parameters are those of
+        :meth:`redis.cluster.RedisCluster.pubsub`.
         """
         made = MonitoredClusterPubSub(
             self,
@@ -312,18 +321,18 @@ class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster
         return self._hold(made)
 
     def monitor(self, target_node: Any = None) -> MonitoredMonitor:
-        """Watch all commands that one node gets; see :meth:`redis.cluster.RedisCluster.monitor`.
+        """Watch all commands of one node; see :meth:`redis.cluster.RedisCluster.monitor`.
 
-        :param target_node: one of :meth:`get_nodes`; a primary of redis-py's choice by default.
+        :param target_node: one of :meth:`get_nodes`; by default a primary that redis-py chooses.
         """
         node = target_node or self.get_default_node()
         return self._hold(MonitoredMonitor(self, self.get_redis_connection(node).connection_pool))
 
     def close(self) -> None:
-        """Nothing: what it uses is shared, and closed by the pool."""
+        """Do nothing: the pool closes the connections, which all clients share."""
 
     def __del__(self) -> None:
-        """Nothing, unlike redis-py's, which would close all connections."""
+        """Do nothing. redis-py's method would close the connections, which all clients share."""
 
 
 _OWN = ("context_name", "server_span", "connection_pool", "redis_client_name", "_telemetry",

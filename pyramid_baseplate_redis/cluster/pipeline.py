@@ -1,4 +1,4 @@
-"""The monitored pipeline of a Cluster: one span for what execute() sends, to whichever nodes."""
+"""The monitored pipeline of a Cluster: one span per execute(), however many nodes take part."""
 
 from __future__ import annotations
 
@@ -32,27 +32,32 @@ if TYPE_CHECKING:
     from .pool import ClusterConnectionPool
     from .redis_cluster import SharedCluster
 
-# Unwrapped for the reason given in connection.py.
+# OpenTelemetry's instrumentation of redis-py wraps these, which would start further spans.
 _execute = inspect.unwrap(ClusterPipeline.execute)
 _execute_command = inspect.unwrap(RedisCluster.execute_command)
-# What redis-py sends again; it looks at its own class only.
+# The errors after which redis-py repeats a pipeline's commands, read from its own class.
 _SENT_AGAIN = ClusterPipeline.ERRORS_ALLOW_RETRY
 
 
 class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
-    """A pipeline whose execution is one span; made by ``request.foo.pipeline(name)``.
+    """A pipeline whose execution is one span; created by ``request.foo.pipeline(name)``.
 
-    As :class:`redis.cluster.ClusterPipeline`, but what a node may have executed isn't sent again
-    after a failure of its connection: redis-py does that, so that an INCR counts twice. A
-    transaction's results are those of a single server's: redis-py leaves most of them unparsed.
+    It differs from :class:`redis.cluster.ClusterPipeline` in two ways:
+
+    - A command that a node may have executed is not sent again after a failed connection. redis-py
+      sends it again, and an INCR may count twice.
+    - A transaction returns the same results as on a single server. redis-py leaves most of them
+      unparsed.
 
     :param trace_name: the span's name.
-    :param server_span: the span that it belongs to when no span is current.
-    :param client: the client that it is made for.
+    :param server_span: the parent of the span when no span is current.
+    :param client: the client that creates it.
     :param transaction: whether the commands are executed atomically, on one node.
+    :param retry: the client's retries; none by default.
+    :param hot_keys: counts the keys of the commands, if the client does.
     """
 
-    # Looked at by redis-py when a command of it is sent alone.
+    # redis-py reads this when it sends one of the commands alone.
     ERRORS_ALLOW_RETRY: Any = ()
 
     def __init__(
@@ -90,7 +95,7 @@ class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
             transaction=transaction,
             event_dispatcher=client._event_dispatcher,
         )
-        self.encoder = client.encoder  # redis-py makes one, without decode_responses
+        self.encoder = client.encoder  # redis-py's ignores decode_responses
         self.parent_execute_command = self._send_again
         self._execution_strategy = (
             MonitoredTransactionStrategy(self) if transaction else _Pipeline(self)
@@ -112,21 +117,21 @@ class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
 
     @property
     def shared_pool(self) -> ClusterConnectionPool:
-        """What the clients of the process share."""
+        """The pool that all clients of the process share."""
         shared: ClusterConnectionPool = self._client.connection_pool
         return shared
 
     @property
     def connection(self) -> Any:
-        """The connection that a transaction keeps while it watches keys."""
+        """The connection that a transaction holds while it watches keys."""
         return getattr(self._execution_strategy, "_transaction_connection", None)
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Send all queued commands and return their results, in one span.
+        """Send all queued commands in one span and return their results.
 
-        :param raise_on_error: raise the first command's error; otherwise errors stand among the
-            results. The span tells of them in both cases.
-        :raises redis.WatchError: if a watched key has changed; not a failure to the span.
+        :param raise_on_error: raise the first error; otherwise errors are among the results. The
+            span records the first error in both cases.
+        :raises redis.WatchError: a watched key has changed. The span does not count as failed.
         """
         queue = self._execution_strategy.command_queue
         if not queue and self.connection is None:
@@ -163,8 +168,8 @@ class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
     def _executed(self, raise_on_error: bool) -> list[Any]:
         self.check_replies()
         queue = self._execution_strategy.command_queue
-        # Some may have been executed where others failed: only what reads is sent again. Not where
-        # keys were watched: they are no longer.
+        # Only pipelines that just read are repeated: a node may have executed its part although
+        # another failed. Nothing is repeated after WATCH, since a failure ends the watching.
         is_repeatable = self.connection is None and all(
             only_reads(command.args[0]) for command in queue
         )
@@ -175,7 +180,7 @@ class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
         slots = getattr(strategy, "_pipeline_slots", None)
 
         def execute() -> list[Any]:
-            # redis-py forgets them at the end of each attempt.
+            # redis-py clears these at the end of each attempt.
             strategy.command_queue = queue
             strategy._pipeline_slots = slots
             self._failures = None
@@ -184,9 +189,10 @@ class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
         return self._retry.call(execute, reads=True)
 
     def _send_again(self, *args: Any, **options: Any) -> Any:
-        """Called by redis-py for each command that failed, or that a node sent elsewhere.
+        """Send a redirected command to its new node; raise the error of any other command again.
 
-        The former fails as before: the node may have executed it.
+        redis-py calls this to repeat each command that a node redirected or whose connection
+        failed. In the second case the node may have executed it.
         """
         if self._failures is None:  # the first of them, in redis-py's order
             queue = sorted(self._execution_strategy.command_queue, key=lambda each: each.position)
@@ -205,12 +211,14 @@ class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
         super().set_response_callback(command, callback)
 
     def check_replies(self) -> None:
-        """Refuse to go on where an interruption left a reply unread: it would be taken for ours.
+        """Raise if the transaction can no longer continue on its connection.
 
-        Nor without the connection on which keys were watched: nothing guards what is executed on
-        another.
+        There are two cases:
 
-        :raises redis.WatchError: since keys are watched no longer.
+        1. An interrupted command left a reply unread, which would be taken for ours.
+        2. The connection that watches the keys is gone, so nothing guards the transaction.
+
+        :raises redis.WatchError: in both cases; the keys are no longer watched.
         """
         connection = self.connection
         if connection is not None and getattr(connection, "owes_replies", False):
@@ -222,17 +230,17 @@ class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
             raise redis.WatchError("The connection was lost while watching one or more keys")
 
     def traced(self, args: tuple[Any, ...], call: Callable[[], Any]) -> Any:
-        """Run ``call`` in the span of a command that is sent at once."""
+        """Call ``call``, which sends the command ``args`` immediately, in the command's span."""
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
         return self._telemetry.run(self.server_span, args, call)
 
     def close(self) -> None:
-        """Give the connection back; see :meth:`reset`."""
+        """Return the connection to the pool; see :meth:`reset`."""
         self.reset()
 
     def note_error(self, error: Exception) -> None:
-        """Called before redis-py puts the command in front of the server's error code."""
+        """Note the first error, before redis-py puts the command before the server's error code."""
         if self._first_error is None:
             self._first_error = (error, otel.status_code(error))
 
@@ -242,14 +250,15 @@ class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
 
 
 class _Pipeline(PipelineStrategy):
-    """redis-py's, which tells the pipeline of errors, and takes connections in one order.
+    """redis-py's strategy for plain pipelines, which also notes errors and prevents a deadlock.
 
-    redis-py takes one to each node as it comes up among the commands, and waits for the next: two
-    pipelines that begin with each other's node would wait until ``pool_timeout``.
+    redis-py checks out a connection to each node in the order of the commands. Two pipelines that
+    use the same nodes in opposite order could wait for each other until ``pool_timeout``. Here all
+    pipelines check out their connections in the same order of nodes.
     """
 
     _pipe: MonitoredRedisClusterPipeline
-    _handled: BaseException | None = None  # the exception that its callers are handling
+    _handled: BaseException | None = None  # the exception that callers are handling
 
     def __init__(self, pipe: MonitoredRedisClusterPipeline) -> None:
         super().__init__(pipe)
@@ -284,10 +293,11 @@ class _Pipeline(PipelineStrategy):
                 command.position = position
 
     def _restore_targets(self, stack: Any, targets: list[Any]) -> None:
-        """Give the commands their target nodes back, which redis-py removes while it sends them.
+        """Restore the commands' target nodes, which redis-py removes while it sends them.
 
-        A command for the node that could not be reached gets none: it goes to its key's node, as in
-        redis-py, whose ``delete()`` and ``mset_nonatomic()`` name a node for each command.
+        The node that could not be reached is left out. A command without a target goes to the node
+        of its key, as in redis-py, whose ``delete()`` and ``mset_nonatomic()`` set a target for
+        each command.
         """
         unreached = last_asked_node()
         for command, nodes in zip(stack, targets, strict=True):
@@ -298,17 +308,17 @@ class _Pipeline(PipelineStrategy):
                 command.options["target_nodes"] = nodes
 
     def _refresh_layout(self) -> None:
-        """Ask for the layout after redirections; called by redis-py.
+        """Refresh the layout after redirections; called by redis-py.
 
-        redis-py also calls this when it can't reach a node, while it still holds connections that
-        it has released: an error raised here would make it release them a second time. In that case
-        :func:`reroute` asks for the layout afterwards.
+        redis-py also calls this when it cannot reach a node, while it still refers to connections
+        that it has released: an error raised here would make it release them a second time. In that
+        case :func:`reroute` refreshes the layout later.
         """
         if sys.exc_info()[1] is self._handled:
             self._pipe.nodes_manager.initialize()
 
     def _by_node(self, stack: Any) -> Any:
-        """Return the commands of each node together; ``None`` where they may stay as they are."""
+        """Return the commands grouped by node, or ``None`` if their order need not change."""
         nodes = self._pipe.shared_pool.primaries_of(stack)
         if nodes is None or len(set(nodes)) < 2:
             return None

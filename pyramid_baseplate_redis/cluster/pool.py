@@ -1,7 +1,7 @@
-"""What the clients of a Cluster share: redis-py's RedisCluster, with a pool of ours for each node.
+"""The pool of a Cluster's clients: one RedisCluster per process, with one of our pools per node.
 
-redis-py asks a Cluster for its layout, and for its commands, when a RedisCluster is made. So there
-is one for each process, made when it is first used; all clients of a process are bound to it.
+A RedisCluster asks the Cluster for its layout and its commands when it is created. Therefore each
+process creates only one, at first use, and all clients of the process share its state.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from ..telemetry.metrics import PoolTimes
     from ..telemetry.operations import Observer
 
-# RedisCluster's own keyword arguments; the others are those of the nodes' pools.
+# Keyword arguments that go to RedisCluster; all others go to the nodes' pools.
 _OF_THE_CLUSTER = ("address_remap", "dynamic_startup_nodes", "policy_resolver",
                    "redis_connect_func", "reinitialize_steps")  # fmt: skip
 _SHAPES = ("protocol", "legacy_responses")
-# Further ones of RedisCluster's, and the setting that takes the place of each.
+# Keyword arguments of RedisCluster that are refused, and the setting that replaces each.
 _SETTINGS = {
     **dict.fromkeys(("host", "port", "startup_nodes", "url"), "url"),
     **dict.fromkeys(("cluster_error_retry_attempts", "retry"), "retries"),
@@ -49,21 +49,21 @@ _SETTINGS = {
     "read_from_replicas": "read_from_replicas",
     "require_full_coverage": "require_full_coverage",
 }
-_MOST_COMMANDS = 512  # callers may make them up
+_MOST_COMMANDS = 512  # kept in a cache; callers can invent any number of commands
 _KEYS = {"keys"}
 
 
 def cluster_pool_from_config(
     app_config: Mapping[str, Any], prefix: str = "rediscluster.", **kwargs: Any
 ) -> ClusterConnectionPool:
-    """Make what the clients of a Cluster share, from the settings that start with ``prefix``.
+    """Make the pool of a Cluster's clients from the settings that start with ``prefix``.
 
     :param app_config: the application's settings.
-    :param prefix: what the keys start with, dot included.
-    :param kwargs: passed to :class:`ClusterConnectionPool`; they win over the settings.
-    :raises ConfigurationError: if a setting is missing, malformed or names an unreadable file, or
-        the URL isn't a ``redis+cluster://`` one.
-    :raises TypeError: if redis-py doesn't know a keyword argument, or a setting takes its place.
+    :param prefix: the start of the settings' keys, including the dot.
+    :param kwargs: passed to :class:`ClusterConnectionPool`; they override the settings.
+    :raises ConfigurationError: a setting is missing, malformed or names an unreadable file, or the
+        URL is not a ``redis+cluster://`` one.
+    :raises TypeError: redis-py does not know a keyword argument, or a setting replaces it.
 
     The name and the parameters are those of ``baseplate.clients.redis_cluster``.
     """
@@ -71,68 +71,72 @@ def cluster_pool_from_config(
 
 
 def check_cluster(settings: ClientSettings) -> None:
-    """Refuse a URL that doesn't lead to a Cluster.
+    """Check that the URL is that of a Cluster.
 
-    :raises ConfigurationError: which says how to write it.
+    :raises ConfigurationError: it is not. The message shows the right form.
     """
     if not settings.parsed_url.is_cluster:
         raise ConfigurationError(
-            f"{settings.url_place}: leads to no Cluster; write it like {CLUSTER_EXAMPLE}"
+            f"{settings.url_place}: is not the URL of a Cluster; write it like {CLUSTER_EXAMPLE}"
         )
 
 
 def _refuse_settings(prefix: str, kwargs: Mapping[str, Any]) -> None:
-    """Refuse a keyword argument of RedisCluster's that has a setting here.
+    """Check that no keyword argument is given that a setting replaces.
 
-    :raises TypeError: which names the setting.
+    :raises TypeError: one is given. The message names the setting.
     """
     for key, setting in _SETTINGS.items():
         if kwargs.get(key) is None:
             continue
         reason = ""
         if setting == "retries":
-            reason = "redis-py's retries would repeat what a node may have executed; "
+            reason = "redis-py would repeat commands that a node may have executed; "
         elif setting == "load_balancing":
             setting = f"read_from_replicas = true and {prefix}load_balancing"
-        raise TypeError(f"{key}: {reason}write the setting {prefix}{setting} instead")
+        raise TypeError(f"{key}: {reason}use the setting {prefix}{setting} instead")
 
 
 class ClusterConnectionPool:
-    """The connections to the nodes of a Cluster, and what is known of the nodes.
+    """The connections to a Cluster's nodes, and the layout: which node has which slots.
 
-    Nothing is opened before it is used. A forked process makes its own.
+    Connections are opened at first use. A forked process opens its own.
 
-    :param client_settings: those of the client.
-    :param kwargs: for the nodes' pools, see :class:`~.blocking_pool.BlockingConnectionPool`, or
-        RedisCluster's own ``address_remap``, ``dynamic_startup_nodes``, ``reinitialize_steps``,
-        ``policy_resolver`` and ``redis_connect_func``. Times are seconds.
+    :param client_settings: the client's settings.
+    :param kwargs: passed to the nodes' pools, see
+        :class:`~.pool.blocking_pool.BlockingConnectionPool`; or RedisCluster's own
+        ``address_remap``, ``dynamic_startup_nodes``, ``reinitialize_steps``, ``policy_resolver``
+        and ``redis_connect_func``. Times are in seconds.
+    :raises ConfigurationError: the URL is not that of a Cluster, or a setting is malformed.
+    :raises TypeError: redis-py does not know a keyword argument, or a setting replaces it.
     """
 
-    def __init__(self, load_client_settings: ClientSettings, **kwargs: Any) -> None:
-        check_cluster(load_client_settings)
-        _refuse_settings(load_client_settings.prefix, kwargs)
+    def __init__(self, client_settings: ClientSettings, **kwargs: Any) -> None:
+        check_cluster(client_settings)
+        _refuse_settings(client_settings.prefix, kwargs)
         self._of_the_cluster = {key: kwargs.pop(key) for key in _OF_THE_CLUSTER if key in kwargs}
         self.hot_keys: HotKeyTracker | None = kwargs.pop("hot_keys", None)
-        self._keywords, self.client_settings = pool_keywords(load_client_settings, kwargs)
+        self._keywords, self.client_settings = pool_keywords(client_settings, kwargs)
         rates = (
-            load_client_settings.track_key_reads_sample_rate,
-            load_client_settings.track_key_writes_sample_rate,
+            client_settings.track_key_reads_sample_rate,
+            client_settings.track_key_writes_sample_rate,
         )
-        #: Makes a client that keeps to itself and isn't monitored; its keyword arguments win.
+        #: Makes an unmonitored client with connections of its own. Keyword arguments override the
+        #: settings.
         self.make_background_client: Callable[..., RedisCluster] = partial(
-            _plain_cluster, load_client_settings, {**kwargs, **self._of_the_cluster}
+            _plain_cluster, client_settings, {**kwargs, **self._of_the_cluster}
         )
         if self.hot_keys is None and any(rates):
-            tracker = HotKeyTracker(self.make_background_client, *rates, load_client_settings.name)
+            tracker = HotKeyTracker(self.make_background_client, *rates, client_settings.name)
             self.hot_keys = tracker
-        self.name = load_client_settings.name
-        #: Told of the operations of its clients; see :class:`~.telemetry.operations.Observer`.
+        self.name = client_settings.name
+        #: Notified of the clients' operations; see :class:`~.telemetry.operations.Observer`.
         self.observers: list[Observer] = []
-        #: Where it is recorded how long connections are waited for and used; ``None`` nowhere.
+        #: Records how long callers wait for and use connections; ``None`` if nothing records it.
         self.times: PoolTimes | None = None
-        self.connection_kwargs = {"db": 0}  # what holds for every node
-        # Redirections that were followed by all clients together: redis-py counts them to decide
-        # when to ask for the whole layout.
+        self.connection_kwargs = {"db": 0}  # the same for every node
+        # The redirections of all clients together. redis-py counts them to decide when to refresh
+        # the layout.
         self.reinitialize_counter = 0
         self._direct: dict[Any, bool] = {}  # by command
         self._with_key_first: dict[Any, bool] = {}
@@ -141,11 +145,11 @@ class ClusterConnectionPool:
         self._locks: dict[int, threading.RLock] = {}
         self._parents: list[ProcessCluster] = []
         check_keywords(_NodePool, self._keywords, type(self).__name__)
-        self._make_node_pool("localhost", 0)  # finds what else is wrong with them
+        self._make_node_pool("localhost", 0)  # raises early if a keyword is wrong
 
     @property
     def max_connections(self) -> int:
-        """The most connections to each node."""
+        """The maximal number of connections to each node."""
         most: int = self._keywords["max_connections"]
         return most
 
@@ -158,37 +162,37 @@ class ClusterConnectionPool:
 
     @property
     def stats(self) -> PoolStats:
-        """What the nodes' pools are doing, taken together."""
+        """The sums of the statistics of the nodes' pools."""
         each = [pool.stats for pool in self.pools]
         names = PoolStats.__dataclass_fields__
         return PoolStats(**{name: sum(getattr(one, name) for one in each) for name in names})
 
     def __repr__(self) -> str:
-        """Without the address where the URL isn't to be shown."""
+        """Show the name and the URL, which ``client_settings`` has without its secrets."""
         url = self.client_settings.url
         return f"<{type(self).__module__}.{type(self).__name__}({self.name}, url={url!r})>"
 
     def cluster(self) -> RedisCluster:
-        """redis-py's RedisCluster of this process, made if there is none.
+        """Return this process's RedisCluster, which is created at the first call.
 
-        :raises redis.exceptions.RedisClusterException: if no node could be asked.
+        :raises redis.exceptions.RedisClusterException: no node can be reached.
         """
         pid = os.getpid()
         if self._made is not None and self._pid == pid:
             return self._made
-        # One for each process: a parent's may be held for ever by a thread that isn't here.
+        # One lock per process: a fork copies a locked lock, but not the thread that releases it.
         with self._locks.setdefault(pid, threading.RLock()):
             if self._made is not None:
                 if self._pid == pid:
                     return self._made
-                # Its end would wait for its locks, too.
+                # Keep the parent's object: its finalizer would wait for locks held in the parent.
                 self._parents.append(self._made)
             made = without_details(ProcessCluster)(self.cluster_keywords())
             self._made, self._pid = made, pid
         return made
 
     def is_direct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether a command has one key, its first argument, and goes to that key's primary."""
+        """Return whether a command's first argument is its only key, whose primary executes it."""
         if not isinstance(args[0], str):
             return False
         known = self._direct.get(args[0])
@@ -196,7 +200,7 @@ class ClusterConnectionPool:
             known = self._is_direct(args[0])
             if len(self._direct) < _MOST_COMMANDS:
                 self._direct[args[0]] = known
-        # redis-py's methods give the keys of what reads, for its cache.
+        # redis-py's methods pass the keys of reading commands, for its cache.
         return known and len(args) > 1 and (not kwargs or kwargs.keys() == _KEYS)
 
     def _is_direct(self, name: str) -> bool:
@@ -205,9 +209,10 @@ class ClusterConnectionPool:
         return bool(self.cluster().commands_parser.commands[name.lower()]["last_key_pos"] == 1)
 
     def primaries_of(self, commands: Sequence[Any]) -> list[str] | None:
-        """The names of the nodes that commands go to; ``None`` if one goes elsewhere than its key.
+        """Return the names of the nodes that execute commands, in the order of the commands.
 
-        :param commands: redis-py's, of a pipeline.
+        :param commands: redis-py's command objects of a pipeline.
+        :returns: ``None`` if a command may go to another node than the primary of its first key.
         """
         cluster = self.cluster()
         encode, node_of = cluster.encoder.encode, cluster.nodes_manager.get_node_from_slot
@@ -229,7 +234,7 @@ class ClusterConnectionPool:
         return primaries
 
     def _has_key_first(self, name: Any) -> bool:
-        """Whether a command goes to the primary that has its first argument, a key."""
+        """Return whether a command's first argument is a key, and its primary executes it."""
         if not isinstance(name, str):
             return False
         known = self._with_key_first.get(name)
@@ -255,25 +260,29 @@ class ClusterConnectionPool:
 
     @property
     def is_made(self) -> bool:
-        """Whether this process has its RedisCluster."""
+        """Whether this process has created its RedisCluster."""
         return self._made is not None and self._pid == os.getpid()
 
     def disconnect(self, inuse_connections: bool = True) -> None:
-        """Close the idle connections to all nodes, and those in use too unless told not to."""
+        """Close the connections to all nodes.
+
+        :param inuse_connections: whether to close those in use as well as the idle ones.
+        """
         for pool in self.pools:
             pool.disconnect(inuse_connections)
 
     def cluster_keywords(self) -> dict[str, Any]:
-        """What RedisCluster is made with."""
+        """Return the keyword arguments for RedisCluster."""
         settings = self.client_settings
         (host, port), *others = settings.parsed_url.hosts
         balancing = LoadBalancingStrategy(settings.load_balancing)
-        # RESP2 has no maintenance notifications, and before redis-py 8.1 it is an error to
-        # configure them there, even if that turns them off.
+        # RESP2 has no maintenance notifications. Before redis-py 8.1 it is an error to pass their
+        # configuration with RESP2, even one that turns them off.
         resp3 = check_protocol_version(self._keywords.get("protocol"), 3)
         no_notifications = MaintNotificationsConfig(enabled=False) if resp3 else None
         return {
-            # The one way to have nodes with pools of another class. What else it says is ours.
+            # redis-py takes a pool class only together with a URL. User, password and TLS are not
+            # in it: _node_pool() adds them.
             "url": f"redis://[{host}]:{port}" if ":" in host else f"redis://{host}:{port}",
             "startup_nodes": [ClusterNode(*other) for other in others],
             "connection_pool_class": self._node_pool,
@@ -282,13 +291,13 @@ class ClusterConnectionPool:
             "decode_responses": self._keywords["decode_responses"],
             "socket_timeout": self._keywords["socket_timeout"],
             "maint_notifications_config": no_notifications,
-            # redis-py chooses its response callbacks by these.
+            # redis-py chooses the response callbacks by these.
             **{key: self._keywords[key] for key in _SHAPES if key in self._keywords},
             **self._of_the_cluster,
         }
 
     def _node_pool(self, **keywords: Any) -> BlockingConnectionPool:
-        """Called by redis-py for each node."""
+        """Make a node's pool; called by redis-py."""
         connect: dict[str, Any] = {}
         if self.client_settings.read_from_replicas or "redis_connect_func" in self._of_the_cluster:
             connect["redis_connect_func"] = keywords["redis_connect_func"]
@@ -305,7 +314,7 @@ class ClusterConnectionPool:
 def _plain_cluster(
     settings: ClientSettings, kwargs: Mapping[str, Any], **overrides: Any
 ) -> RedisCluster:
-    """For the background: it takes no connection that a request needs."""
+    """Make a client for background work, which takes no connections from requests."""
     settings = dataclasses.replace(
         settings,
         max_connections=1,
@@ -331,6 +340,6 @@ class _NodePool(BlockingConnectionPool):
         return made
 
     def _make_ready(self, connection: Any, slot: PoolSlot) -> None:
-        if not connection.is_connected:  # otherwise it notes that itself when it sends
+        if not connection.is_connected:  # a connected one notes it when it sends
             note_server(connection.host, connection.port)
         super()._make_ready(connection, slot)

@@ -1,4 +1,4 @@
-"""The monitored subscriber of a Cluster."""
+"""The monitored subscriber of a Cluster, which has one connection per node for shard channels."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..client.pubsub import MonitoredPubSub, MonitoredPubSubMixin
 
 
 class MonitoredClusterPubSub(MonitoredPubSubMixin, ClusterPubSub):
-    """redis-py's :class:`~redis.cluster.ClusterPubSub`, monitored."""
+    """A monitored :class:`~redis.cluster.ClusterPubSub`, created by ``request.foo.pubsub()``."""
 
     @property
     def connections(self) -> list[Any]:
-        """Those that it keeps: to shard channels it has one for each node."""
+        """The connections that it holds: its own, and one per node for shard channels."""
         subscribers = (self, *tuple(self.node_pubsub_mapping.values()))
         return [each.connection for each in subscribers if each.connection is not None]
 
@@ -29,7 +29,7 @@ class MonitoredClusterPubSub(MonitoredPubSubMixin, ClusterPubSub):
                 telemetry=self._telemetry,
                 server_span=self._server_span,
             )
-            # As redis-py does: channels in several slots can't be subscribed to in one command.
+            # Like redis-py: one command cannot subscribe to channels in several slots.
             made._resubscribe_shard_channels = MethodType(
                 ClusterPubSub._resubscribe_shard_channels, made
             )

@@ -1,4 +1,4 @@
-"""redis-py's RedisCluster, corrected: the base of the monitored client and of what it shares."""
+"""RedisCluster with two corrections: the base of the monitored client and of the shared state."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from ..telemetry.call_details import without_details
 
 
 class SharedCluster(RedisCluster):
-    """A RedisCluster whose FT.CURSOR goes to the nodes of its thread's last FT.AGGREGATE.
+    """A RedisCluster that sends FT.CURSOR to the nodes that executed the last FT.AGGREGATE.
 
-    redis-py keeps these nodes on one client and looks for them on another. Here all clients of a
-    process share them in a context variable, which each thread or greenlet sees by itself.
+    redis-py keeps these nodes in an attribute. Our clients are copies of one RedisCluster: a client
+    would set its own attribute, but redis-py's copied callbacks read the original's. Here the nodes
+    are in a context variable that all copies share. Each thread or greenlet has its own value.
     """
 
     connection_pool: Any
@@ -23,7 +24,7 @@ class SharedCluster(RedisCluster):
     client_telemetry: Any
     reinitialize_counter: int
 
-    aggregate_nodes: ContextVar[Any]  # shared by the clients of a process
+    aggregate_nodes: ContextVar[Any]  # one for all clients of the process
 
     @property
     def _aggregate_nodes(self) -> Any:
@@ -35,14 +36,22 @@ class SharedCluster(RedisCluster):
 
 
 class ProcessCluster(SharedCluster):
-    """redis-py's, which repeats nothing that a node may have executed."""
+    """The one RedisCluster of a process, whose state all its clients share.
+
+    It differs from redis-py's in two ways:
+
+    1. It does not repeat a command after a failed connection, because a node may have executed it.
+    2. Refreshing the layout and looking up the keys of a command leave no trace on the span of the
+       command that caused them: they talk to other nodes than the command.
+
+    :param keywords: the keyword arguments of :class:`redis.cluster.RedisCluster`.
+    """
 
     ERRORS_ALLOW_RETRY: Any = ()
 
     def __init__(self, keywords: dict[str, Any]) -> None:
         self.aggregate_nodes = ContextVar("pyramid_baseplate_redis_aggregate_nodes", default=None)
         super().__init__(**keywords)
-        # Both are shared by all clients, and ask nodes that the command doesn't go to.
         nodes_manager: Any = self.nodes_manager
         nodes_manager.initialize = without_details(nodes_manager.initialize)
         commands_parser: Any = self.commands_parser

@@ -1,8 +1,8 @@
-"""The second attempt after a node of a Cluster could not be reached: at the one that took over.
+"""A second attempt on another node, after a node of a Cluster could not be reached.
 
-redis-py repeats a command up to ten times after any failure of a connection, although the node may
-have executed it. Here only what wasn't sent is repeated: once, with the layout asked for again, and
-never at the node that could not be reached.
+redis-py repeats a command up to ten times after any failed connection, although the node may have
+executed it. Here a command is repeated only if it was not sent: once, after the layout was
+refreshed, and never on the node that could not be reached.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ UNREACHED = (redis.ConnectionError, redis.TimeoutError)
 
 
 class _Attempts:
-    """The attempts at one command, pipeline or transaction: two at most."""
+    """The attempts at one command, pipeline or transaction; there are at most two."""
 
     __slots__ = ("asked", "error", "is_answered", "unreached")
 
     def __init__(self) -> None:
-        self.asked = ""  # the node to which a connection was wanted last
+        self.asked = ""  # the node to which a connection was requested last
         self.is_answered = False  # whether a node has executed a part
-        self.unreached = ""  # the node that isn't asked a second time
-        self.error: Exception | None = None
+        self.unreached = ""  # the node that could not be reached, which the second attempt avoids
+        self.error: Exception | None = None  # of the first attempt
 
     def ask(self, node: str) -> None:
         if self.error is not None and node == self.unreached:
@@ -45,7 +45,7 @@ class _Attempts:
         self.unreached, self.error = node, error
 
 
-# A context variable, since redis-py asks for a node's connection deep below the caller.
+# A context variable, because redis-py requests a node's connection many calls below reroute().
 _attempts: ContextVar[_Attempts | None] = ContextVar(
     "pyramid_baseplate_redis_cluster_attempts", default=None
 )
@@ -59,14 +59,17 @@ def reroute(
     refresh: bool = False,
     unreached: Exception | None = None,
 ) -> T:
-    """Call ``do``, and once more if the node that it is for could not be reached.
+    """Call ``do``, once more if its node could not be reached, and return the result.
 
-    The caller gets the first error if the layout still names that node.
-
-    :param anywhere: whether another node will do.
-    :param refresh: whether to ask for the layout before the second attempt; redis-py does so itself
-        for single commands.
-    :param unreached: the error of the first attempt if the caller has made it.
+    :param cluster: the client or pipeline that sends.
+    :param do: sends a command, a pipeline or a transaction.
+    :param anywhere: whether another node may execute it.
+    :param refresh: whether to refresh the layout before the second attempt. For single commands
+        redis-py does so itself.
+    :param unreached: the error of the first attempt, if the caller has already made it.
+    :raises redis.ConnectionError: the node could not be reached and may not be replaced, or the
+        refreshed layout still names it; or the connection failed after something was sent.
+    :raises redis.TimeoutError: in the same cases.
     """
     attempts = _Attempts()
     token = _attempts.set(attempts)
@@ -82,33 +85,33 @@ def reroute(
                 raise
             attempts.give_up(attempts.asked, error)
             if refresh:
-                # A failure of this says less than the node's error.
+                # If this fails as well, the node's error is the more useful one.
                 with contextlib.suppress(RedisClusterException):
                     cluster.nodes_manager.initialize(last_failed_node_name=attempts.unreached)
             if not anywhere:
                 raise
             return _do_elsewhere(cluster, do, attempts)
     finally:
-        attempts.error = None  # whose traceback refers to the attempts
+        attempts.error = None  # breaks a cycle: its traceback refers to the attempts
         _attempts.reset(token)
 
 
 def _do_elsewhere(cluster: Any, do: Callable[[], T], attempts: _Attempts) -> T:
     default_node = cluster.get_default_node()
     if default_node is not None and default_node.name == attempts.unreached:
-        cluster.replace_default_node()  # as redis-py does: it gets the commands without a key
+        cluster.replace_default_node()  # like redis-py: it gets commands without a key
     note_retry()
     return do()
 
 
 def last_asked_node() -> str:
-    """Return the name of the node to which a connection was wanted last, inside :func:`reroute`."""
+    """Return the node to which a connection was requested last, inside :func:`reroute`."""
     attempts = _attempts.get()
     return "" if attempts is None else attempts.asked
 
 
 class Reroutable(RedisCluster):
-    """Mixed into clients and pipelines whose commands :func:`reroute` may send elsewhere."""
+    """Mixin for clients and pipelines whose commands :func:`reroute` may send to another node."""
 
     def get_redis_connection(self, node: ClusterNode) -> Any:
         """See :meth:`redis.cluster.RedisCluster.get_redis_connection`."""
@@ -120,13 +123,13 @@ class Reroutable(RedisCluster):
     def _execute_command(self, target_node: Any, *args: Any, **kwargs: Any) -> Any:
         attempts = _attempts.get()
         if attempts is not None:
-            attempts.ask(target_node.name)  # before redis-py refreshes the layout once more
+            attempts.ask(target_node.name)  # before redis-py refreshes the layout again
         try:
             execute: Any = super()._execute_command
             response = execute(target_node, *args, **kwargs)
         except PoolReleaseError as error:
-            # Where a node redirects to one that cannot be reached, redis-py releases the first
-            # one's connection twice.
+            # If a node redirects to one that cannot be reached, redis-py releases the first node's
+            # connection twice. Raise the error that it was handling.
             if error.__context__ is None:
                 raise
             raise error.__context__ from None

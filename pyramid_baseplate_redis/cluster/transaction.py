@@ -1,4 +1,4 @@
-"""The transactions of a Cluster's pipeline: MULTI ... EXEC on one node, and WATCH before it."""
+"""Transactions of a Cluster's pipeline: WATCH, then MULTI ... EXEC, all on one node."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_REDIRECTIONS = 10
 
 
 class _Backoff(ExponentialWithJitterBackoff):
-    """redis-py's; not before the second attempt: the first MOVED has told where to go."""
+    """redis-py's backoff, but none before the second attempt: MOVED has named the right node."""
 
     def __init__(self) -> None:
         super().__init__(base=0.01, cap=0.5)
@@ -34,7 +34,7 @@ class _Backoff(ExponentialWithJitterBackoff):
 
 
 class RedirectionRetry(Retry):
-    """redis-py's retries, for redirections alone: what failed otherwise may have been executed."""
+    """redis-py's retries, for redirections only: other errors may mean that EXEC was executed."""
 
     def __init__(self) -> None:
         super().__init__(_Backoff(), _MOST_REDIRECTIONS, REDIRECTION_ERRORS)
@@ -57,21 +57,25 @@ class RedirectionRetry(Retry):
 
 
 class MonitoredTransactionStrategy(TransactionStrategy):
-    """redis-py's, with a span for each command that is sent at once: WATCH, and what is read."""
+    """redis-py's strategy for transactions, with a span for each command sent before MULTI.
+
+    It also corrects how redis-py handles lost connections, redirections and callbacks while keys
+    are watched; the comments say where.
+    """
 
     _pipe: Any  # a MonitoredRedisClusterPipeline, whose module imports this one
-    _pool: Any = None  # from which it has its connection
-    has_watched = False  # whether a node was told to watch keys
+    _pool: Any = None  # where the connection comes from
+    has_watched = False  # whether a node watches keys for this transaction
 
     def annotate_exception(self, exception: Any, number: int, command: Any) -> None:
         self._pipe.note_error(exception)
         super().annotate_exception(exception, number, command)
 
     def reset(self) -> None:
-        """Forget what is queued and watched, and give the connection back.
+        """Discard queued commands and watched keys, and return the connection to the pool.
 
-        As redis-py's, but an interruption on the way neither gives it back twice nor keeps it, and
-        a node that has just failed isn't asked again.
+        Differs from redis-py in two ways: an interruption neither returns the connection twice nor
+        keeps it, and nothing is sent on a connection that has just failed.
         """
         connection, self._transaction_connection = self._transaction_connection, None
         watching, self._watching = self._watching, False
@@ -81,7 +85,7 @@ class MonitoredTransactionStrategy(TransactionStrategy):
         if connection is None:
             return
         if connection.pid != os.getpid():
-            connection.disconnect()  # this process's copy, or nothing where it was released
+            connection.disconnect()  # this process's copy, if it is still open
             return
         if watching and connection.is_connected and not getattr(connection, "owes_replies", False):
             try:
@@ -93,14 +97,15 @@ class MonitoredTransactionStrategy(TransactionStrategy):
 
     def _give_back(self, connection: Any) -> None:
         pool, self._pool = self._pool, None
-        if pool is not None:  # or an interruption came first; the slot is free without its help
+        if pool is not None:  # None after an interruption; the pool's slot is then free already
             pool.release(connection)
 
     def _get_client_and_connection_for_transaction(self) -> Any:
         before = self._transaction_connection
         client, connection = super()._get_client_and_connection_for_transaction()
         if connection is not before:
-            # redis-py looks for it by the address: a node that left and came back has another.
+            # Kept for the release. redis-py looks the pool up by the node's address, but a node
+            # that left the Cluster and came back has a new pool.
             self._pool = client.connection_pool
         self._callbacks.of_node = client.response_callbacks
         return client, connection
@@ -126,7 +131,7 @@ class MonitoredTransactionStrategy(TransactionStrategy):
         return self._rerouted(lambda: execute(stack, raise_on_error))
 
     def _rerouted(self, execute: Callable[[], T]) -> T:
-        # No other node watches the keys that this one watches.
+        # After WATCH the transaction has to stay on its node: no other node watches the keys.
         return reroute(self._pipe, execute, anywhere=not self.has_watched, refresh=True)
 
     @property
@@ -136,12 +141,12 @@ class MonitoredTransactionStrategy(TransactionStrategy):
         return made
 
     def _reinitialize_on_error(self, error: Any, failure_count: Any) -> None:
-        if type(error) in REDIRECTION_ERRORS:  # but not MOVED
-            # A transaction can't follow an ASK; its slot is where it was. redis-py takes it for a
-            # MOVED, for all clients of the process.
+        if type(error) in REDIRECTION_ERRORS:  # not MOVED, which is a subclass of AskError
+            # A transaction cannot follow an ASK, and the slot has not moved yet. redis-py would
+            # treat it as a MOVED, which changes the layout for all clients of the process.
             was_executing, self._executing = self._executing, False
             if self.has_watched and was_executing and type(error) is redis.exceptions.TryAgainError:
-                raise error  # the node has forgotten what it watched
+                raise error  # the node no longer watches the keys
         else:
             connection, self._transaction_connection = self._transaction_connection, None
             if connection is not None:
@@ -149,9 +154,9 @@ class MonitoredTransactionStrategy(TransactionStrategy):
                 self._give_back(connection)
             if was_unsent(error):
                 self._executing = False
-                raise error  # reroute() asks for the layout at once, redis-py each fifth time
+                raise error  # reroute() refreshes the layout at once; redis-py only each fifth time
             super()._reinitialize_on_error(error, failure_count)
-        # redis-py would go on, on a connection to the other node, on which nothing is watched.
+        # redis-py would continue on a connection to the other node, which watches nothing.
         if self.has_watched and isinstance(error, self.SLOT_REDIRECT_ERRORS):
             self.reset()
             raise redis.WatchError("Slot rebalancing occurred while watching keys")

@@ -1014,7 +1014,7 @@ def test_a_url_of_a_single_server_is_refused(client_class: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         client_class().parse("foo", {"foo.url": f"redis://:{SECRET}@h"})
     assert str(caught.value) == (
-        "foo.url: leads to no Cluster; write it like redis+cluster://host1:7000,host2:7001"
+        "foo.url: is not the URL of a Cluster; write it like redis+cluster://host1:7000,host2:7001"
     )
 
 
@@ -1049,16 +1049,16 @@ def test_an_unknown_keyword_argument_is_refused_at_once_by_the_pools_public_name
         (
             "load_balancing_strategy",
             LoadBalancingStrategy.RANDOM,
-            "write the setting foo.read_from_replicas = true and foo.load_balancing instead",
+            "use the setting foo.read_from_replicas = true and foo.load_balancing instead",
         ),
-        ("read_from_replicas", True, "write the setting foo.read_from_replicas instead"),
-        ("require_full_coverage", False, "write the setting foo.require_full_coverage instead"),
-        ("startup_nodes", [ClusterNode("h", 1)], "write the setting foo.url instead"),
-        ("host", "h", "write the setting foo.url instead"),
+        ("read_from_replicas", True, "use the setting foo.read_from_replicas instead"),
+        ("require_full_coverage", False, "use the setting foo.require_full_coverage instead"),
+        ("startup_nodes", [ClusterNode("h", 1)], "use the setting foo.url instead"),
+        ("host", "h", "use the setting foo.url instead"),
         (
             "retry",
             redis.retry.Retry(redis.backoff.NoBackoff(), 3),
-            "redis-py's retries would repeat what a node may have executed; write the setting "
+            "redis-py would repeat commands that a node may have executed; use the setting "
             "foo.retries instead",
         ),
     ],

@@ -237,7 +237,7 @@ class TestSwap:
     def test_a_client_that_insists_on_another_url_is_an_error_as_ever(
         self, client: RedisClient
     ) -> None:
-        with pytest.raises(Exception, match=r"foo\.url: leads to no (Cluster|Sentinel)"):
+        with pytest.raises(Exception, match=r"foo\.url: .*(Cluster|Sentinel)"):
             app_of(lambda config: config.add_redis_client("foo", client))
 
     def test_an_embedded_server_that_keeps_data_is_not_touched(self, tmp_path: Path) -> None:
