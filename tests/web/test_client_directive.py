@@ -670,7 +670,7 @@ def test_an_attribute_of_the_application_s_own_doesnt_replace_a_discovered_clien
 ) -> None:
     config = make_config(foo__url=NOWHERE)
     config.add_request_method(lambda request: "mine", "foo", reify=True)
-    with pytest.raises(ConfigurationExecutionError, match=r"foo\.url: the application already defi"):
+    with pytest.raises(ConfigurationExecutionError, match=r"foo\.url: the application already d"):
         config.commit()
 
 
