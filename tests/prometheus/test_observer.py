@@ -707,7 +707,7 @@ try:
     config.commit()
 except ConfigurationExecutionError as error:
     assert error.etype is ConfigurationError
-    raise SystemExit("something else has registered metrics of the same names" not in str(error))
+    raise SystemExit("baseplate_redis.prometheus: something else has reg" not in str(error))
 raise SystemExit(2)
 """
 
