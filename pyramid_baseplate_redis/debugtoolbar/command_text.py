@@ -71,7 +71,7 @@ def shown_argument(value: object) -> str:
 
 def _decoded(value: bytes) -> str:
     try:
-        # If the value was cut, its last character may be incomplete, which is not an error.
+        # If the value was cut, an incomplete last character is not an error.
         is_whole = len(value) <= 4 * MOST_CHARACTERS
         text, _ = codecs.utf_8_decode(value, "strict", is_whole)
     except UnicodeDecodeError:

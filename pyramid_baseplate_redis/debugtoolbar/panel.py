@@ -56,7 +56,7 @@ class RedisDebugPanel(DebugPanel):
 
     @property
     def has_content(self) -> bool:
-        """Whether the request used Redis."""
+        """True if the request used Redis."""
         return bool(self._recorder.recording().clients)
 
     @property

@@ -17,7 +17,7 @@ class ReplySize:
 
     #: The bytes of the values, without those of the protocol. A character counts as one byte.
     bytes: int = 0
-    #: Whether there were too many values to count them all.
+    #: True if there were too many values to count them all.
     is_least: bool = False
 
     def __add__(self, other: ReplySize) -> ReplySize:
@@ -107,10 +107,10 @@ class Group:
     """
 
     first: RecordedOperation
-    #: Whether the command waits on the server, as BLPOP does.
+    #: True if the command waits on the server, as BLPOP does.
     is_blocking: bool
     count: int = 0
-    #: Whether all had the same arguments, as far as they are shown.
+    #: True if all had the same arguments, as far as they are shown.
     is_same: bool = True
     #: The longest duration, without the wait for a connection.
     longest: float = 0.0

@@ -97,7 +97,7 @@ class _Process:
     """The measurements of this process."""
 
     def __init__(self) -> None:
-        # Whether metrics are files; prometheus_client decides this when it is imported.
+        # True in multiprocess mode, on which prometheus_client decides when it is imported.
         self.has_files: bool = values.ValueClass._multiprocess
         self.series: dict[tuple[str, ...], _Series] = {}
         self._pools: weakref.WeakKeyDictionary[HasFigures, str] = weakref.WeakKeyDictionary()

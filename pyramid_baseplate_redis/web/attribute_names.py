@@ -36,7 +36,7 @@ def check_name(name: str) -> None:
 
 
 def problem_of_name(name: str) -> tuple[str, str] | None:
-    """Return what is wrong with a name and how to mend it; ``None`` if the name can be used.
+    """Return what is wrong with a name and what to do; ``None`` if the name can be used.
 
     The second text may be empty. Otherwise it has a placeholder ``{}`` for the kind of the object.
     """

@@ -51,27 +51,21 @@ def server_span_tween_factory(handler: Handler, registry: Registry) -> Handler:
 
     The setting ``baseplate_redis.server_span`` decides what happens to a request:
 
-    - With ``never``, or with ``auto`` if OpenTelemetry's Pyramid tween is installed, there is no
-      tween: the handler itself is returned.
-
-    - With ``auto``, a span of this process that is already current becomes the request's span. It
-      is the span of OpenTelemetry's WSGI middleware or, in a subrequest, the outer request's.
-
-    - Otherwise a new server span becomes the request's span. It is current while the handler
-      runs. With ``baseplate_redis.trust_trace_headers`` it continues the trace that the request's
-      headers name.
-
-    - If no tracer provider is set and no trace is continued, or starting the span fails, the
-      request is handled without a span.
+    1. With ``never``, or with ``auto`` if OpenTelemetry's Pyramid tween is installed, there is no
+       tween: the handler itself is returned.
+    2. With ``auto``, a span of this process that is already current becomes the request's span:
+       that of OpenTelemetry's WSGI middleware or, in a subrequest, that of the outer request.
+    3. Otherwise a new server span becomes the request's span and is current while the handler
+       runs. With ``baseplate_redis.trust_trace_headers`` it continues the trace that the headers
+       name.
+    4. If no tracer provider is set and no trace is continued, or starting the span fails, the
+       request is handled without a span.
 
     A span that the tween started ends in one of three places:
 
-    - An exception reaches the server: the span records it and ends in a finished callback.
-
-    - There is a response: the span ends when its body has been sent or closed.
-
-    - The body can't be followed, as a file that the server sends itself: the span ends in the
-      finished callback.
+    1. If an exception reaches the server, in a finished callback, with the exception recorded.
+    2. If the body of the response can be followed, when the body has been sent or closed.
+    3. Otherwise in the finished callback, for example if the server sends a file by itself.
     """
     settings = PackageSettings.from_config(registry.settings)
     if settings.server_span == "never":
@@ -179,14 +173,9 @@ class _Sending:
         response.conditional_response_app = conditional_response_app
 
     def _finished(self, request: Request) -> None:
-        # There are three cases when Pyramid has finished with the request:
-        #
-        # 1. An exception is on its way to the server, so no response is sent, not even one whose
-        #    body is already followed: record the exception and end the span.
-        # 2. The body is followed: it ends the span.
-        # 3. There is no body to wait for: end the span.
         error = sys.exc_info()[1]
         if error is not None and error is not self._handled_before:
+            # No response is sent, not even one whose body is already followed.
             self._describe(request, None, error)
         elif self._ends_with_body:
             return
