@@ -34,7 +34,7 @@ def includeme(config: Configurator) -> None:
     """Add the panel to the toolbar.
 
     :param config: the toolbar's configurator, which includes the modules that the setting
-        ``debugtoolbar.includes`` names.
+        ``debugtoolbar.includes`` lists.
     """
     config.add_debugtoolbar_panel(RedisDebugPanel)
 

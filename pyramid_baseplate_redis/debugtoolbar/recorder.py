@@ -1,6 +1,6 @@
 """Recording of a request's Redis operations for the panel.
 
-Only a limited number of texts and figures is kept, no arguments and no replies.
+A limited number of short texts and figures is kept; arguments and replies are not kept alive.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class Probes:
     """
 
     def __init__(self) -> None:
-        # The keys have the process id: a fork copies the dictionary but not the threads, so the
+        # The keys contain the process id: a fork copies the dictionary but not the threads, so the
         # parent's probes would never end in the child.
         self._under_way: dict[tuple[int, str], Probe] = {}
 

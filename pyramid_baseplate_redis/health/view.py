@@ -51,7 +51,7 @@ def add_redis_health_view(config: Configurator, path: str = "/health/redis") -> 
 
 
 def health_view(request: Request) -> Response:
-    """Ask all servers and answer with JSON, which ``docs/health.rst`` describes.
+    """Ask all servers and answer with JSON, which the documentation describes.
 
     :raises HTTPMethodNotAllowed: the method is neither GET nor HEAD.
     """

@@ -40,9 +40,9 @@ def configure(config: Configurator) -> None:
 
 
 def request_span(request: Request) -> Span:
-    """Return the current span, the request's span unless the tween has set another one.
+    """Return the request's span: the current span, unless the tween has set another one.
 
-    The span is invalid if there is none, as in a script without :func:`server_context`.
+    It is an invalid span if there is none, as in a script without :func:`server_context`.
     """
     return trace.get_current_span()
 
@@ -50,8 +50,8 @@ def request_span(request: Request) -> Span:
 def adopt_current_span(event: ContextFound) -> None:
     """Make the span of OpenTelemetry's Pyramid instrumentation the request's span.
 
-    That span starts after the outer tweens and ends before the response is sent. Commands outside
-    of it use ``request.span``.
+    That span starts after the outer tweens and ends before the response is sent. Commands that run
+    after its end are still its children.
     """
     request = event.request
     current = trace.get_current_span()

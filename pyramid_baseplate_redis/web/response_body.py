@@ -90,7 +90,7 @@ class TrackedBody:
     def close(self) -> None:
         """Close the body and end the request.
 
-        WSGI servers call this after every response, also if sending it failed.
+        WSGI servers call this after every response, even if sending it failed.
         """
         token = otel_context.attach(self._context)
         error: BaseException | None = None
@@ -118,7 +118,7 @@ class TrackedBody:
 class _Chunks:
     """An iteration over a :class:`TrackedBody`.
 
-    To close it closes the body: WebOb closes the iterator, not the body, of some responses.
+    Closing it closes the body: for some responses WebOb closes the iterator, not the body.
     """
 
     def __init__(self, body: TrackedBody) -> None:
