@@ -1,4 +1,4 @@
-"""The panel for pyramid_debugtoolbar."""
+"""A panel for pyramid_debugtoolbar."""
 
 from __future__ import annotations
 

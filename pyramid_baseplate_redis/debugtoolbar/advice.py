@@ -1,4 +1,4 @@
-"""What to mend, from what was recorded of a request's Redis: asked too often, slow, large."""
+"""Suggestions from a request's recorded operations: too many, slow, waiting, large replies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..command_table import only_reads
 from ..runtime.call_stack import CallingLine
 from .records import Group, Recording, ReplySize
 
-MANY = 5  # operations
+MANY = 5  # operations with one name from one line
 SLOW_SECONDS = 0.1
 LARGE_BYTES = 100_000
 _IN_ONE = {
@@ -18,41 +18,41 @@ _IN_ONE = {
     "SET": "MSET",
     "SISMEMBER": "SMISMEMBER",
     "ZSCORE": "ZMSCORE",
-    "DEL": "one DEL of all keys",
-    "EXISTS": "one EXISTS of all keys",
-    "TOUCH": "one TOUCH of all keys",
-    "UNLINK": "one UNLINK of all keys",
+    "DEL": "one DEL with all keys",
+    "EXISTS": "one EXISTS with all keys",
+    "TOUCH": "one TOUCH with all keys",
+    "UNLINK": "one UNLINK with all keys",
 }
 _SCANS = {"SCAN", "HSCAN", "SSCAN", "ZSCAN"}
 
 
 @dataclass(frozen=True)
 class Advice:
-    """One thing to mend."""
+    """One suggestion."""
 
     #: ``many``, ``slow``, ``wait`` or ``large``.
     kind: str
     client: str
-    #: What was seen: ``12 GETs``.
+    #: The observation: ``12 GETs``.
     seen: str
-    #: Where it was issued, innermost first.
+    #: The lines of the application that issued it, innermost first.
     lines: tuple[CallingLine, ...]
-    #: What may help.
+    #: A possible remedy: ``use MGET or a named pipeline``.
     remedy: str
 
 
 def advice(recording: Recording) -> list[Advice]:
-    """What to mend, in the order in which it was recorded."""
+    """Return the suggestions for a request, in the order in which the operations were recorded."""
     return [found for group in recording.groups for found in _of_group(group)]
 
 
 def is_slow(seconds: float) -> bool:
-    """Whether an operation took long; the wait for a connection isn't part of it."""
+    """Return whether a duration is at least 100 ms."""
     return seconds >= SLOW_SECONDS
 
 
 def is_large(size: ReplySize) -> bool:
-    """Whether a reply is large: in bytes, or in the number of its values."""
+    """Return whether a reply has at least 100 kB or more than 10,000 values."""
     return size.bytes >= LARGE_BYTES or size.is_least
 
 
@@ -67,41 +67,44 @@ def _of_group(group: Group) -> Iterator[Advice]:
             yield Advice("many", client, seen, lines, remedy)
     if is_slow(group.longest) and not group.is_blocking:
         seen = f"{what} took {up_to}{milliseconds(group.longest)}"
-        remedy = "look at less data at once, or find out whether the server is busy or far away"
+        remedy = "ask for less data at once, or check whether the server is busy or far away"
         yield Advice("slow", client, seen, lines, remedy)
     if is_slow(group.longest_wait):
         seen = f"{what} waited {up_to}{milliseconds(group.longest_wait)} for a connection"
-        remedy = f"raise {client}.max_connections, or find out what keeps connections"
+        remedy = (
+            f"raise {client}.max_connections, or set {client}.leak_warning to find out what keeps "
+            "connections"
+        )
         yield Advice("wait", client, seen, lines, remedy)
     if is_large(group.largest):
-        seen = f"{what} had a reply of {up_to}{size_text(group.largest)}"
-        yield Advice("large", client, seen, lines, "ask for a part of it: a range, some fields")
+        seen = f"reply of {up_to}{size_text(group.largest)} to {what}"
+        yield Advice("large", client, seen, lines, "ask for a part: a range, or some fields")
 
 
 def _many(group: Group) -> tuple[str, str]:
     command, count = group.first.name, group.count
     if group.first.is_pipeline:
-        return f"{count} times {command}", "put all their commands into one pipeline"
+        return f"{command}, {count} times", "combine them into one pipeline"
     if group.is_same and only_reads(command):
-        return f"{count} times {group.first.commands[0]}", "ask once and keep the reply"
+        return f"{group.first.commands[0]}, {count} times", "ask once and keep the reply"
     if group.is_same and command == "SET":
-        return "", ""  # somebody waits for a lock
+        return "", ""  # the same SET again and again: the caller waits for a lock
     seen = f"{count} {command}" if command.endswith("S") else f"{count} {command}s"
     if command in _SCANS:
-        return seen, "raise its count"
+        return seen, "raise COUNT"
     remedies = [_IN_ONE[command]] if command in _IN_ONE else []
     return seen, f"use {' or '.join([*remedies, 'a named pipeline'])}"
 
 
 def milliseconds(seconds: float) -> str:
-    """``0.21 ms``, ``3.4 ms``, ``312 ms``."""
+    """Return a duration as text: ``0.21 ms``, ``3.4 ms``, ``312 ms``."""
     value = seconds * 1000
     digits = 2 if value < 1 else 1 if value < 100 else 0
     return f"{value:.{digits}f} ms"
 
 
 def size_text(size: ReplySize) -> str:
-    """``97 bytes``, ``1.2 kB``, ``more than 3.4 MB``."""
+    """Return a size as text: ``97 bytes``, ``1.2 kB``, ``more than 3.4 MB``."""
     value, unit = float(size.bytes), "bytes"
     for larger in ("kB", "MB", "GB"):
         if value < 1000:

@@ -1,4 +1,4 @@
-"""A command as a developer may see it: keys and values cut short, secrets left out."""
+"""Commands as text for a developer: long keys and values are cut, secrets are hidden."""
 
 from __future__ import annotations
 
@@ -12,46 +12,49 @@ MOST_CHARACTERS = 60  # of an argument
 MOST_ARGUMENTS = 12  # of a command
 HIDDEN = "***"
 _ELLIPSIS = "…"
-# What their arguments are, or may have among them, is a password.
+# Commands whose arguments may contain a password.
 _BEARERS = frozenset({"ACL", "AUTH", "COMMAND", "CONFIG", "HELLO", "MIGRATE", "MODULE", "SENTINEL"})
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def bears_secrets(command: object) -> bool:
-    """Whether the arguments of a command are never shown.
+    """Return whether the arguments of a command are hidden, since they may contain a password.
 
-    :param command: its name, as redis-py was given it.
+    :param command: the command's name, as passed to redis-py.
     """
     return operation_name(command).partition(" ")[0] in _BEARERS
 
 
 def shown_command(args: Sequence[Any]) -> str:
-    """A command as ``redis-cli`` would take it: ``SET greeting "hello world"``.
+    """Return a command as one would type it in ``redis-cli``: ``SET greeting "hello world"``.
 
-    :param args: as redis-py was given them. Where they may hold a password the result is
-        ``AUTH ***``; otherwise the first dozen is shown, each up to 60 characters.
+    The first 12 arguments are shown, up to 60 characters of each. If they may contain a password
+    they are hidden: ``AUTH ***``.
+
+    :param args: the command's name and arguments, as passed to redis-py.
     """
     name = operation_name(args[0])
     if bears_secrets(args[0]):
         return f"{cut(name)} {HIDDEN}"
-    # redis-py splits a name at its spaces, so there may be arguments in it.
-    shown = [cut(name), *_words_behind(name, args[0])]
+    # redis-py splits the name at spaces, so it may contain arguments.
+    shown = [cut(name), *_words_after(name, args[0])]
     shown += [shown_argument(argument) for argument in args[1 : MOST_ARGUMENTS + 1]]
     if len(args) > MOST_ARGUMENTS + 1:
         shown.append(f"{_ELLIPSIS} {len(args) - MOST_ARGUMENTS - 1} more")
     return " ".join(shown)
 
 
-def _words_behind(name: str, command: object) -> list[str]:
+def _words_after(name: str, command: object) -> list[str]:
     text = command.decode("utf-8", "replace") if isinstance(command, bytes) else str(command)
     words = text[: MOST_CHARACTERS * MOST_ARGUMENTS].split()[len(name.split()) :]
     return [shown_argument(word) for word in words[:MOST_ARGUMENTS]]
 
 
 def shown_argument(value: object) -> str:
-    """An argument as text, in quotes where it has spaces, quotes or anything unprintable.
+    """Return an argument as text, in quotes if it has spaces, quotes or unprintable characters.
 
-    Cut off where it gets long, before it is looked at. Bytes that aren't UTF-8 are escaped.
+    Long arguments are cut first, so the rest of a large value costs nothing. Bytes that aren't
+    UTF-8 are escaped.
     """
     if isinstance(value, memoryview):
         value = value.cast("B")[: 4 * MOST_CHARACTERS + 1].tobytes() if value.nbytes else b""
@@ -60,7 +63,7 @@ def shown_argument(value: object) -> str:
     elif isinstance(value, (str, int, float)):
         text = "".join(map(_escaped, str(value)[: MOST_CHARACTERS + 1]))
     else:
-        return f"<{type(value).__name__}>"  # which redis-py refuses
+        return f"<{type(value).__name__}>"  # redis-py refuses other types
     is_bare = text and not any(character in text for character in " \\'")
     shown = cut(text)
     return shown if is_bare else f'"{shown}"'
@@ -68,7 +71,7 @@ def shown_argument(value: object) -> str:
 
 def _decoded(value: bytes) -> str:
     try:
-        # A character that was cut in two is no mistake.
+        # If the value was cut, an incomplete last character is not an error.
         is_whole = len(value) <= 4 * MOST_CHARACTERS
         text, _ = codecs.utf_8_decode(value, "strict", is_whole)
     except UnicodeDecodeError:
@@ -88,8 +91,5 @@ def _escaped(character: str) -> str:
 
 
 def cut(text: str, most: int = MOST_CHARACTERS) -> str:
-    """The text, cut off where it gets long.
-
-    :param most: how many characters.
-    """
+    """Return a text of at most ``most`` characters; one that was cut ends with an ellipsis."""
     return text if len(text) <= most else text[: most - 1] + _ELLIPSIS

@@ -1,4 +1,4 @@
-"""The panel of pyramid_debugtoolbar: what a request asked of Redis, and what to mend.
+"""The panel of pyramid_debugtoolbar with a request's Redis operations, and suggestions.
 
 ::
 
@@ -26,22 +26,24 @@ if TYPE_CHECKING:
     Handler = Callable[[Request], Response]
 
 _LABELS = {"many": "many", "slow": "slow", "wait": "waiting", "large": "large"}
-_MOST_OPEN = 5  # commands of a pipeline that need no click to be seen
+_MOST_OPEN = 5  # a pipeline with more commands is shown folded
 _WARNING = "progress-bar-warning"
 
 
 def includeme(config: Configurator) -> None:
     """Add the panel to the toolbar.
 
-    :param config: the toolbar's own, which includes what ``debugtoolbar.includes`` names.
+    :param config: the toolbar's configurator, which includes the modules that the setting
+        ``debugtoolbar.includes`` lists.
     """
     config.add_debugtoolbar_panel(RedisDebugPanel)
 
 
 class RedisDebugPanel(DebugPanel):
-    """Shows the operations of a request's Redis clients; only where the toolbar is shown.
+    """Shows the operations of a request's Redis clients.
 
-    What runs while the body is sent is recorded too, and shown when the page is loaded again.
+    Nothing is recorded if the toolbar isn't shown. Operations that run while the body is sent are
+    recorded too, and shown when the toolbar's page is loaded again.
     """
 
     name = "redis"
@@ -54,37 +56,37 @@ class RedisDebugPanel(DebugPanel):
 
     @property
     def has_content(self) -> bool:
-        """Whether anything was asked of Redis."""
+        """True if the request used Redis."""
         return bool(self._recorder.recording().clients)
 
     @property
     def nav_subtitle(self) -> str:
-        """How much was asked, and how long it took: ``12 in 3.4 ms``."""
+        """The number of commands and their total duration: ``12 in 3.4 ms``."""
         total = self._recorder.recording().total
         return f"{total.commands} in {milliseconds(total.duration)}"
 
     @property
     def nav_subtitle_style(self) -> str:
-        """Red where something failed, yellow where there is something to mend."""
+        """Red if an operation failed, yellow if there are suggestions."""
         recording = self._recorder.recording()
         if recording.total.errors:
             return "progress-bar-danger"
         return _WARNING if advice(recording) else ""
 
     def wrap_handler(self, handler: Handler) -> Handler:
-        """Record what the handler does, exception views and subrequests included."""
+        """Record the handler's operations, including exception views and subrequests."""
 
         def recorded(request: Request) -> Response:
             attributes = request.__dict__
             for name, _ in request.registry.getUtilitiesFor(IRedisContextFactory):
-                if name in attributes:  # a tween that is further out has used it
+                if name in attributes:  # an outer tween has already made this client
                     attributes[name].observed_by(self._recorder)
             return self._recorder.record(request.environ, lambda: handler(request))
 
         return recorded
 
     def render_vars(self, request: Request) -> dict[str, Any]:
-        """What the template shows."""
+        """Return the variables of the template."""
         recording = self._recorder.recording()
         clients = [_totals(name, totals) for name, totals in recording.clients.items()]
         return {
@@ -146,7 +148,7 @@ def _row(number: int, operation: RecordedOperation, recording: Recording) -> dic
         "size": size_text(operation.size),
         "bytes": operation.size.bytes,
         **_place(operation.lines),
-        "is_behind_response": recording.handled is not None and operation.at > recording.handled,
+        "is_after_response": recording.handled is not None and operation.at > recording.handled,
         "style": "danger" if operation.error else "warning" if is_odd else "",
         "left": f"{100 * operation.at / seconds:.2f}",
         "waiting_width": f"{100 * operation.waited / seconds:.2f}",

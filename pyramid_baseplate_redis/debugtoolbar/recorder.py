@@ -1,6 +1,6 @@
-"""What a request asks of its Redis clients, recorded for a person to look at.
+"""Recording of a request's Redis operations for the panel.
 
-Plain texts and figures, bounded in number: nothing that a command or its reply had is kept alive.
+A limited number of short texts and figures is kept; arguments and replies are not kept alive.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .records import Group, RecordedOperation, Recording, Totals, reply_size
 
 T = TypeVar("T")
 
-MOST_COMMANDS = 500  # recorded of a request
+MOST_COMMANDS = 500  # of a request
 MOST_OF_PIPELINE = 20
 _MOST_GROUPS = 500
 _MOST_OF_ERROR = 200  # characters
@@ -29,9 +29,9 @@ _MEANT_TO_WAIT = {
 
 
 class Recorder:
-    """An :class:`~.operations.Observer` that keeps what a person wants to see of one request.
+    """An :class:`~.telemetry.operations.Observer` that records one request.
 
-    The first 500 commands are kept, and 20 of each pipeline; of the rest, totals.
+    It keeps the first 500 commands, and the first 20 of each pipeline. The totals count all.
     """
 
     def __init__(self) -> None:
@@ -45,9 +45,10 @@ class Recorder:
         self._groups: dict[object, Group] = {}
 
     def record(self, environ: dict[str, Any], handle: Callable[[], T]) -> T:
-        """Return what ``handle`` returns, with this as its recorder and that of the request.
+        """Call ``handle``, record its operations, and return its result.
 
-        :param environ: the request's, for what it does elsewhere and later.
+        :param environ: the request's WSGI environ. The recorder is also put there, for operations
+            of the request in other threads and after ``handle`` has returned.
         """
         environ[OBSERVER_KEY] = self
         token = current_observer.set(self)
@@ -109,7 +110,7 @@ class Recorder:
             self._left_out += 1
 
     def recording(self) -> Recording:
-        """What was recorded until now."""
+        """Return the operations, totals and groups recorded until now."""
         with self._lock:
             return Recording(
                 operations=tuple(sorted(self._operations, key=lambda operation: operation.at)),
@@ -134,7 +135,7 @@ def _error_of(operation: Operation, sent: Sequence[Sequence[Any]]) -> str | None
     if error is None:
         return None
     name = type(error).__name__
-    # The text of a server's error may repeat the arguments.
+    # The server's error message may repeat the arguments.
     if any(bears_secrets(args[0]) for args in sent):
         return f"{name}: {operation.code}" if operation.code else name
     return cut(f"{name}: {error}", _MOST_OF_ERROR)

@@ -1,4 +1,4 @@
-"""What was recorded of a request's Redis: operations, totals, and what one line issued often."""
+"""The data that the recorder collects: operations, totals, and groups with a common origin."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MOST_VALUES = 10_000
 
 @dataclass(frozen=True)
 class ReplySize:
-    """The size of a reply, or of several."""
+    """The size of one reply, or of several together."""
 
-    #: Bytes of the values, without the protocol's own; a character of a text counts as one.
+    #: The bytes of the values, without those of the protocol. A character counts as one byte.
     bytes: int = 0
-    #: Whether it has so many values that the rest wasn't counted.
+    #: True if there were too many values to count them all.
     is_least: bool = False
 
     def __add__(self, other: ReplySize) -> ReplySize:
@@ -25,7 +25,7 @@ class ReplySize:
 
 
 def reply_size(reply: object) -> ReplySize:
-    """The size of what redis-py returned; only the first 10,000 values are looked at."""
+    """Return the size of a reply as redis-py returned it; count its first 10,000 values only."""
     total = seen = 0
     levels: list[Iterator[Any]] = [iter((reply,))]
     while levels:
@@ -55,43 +55,42 @@ def _inside(value: object) -> Iterable[Any] | None:
 
 @dataclass(frozen=True)
 class RecordedOperation:
-    """A command, or the execution of a pipeline."""
+    """A command, or the execution of a pipeline; times in seconds."""
 
     client: str
     #: ``GET``, or ``pipeline_load_page``.
     name: str
     is_pipeline: bool
-    #: What was sent; the first ones of a long pipeline.
+    #: The commands sent; of a long pipeline, the first ones.
     commands: tuple[str, ...]
-    #: How many more there were.
+    #: The number of further commands of the pipeline.
     left_out: int
-    #: Seconds since the recorder was made.
+    #: The start, since the recorder began.
     at: float
-    #: Seconds, the wait for a connection included.
+    #: The duration, including the wait for a connection.
     duration: float
-    #: Seconds that it waited for a connection.
+    #: The wait for a connection.
     waited: float
     size: ReplySize
     error: str | None
-    #: Of the application, innermost first; none if no one knows.
+    #: The calling lines of the application, innermost first; empty if unknown.
     lines: tuple[CallingLine, ...]
 
 
 @dataclass
 class Totals:
-    """Of a client, or of all."""
+    """The totals of one client, or of all; times in seconds."""
 
     operations: int = 0
-    #: Those in pipelines are counted one by one.
+    #: The number of commands, each one in a pipeline counted.
     commands: int = 0
-    #: Seconds, as are all times.
     duration: float = 0.0
     waited: float = 0.0
     size: ReplySize = field(default_factory=ReplySize)
     errors: int = 0
 
     def add(self, other: Totals) -> None:
-        """Add what another has counted."""
+        """Add other totals to these."""
         self.operations += other.operations
         self.commands += other.commands
         self.duration += other.duration
@@ -102,21 +101,24 @@ class Totals:
 
 @dataclass
 class Group:
-    """The operations of one name and one client that one line of the application issued."""
+    """The operations of one name on one client from one line of the application.
+
+    Times are in seconds.
+    """
 
     first: RecordedOperation
-    #: Whether it is meant to wait.
+    #: True if the command waits on the server, as BLPOP does.
     is_blocking: bool
     count: int = 0
-    #: Whether all had the same arguments, as far as they are shown.
+    #: True if all had the same arguments, as far as they are shown.
     is_same: bool = True
-    #: Seconds, without the wait for a connection.
+    #: The longest duration, without the wait for a connection.
     longest: float = 0.0
     longest_wait: float = 0.0
     largest: ReplySize = field(default_factory=ReplySize)
 
     def add(self, operation: RecordedOperation) -> None:
-        """Count one more."""
+        """Count an operation."""
         self.count += 1
         self.is_same = self.is_same and operation.commands == self.first.commands
         self.longest = max(self.longest, operation.duration - operation.waited)
@@ -126,20 +128,20 @@ class Group:
 
 @dataclass(frozen=True)
 class Recording:
-    """What a :class:`Recorder` has recorded; times in seconds since it began."""
+    """The result of a :class:`~.recorder.Recorder`; times in seconds since it began."""
 
-    #: In the order in which they started.
+    #: The operations in the order in which they started.
     operations: tuple[RecordedOperation, ...]
-    #: How many operations more there were, of which only the totals and the groups tell.
+    #: The number of further operations, which only totals and groups count.
     left_out: int
     clients: dict[str, Totals]
     groups: tuple[Group, ...]
-    #: When the response was there; ``None`` if it isn't yet.
+    #: The time when the handler returned; ``None`` before.
     handled: float | None
 
     @property
     def total(self) -> Totals:
-        """Of all clients."""
+        """The totals of all clients."""
         total = Totals()
         for totals in self.clients.values():
             total.add(totals)
@@ -147,6 +149,6 @@ class Recording:
 
     @property
     def seconds(self) -> float:
-        """How long the request took, with what its clients did behind the response."""
+        """The duration of the request, including operations after the response."""
         ends = (operation.at + operation.duration for operation in self.operations)
         return max(self.handled or 0.0, *ends, 0.0)

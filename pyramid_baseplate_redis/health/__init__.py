@@ -1,1 +1,1 @@
-"""Readiness: a view and a function that ask every server in bounded time."""
+"""Readiness checks: a view and a function that ask every server, within a time limit."""

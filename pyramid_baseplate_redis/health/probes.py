@@ -1,4 +1,8 @@
-"""Whether a client's server answers: asked over a connection of its own, in bounded time."""
+"""Health probes: PING to the server of each client, within a time limit.
+
+A probe opens a connection of its own, in a thread of its own. A busy pool doesn't fail it, and a
+hanging name look-up doesn't block the caller.
+"""
 
 from __future__ import annotations
 
@@ -26,27 +30,31 @@ from ..pool.connection import PooledConnection, pooled_class
 if TYPE_CHECKING:
     from zope.interface.interfaces import IComponents
 
-_SECONDS = 1.0  # of a pool that wasn't built from settings
-# Of the time: so a probe mostly ends by itself, and tells what has taken so long.
+_SECONDS = 1.0  # the limit for a pool that wasn't built from settings
+# The share of the limit for each step. Most probes then end before the limit, with an error that
+# says which step took too long.
 _SHARE_OF_A_WAIT = 0.9
-_RETRIES = ("retry", "retry_on_timeout", "retry_on_error")  # redis-py's: a probe asks once
+# redis-py's keywords for retries, which a probe doesn't make
+_RETRIES = ("retry", "retry_on_timeout", "retry_on_error")
 _UNREACHABLE = (redis.ConnectionError, redis.TimeoutError)
 
 
 @dataclass(frozen=True)
 class ClientHealth:
-    """Whether the server of one client answers.
+    """The health of one client's server.
 
-    :param name: the client's.
-    :param ok: whether PING was answered, behind a login, within ``health_timeout``.
-    :param required: the setting ``required``: whether the application can't do without it.
-    :param latency: seconds from sending PING to its reply, connecting not included; of a Cluster
-        those of its slowest primary. ``None`` if it failed, as all that follow but ``error``.
-    :param server: what the server calls itself, ``redis`` or ``valkey``; ``None`` if it doesn't
-        tell (before Redis 6).
-    :param server_version: its version; likewise.
-    :param role: ``master`` or ``replica``, in the server's words; likewise.
-    :param error: why it failed; ``None`` if it didn't.
+    ``latency``, ``server``, ``server_version`` and ``role`` are ``None`` if the probe failed. The
+    last three are also ``None`` if the server is older than Redis 6, which doesn't report them.
+
+    :param name: the client's name.
+    :param ok: whether the server answered PING, after the login, within ``health_timeout``.
+    :param required: the setting ``required``: whether the application needs this client.
+    :param latency: seconds from sending PING to its reply, without connecting; on a Cluster, those
+        of the slowest primary.
+    :param server: the server's own name, ``redis`` or ``valkey``.
+    :param server_version: the server's version.
+    :param role: the server's role in its own words, ``master`` or ``replica``.
+    :param error: the reason of a failure, or ``None``.
     """
 
     name: str
@@ -69,20 +77,21 @@ class _Answer:
 
 @implementer(IRedisProbes)
 class Probes:
-    """The probes that are under way: one for each client and process, at most.
+    """The probes that are running, at most one per client and process.
 
-    A probe may last longer than anybody waits for it: the look-up of a host name, for one, takes
-    as long as the operating system likes. Whoever asks meanwhile waits for the same probe.
+    A probe may outlive its caller's wait: a name look-up, for example, takes as long as the
+    operating system lets it. Callers that come in the meantime wait for the same probe.
     """
 
     def __init__(self) -> None:
-        # A fork copies the dictionary, but no thread: a parent's probe never ends in the child.
+        # The keys contain the process id: a fork copies the dictionary but not the threads, so the
+        # parent's probes would never end in the child.
         self._under_way: dict[tuple[int, str], Probe] = {}
 
     def start(self, name: str, factory: Any) -> Probe:
-        """Begin to ask a client's server, or join whoever asks already.
+        """Start a probe, or return the client's running one.
 
-        :param name: the client's.
+        :param name: the client's name.
         :param factory: the client's :class:`~.interfaces.IRedisContextFactory`.
         """
         key = (os.getpid(), name)
@@ -94,7 +103,11 @@ class Probes:
 
 
 class Probe:
-    """Asks the server of one client, in a thread of its own; under gevent it is a greenlet."""
+    """Asks the server of one client, in a thread of its own (under gevent, a greenlet).
+
+    :param name: the client's name.
+    :param factory: the client's :class:`~.interfaces.IRedisContextFactory`.
+    """
 
     def __init__(self, name: str, factory: Any) -> None:
         settings = getattr(factory.connection_pool, "client_settings", None)
@@ -107,8 +120,11 @@ class Probe:
         self._ended = threading.Event()
 
     def start(self, forget: Callable[[], object]) -> None:
-        """Begin; ``forget`` is called at the end."""
-        # The span of the request that asks goes along.
+        """Start the thread, which calls ``forget`` when the probe ends.
+
+        If no thread can be started, the probe has failed.
+        """
+        # The thread runs in the caller's context, so its span is a child of the request's span.
         run = partial(contextvars.copy_context().run, self._run, forget)
         try:
             threading.Thread(target=run, name=f"redis health {self.name}", daemon=True).start()
@@ -121,13 +137,13 @@ class Probe:
         try:
             self._answer = self._ask_in_span()
         except Exception as error:
-            self._error = error.with_traceback(None)  # which would keep the connection
+            self._error = error.with_traceback(None)  # a traceback would keep the connection alive
         finally:
             forget()
             self._ended.set()
 
     def _ask_in_span(self) -> _Answer:
-        """In the span ``foo.PING`` below the request's, and measured; a script's has none."""
+        """Ask, with a span ``foo.PING`` and metrics if a request asks; a script gets neither."""
         ask = partial(_ask, self.name, self._factory.connection_pool, self.seconds)
         span = trace.get_current_span()
         if span.get_span_context().is_valid:
@@ -137,9 +153,10 @@ class Probe:
         return ask()
 
     def health(self, deadline: float) -> ClientHealth:
-        """What came of it, until then.
+        """Wait for the end of the probe and return the result.
 
-        :param deadline: of :func:`time.monotonic`; a probe that goes on has failed.
+        :param deadline: in seconds of :func:`time.monotonic`. A probe that is still running then
+            counts as failed, with :exc:`redis.TimeoutError` as its error.
         """
         self._ended.wait(max(0.0, deadline - time.monotonic()))
         answer, error = self._answer, self._error
@@ -157,15 +174,16 @@ def _ask(name: str, pool: Any, seconds: float) -> _Answer:
     if isinstance(pool, ClusterConnectionPool):
         return _ask_primaries(name, pool, seconds)
     breaker = getattr(pool, "breaker", None)
-    # While it is open, a probe that may try does so in the place of a request: where nobody sends
-    # requests to an application that isn't ready, nobody else would ever find the server back.
+    # While the circuit breaker is open, this probe may be the one call that tries the server. An
+    # application that isn't ready gets no requests, so no request would find the server back.
     trial = None if breaker is None else breaker.enter()
     keywords = {key: value for key, value in pool.connection_kwargs.items() if key not in _RETRIES}
     wait = seconds * _SHARE_OF_A_WAIT
     keywords |= {"socket_timeout": wait, "socket_connect_timeout": wait}
     connection = pooled_class(pool.connection_class)(**keywords)
     if isinstance(connection, PooledConnection):
-        # A probe is less patient than requests are: while the breaker is closed it isn't told.
+        # The breaker only counts a probe that it let through. A probe has shorter timeouts than
+        # requests, so its failures must not open a closed breaker.
         connection.attach(name, None if trial is None else breaker)
     try:
         connection.connect()
@@ -186,7 +204,8 @@ def _ask_primaries(name: str, pool: ClusterConnectionPool, seconds: float) -> _A
         try:
             answers.append(_ask(name, node_pool, seconds))
         except _UNREACHABLE:
-            # Its slots may be another's meanwhile, and no request may come that would find out.
+            # Another node may have taken over the slots. Read the layout again: no request may
+            # come that would do it.
             with contextlib.suppress(redis.RedisError, RedisClusterException):
                 cluster.nodes_manager.initialize(last_failed_node_name=node.name)
             raise
@@ -198,14 +217,14 @@ def _ask_primaries(name: str, pool: ClusterConnectionPool, seconds: float) -> _A
     )
 
 
-def _all_of(told: list[str | None]) -> str | None:
-    return ", ".join(sorted({each for each in told if each})) or None
+def _all_of(values: list[str | None]) -> str | None:
+    return ", ".join(sorted({value for value in values if value})) or None
 
 
 def _introduction(connection: Any) -> tuple[str | None, str | None, str | None]:
-    """How the server introduces itself: its name, version and role.
+    """Return the server's name, version and role; ``None`` for each if it doesn't know HELLO.
 
-    By HELLO without arguments, which changes nothing, and which no ACL denies to any user.
+    HELLO without arguments changes nothing, and every user of ACLs may call it.
     """
     try:
         connection.send_command("HELLO")
@@ -214,8 +233,8 @@ def _introduction(connection: Any) -> tuple[str | None, str | None, str | None]:
         return None, None, None
     if not isinstance(reply, dict):  # RESP2
         reply = dict(zip(reply[::2], reply[1::2], strict=False))
-    told = {str_if_bytes(key): value for key, value in reply.items()}
-    server, version, role = (told.get(key) for key in ("server", "version", "role"))
+    facts = {str_if_bytes(key): value for key, value in reply.items()}
+    server, version, role = (facts.get(key) for key in ("server", "version", "role"))
     return _text(server), _text(version), _text(role)
 
 
@@ -224,18 +243,19 @@ def _text(value: Any) -> str | None:
 
 
 def ping_all(registry: IComponents) -> list[ClientHealth]:
-    """Ask the servers of all clients at once whether they answer.
+    """Ask the servers of all clients, in parallel, whether they answer.
 
-    Each over a connection that is made for it and closed behind it: no connection of a pool is
-    taken, however busy it is. It takes no longer than the longest ``health_timeout`` among the
-    clients' settings, even where a server is frozen or the look-up of its name hangs. Of a Cluster
-    all primaries are asked, as redis-py's ``ping()`` does. While a client's circuit breaker is
-    open it fails at once.
+    Each server is asked over a new connection that is closed afterwards. No connection of a pool
+    is used. On a Cluster all primaries are asked, as by redis-py's ``ping()``. A client whose
+    circuit breaker is open fails at once.
 
-    :param registry: the application's.
-    :returns: the clients in the order of their names. Never raises for one that fails.
+    The call returns within the longest ``health_timeout`` of the clients, even if a server is
+    frozen or a name look-up hangs. It doesn't raise if a server fails.
+
+    :param registry: the application's registry.
+    :returns: one result per client, in the order of their names.
     """
-    # A registry that includeme() hasn't seen keeps none.
+    # A registry without includeme() has no Probes.
     probes = registry.queryUtility(IRedisProbes) or Probes()
     factories = dict(registry.getUtilitiesFor(IRedisContextFactory))
     started = [

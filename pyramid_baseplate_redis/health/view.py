@@ -1,4 +1,4 @@
-"""The health view, for readiness probes, and ping_all for scripts: whether every server answers."""
+"""The health view, which answers readiness probes with the results of all clients."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _ALLOWED = "GET, HEAD"
 
 
 def add_redis_health_view(config: Configurator, path: str = "/health/redis") -> None:
-    """Add a view that answers whether the Redis servers do: 200, or 503 if a required one fails.
+    """Add a view with the health of the Redis servers: 200, or 503 if a required one fails.
 
-    Everybody may see it, whatever the default permission. It tells no addresses and no errors
-    unless ``baseplate_redis.health_details`` is true; why a server fails is logged.
+    The view needs no permission, whatever the default permission is. It shows addresses and errors
+    only if ``baseplate_redis.health_details`` is true. The reason of a failure is logged.
 
-    :param path: the route's pattern. Views at several paths are fine, two at the same one are
-        Pyramid's :class:`~pyramid.exceptions.ConfigurationConflictError`.
+    :param path: the route's pattern. Two views at the same path raise Pyramid's
+        :class:`~pyramid.exceptions.ConfigurationConflictError` when the application is built.
     """
     route = f"redis health {config.route_prefix or ''} {path}"
     introspectable = config.introspectable(HEALTH_CATEGORY, route, path, "redis health view")
@@ -43,7 +43,7 @@ def add_redis_health_view(config: Configurator, path: str = "/health/redis") -> 
         introspectable.update(path=path, route_name=route, health_details=details)
 
     config.add_route(route, path)
-    # Behind the route, to which the introspectable is related.
+    # After the route, since the introspectable is related to the route's.
     config.action((HEALTH_CATEGORY, route), register, introspectables=(introspectable,))
     config.add_view(
         health_view, route_name=route, permission=NO_PERMISSION_REQUIRED, require_csrf=False
@@ -51,7 +51,10 @@ def add_redis_health_view(config: Configurator, path: str = "/health/redis") -> 
 
 
 def health_view(request: Request) -> Response:
-    """Answer a probe; see the documentation for what the JSON has."""
+    """Ask all servers and answer with JSON, which the documentation describes.
+
+    :raises HTTPMethodNotAllowed: the method is neither GET nor HEAD.
+    """
     if request.method not in ("GET", "HEAD"):
         raise HTTPMethodNotAllowed(headers=[("Allow", _ALLOWED)])
     details = PackageSettings.from_config(request.registry.settings).health_details
@@ -81,7 +84,7 @@ def _shown(request: Request, client: ClientHealth, details: bool) -> dict[str, A
         settings = getattr(factory.connection_pool, "client_settings", None)
         shown["server"] = client.server
         shown["role"] = client.role
-        shown["url"] = None if settings is None else settings.url  # without its password
+        shown["url"] = None if settings is None else settings.url  # has no password
         shown["error"] = None if client.error is None else _reason(client.error)
     return shown
 
@@ -91,6 +94,6 @@ def _status(ok: bool) -> str:
 
 
 def _reason(error: Exception) -> str:
-    # Others than these may say anything, such as what a credential provider has read.
-    told = isinstance(error, (redis.RedisError, RedisClusterException))
-    return f"{type(error).__name__}: {error}" if told else type(error).__name__
+    # Show only redis-py's texts: the error of a credential provider, for one, may hold a secret.
+    is_safe = isinstance(error, (redis.RedisError, RedisClusterException))
+    return f"{type(error).__name__}: {error}" if is_safe else type(error).__name__

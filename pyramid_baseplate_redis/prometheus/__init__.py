@@ -1,4 +1,4 @@
-"""baseplate's metrics for Prometheus."""
+"""Metrics for Prometheus, with the names and labels of baseplate."""
 
 from __future__ import annotations
 

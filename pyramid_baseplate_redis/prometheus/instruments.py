@@ -1,8 +1,9 @@
-"""The Prometheus metrics, with the names that baseplate 2.7.1 gives them; nothing else knows those.
+"""The Prometheus metrics, with the names, labels and buckets of baseplate 2.7.1.
 
-Counters and histograms are written when an operation ends. Gauges are read, not counted, so that
-nothing that is lost on the way leaves them wrong: at the scrape, or, where the scrape sees nothing
-but files (prometheus_client's multiprocess mode), once a second by a thread.
+Counters and histograms are written when an operation ends. Gauges are not counted up and down but
+read from the live objects, so an interrupted operation can't leave a wrong value. They are read by
+the scrape. In prometheus_client's multiprocess mode, where the scrape only sees files, a thread
+reads them once a second.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _POOL_LABELS = ("redis_pool",)
 # Seconds.
 _BUCKETS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 30)
 _SECONDS_BETWEEN_READINGS = 1.0
-_MOST_CACHED = 1024  # command names in any spelling; only known ones become labels
+_MOST_CACHED = 1024  # spellings of command names; only known commands become labels
 
 
 def _pool_gauge(name: str, documentation: str) -> Gauge:
@@ -39,27 +40,25 @@ def _pool_gauge(name: str, documentation: str) -> Gauge:
 
 LATENCY = Histogram(
     "redis_client_latency_seconds",
-    "How long a command or pipeline took, the wait for a connection and retries included",
+    "Duration of commands and pipelines, including the wait for a connection and retries",
     (*_LABELS, "redis_success"),
     buckets=_BUCKETS,
 )
 REQUESTS = Counter(
     "redis_client_requests_total",
-    "How many commands and pipelines are over",
+    "Number of commands and pipelines that have ended",
     (*_LABELS, "redis_success"),
 )
 ACTIVE = Gauge(
     "redis_client_active_requests",
-    "How many commands and pipelines are under way",
+    "Number of commands and pipelines in progress",
     _LABELS,
     multiprocess_mode="livesum",
 )
-MAX_SIZE = _pool_gauge("redis_client_pool_max_size", "How many connections the pool may have open")
-IDLE = _pool_gauge(
-    "redis_client_pool_idle_connections", "How many connections are open and nobody uses them"
-)
+MAX_SIZE = _pool_gauge("redis_client_pool_max_size", "Number of connections the pool may open")
+IDLE = _pool_gauge("redis_client_pool_idle_connections", "Number of open connections not in use")
 OPEN = _pool_gauge(
-    "redis_client_pool_active_connections", "How many connections are open, idle ones included"
+    "redis_client_pool_active_connections", "Number of open connections, including idle ones"
 )
 
 
@@ -68,15 +67,16 @@ class HasFigures(Protocol):
 
     @property
     def stats(self) -> PoolStats:
-        """What it is doing."""
+        """The pool's numbers of connections."""
 
 
 class _Series:
-    """What is measured under one set of labels."""
+    """The measurements with one set of labels."""
 
     def __init__(self, labels: tuple[str, ...]) -> None:
         self.labels = labels
-        # Weak: one whose end was never told, since a signal came in between, is none.
+        # Weak references: an operation whose end was not reported, because a signal handler raised
+        # in between, disappears by itself.
         self.active: weakref.WeakSet[Operation] = weakref.WeakSet()
         self._by_success: dict[bool, tuple[Counter, Histogram]] = {}
 
@@ -94,10 +94,10 @@ class _Series:
 
 
 class _Process:
-    """What this process measures."""
+    """The measurements of this process."""
 
     def __init__(self) -> None:
-        # prometheus_client has decided so when it was imported.
+        # True in multiprocess mode, on which prometheus_client decides when it is imported.
         self.has_files: bool = values.ValueClass is not values.MutexValue
         self.series: dict[tuple[str, ...], _Series] = {}
         self._pools: weakref.WeakKeyDictionary[HasFigures, str] = weakref.WeakKeyDictionary()
@@ -109,16 +109,19 @@ class _Process:
         self._pid = os.getpid()
 
     def carry_out(self, task: Callable[[], None]) -> None:
-        """Do what takes prometheus_client's locks, one task after the other.
+        """Run a task that takes prometheus_client's locks, one task at a time.
 
-        Those locks wait for ever when the thread that has one takes it again, as a signal handler
-        or a destructor with a command of its own would; and in a forked process when another
-        thread had one.
+        Those locks are not reentrant. A thread would wait forever
+
+        1. if it already holds the lock and a signal handler or a finalizer runs a command, which
+           is why such a command's task is queued here;
+        2. in a forked process, if another thread of the parent held the lock, which is why
+           ``lock`` is acquired around forks.
         """
         with self.lock:
             self._tasks.append(task)
             if self._is_busy:
-                return  # it is this thread: the interrupted call below goes on with it
+                return  # this thread is in the loop below, which runs the task when it goes on
             self._is_busy = True
             try:
                 while self._tasks:
@@ -127,7 +130,7 @@ class _Process:
                 self._is_busy = False
 
     def begin_if_forked(self) -> None:
-        """In a forked process, forget what its parent has under way."""
+        """Forget the operations of the parent process, in a forked one."""
         if self._pid == os.getpid():
             return
         with self.lock:
@@ -149,7 +152,7 @@ class _Process:
         return len(series.active)
 
     def show_pool(self, pool: HasFigures, name: str) -> None:
-        """Show a pool's figures for as long as it lives; those of one name are added up."""
+        """Export the gauges of a pool while it lives; pools of the same name are added up."""
         self._pools[pool] = name
         for gauge, figure in ((MAX_SIZE, "max"), (IDLE, "idle"), (OPEN, "open")):
             self._show(gauge, (name,), partial(self._sum, name, figure))
@@ -160,22 +163,22 @@ class _Process:
 
     def _show(self, gauge: Gauge, labels: tuple[str, ...], read: Callable[[], int]) -> None:
         if self.has_files:
-            # Not written at once: this process may be one that only forks those that work.
+            # Written later, by the thread: this process may only fork the workers.
             self._gauges[gauge, labels] = read
         else:
             self.carry_out(lambda: gauge.labels(*labels).set_function(read))
 
     def keep_reading(self) -> None:
-        """See to it that the gauges are read while this process lives."""
+        """Start the thread that reads the gauges, in multiprocess mode."""
         if self.has_files and not self._is_read:
             self._is_read = start_background(self, _SECONDS_BETWEEN_READINGS)
 
     def keep_house(self) -> bool:
-        """Called by :mod:`.runtime.background`."""
+        """Write the gauges; called once a second by :mod:`.runtime.background`."""
         try:
             self.carry_out(self._write_gauges)
         except Exception:
-            otel.log_once("writing Prometheus's gauges failed")
+            otel.log_once("writing the Prometheus gauges failed")
         return True
 
     def _write_gauges(self) -> None:
@@ -184,8 +187,8 @@ class _Process:
 
 
 PROCESS = _Process()
-# Whoever forks has the lock, so that no other thread has one of prometheus_client's. Nothing else
-# is done then: tracers of Python code have locks as well, which may be held for ever in a fork.
+# The forking thread holds our lock, so no other thread holds one of prometheus_client's. The hooks
+# call no Python code: a tracer or a profiler may have locks that stay held in the child.
 os.register_at_fork(
     before=PROCESS.lock.acquire,
     after_in_parent=PROCESS.lock.release,

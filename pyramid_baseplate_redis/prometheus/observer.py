@@ -1,4 +1,7 @@
-"""``baseplate_redis.prometheus``: the clients' metrics for Prometheus, with baseplate's names."""
+"""Measuring of clients for Prometheus, which ``baseplate_redis.prometheus = true`` switches on.
+
+It imports :mod:`.instruments` when the first client is measured: that needs prometheus_client.
+"""
 
 from __future__ import annotations
 
@@ -24,19 +27,21 @@ _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 def observe_if_wanted(
     factory: RedisContextFactory | ClusterRedisContextFactory, app_config: Mapping[str, Any]
 ) -> None:
-    """Measure what a client does, if the settings say so; see :func:`observe_client`."""
+    """Call :func:`observe_client` if ``baseplate_redis.prometheus`` is true."""
     if PackageSettings.from_config(app_config).prometheus:
         observe_client(factory)
 
 
 def observe_client(factory: RedisContextFactory | ClusterRedisContextFactory) -> None:
-    """Measure what a client does, in metrics of prometheus_client's default registry.
+    """Measure a client with metrics in prometheus_client's default registry.
 
-    Called for each client of an application whose settings say ``baseplate_redis.prometheus``. A
-    script without one may call it for a factory that :meth:`~.factories.RedisClient.parse` made.
+    The clients of an application are measured if ``baseplate_redis.prometheus`` is true. A script
+    without an application calls this. Further calls for the same client change nothing. A client
+    with a pool of another package isn't measured; this is logged.
 
-    :raises ConfigurationError: if prometheus_client isn't installed, if the metrics' names are
-        taken, or if ``PROMETHEUS_MULTIPROC_DIR`` is no directory that can be written to.
+    :param factory: the result of :meth:`~.factories.RedisClient.parse`.
+    :raises ConfigurationError: prometheus_client isn't installed, another library has registered
+        metrics of the same names, or ``PROMETHEUS_MULTIPROC_DIR`` is not a writable directory.
     """
     _check_directory()
     try:
@@ -45,15 +50,18 @@ def observe_client(factory: RedisContextFactory | ClusterRedisContextFactory) ->
         if error.name != "prometheus_client":
             raise
         raise ConfigurationError(
-            f"{SETTING}: needs prometheus-client: pip install 'pyramid_baseplate_redis[prometheus]'"
+            f"{SETTING}: prometheus-client is not installed. Run "
+            "pip install 'pyramid_baseplate_redis[prometheus]'."
         ) from error
     except ValueError as error:
-        raise ConfigurationError(f"{SETTING}: the metrics exist already: {error}") from error
+        raise ConfigurationError(
+            f"{SETTING}: something else has registered metrics of the same names: {error}"
+        ) from error
     pool: Any = factory.connection_pool
     observers = getattr(pool, "observers", None)
     if observers is None:
         logger.warning(
-            "%s: %s has a pool of another package and isn't measured", SETTING, factory.name
+            "%s: %s isn't measured, its pool is from another package", SETTING, factory.name
         )
         return
     if any(isinstance(observer, PrometheusObserver) for observer in observers):
@@ -63,7 +71,7 @@ def observe_client(factory: RedisContextFactory | ClusterRedisContextFactory) ->
         PrometheusObserver(
             database=str(pool.connection_kwargs.get("db") or 0),
             client_name=factory.redis_client_name or (settings and settings.client_name) or "",
-            # Behind Sentinel there is one server at a time.
+            # With Sentinel there is one server at a time, hence "standalone".
             redis_type="cluster" if isinstance(pool, ClusterConnectionPool) else "standalone",
         )
     )
@@ -74,6 +82,6 @@ def _check_directory() -> None:
     directory = os.environ.get(_DIRECTORY)
     if directory is not None and not os.access(directory, os.W_OK | os.X_OK):
         raise ConfigurationError(
-            f"{SETTING}: {_DIRECTORY} is {directory!r}, where no file can be written; make that "
-            "directory before the application starts"
+            f"{SETTING}: {_DIRECTORY} is {directory!r}, which is not a writable directory. Create "
+            "it before the application starts."
         )

@@ -1,1 +1,1 @@
-"""What Pyramid sees: directives, request methods, the tween, the end of a request."""
+"""Integration with Pyramid: directives, request attributes, the tween and subscribers."""

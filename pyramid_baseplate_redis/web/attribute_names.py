@@ -1,4 +1,4 @@
-"""Which names a Redis client or a message queue may have, as an attribute of a request."""
+"""Checks of the names that clients and queues get as attributes of the request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .introspection import REQUEST_CATEGORY
 if TYPE_CHECKING:
     from pyramid.config import Configurator
 
-# What the router and its neighbours set on a request; the class itself doesn't have these.
+# Attributes that Pyramid and its add-ons set on each request; the class doesn't have them.
 _SET_BY_PYRAMID = {
     "registry", "context", "matchdict", "matched_route", "root", "view_name", "subpath",
     "traversed", "virtual_root", "virtual_root_path", "exception", "exc_info", "request_iface",
@@ -23,9 +23,10 @@ _SET_BY_PYRAMID = {
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that can't be, or already is, an attribute of a request.
+    """Check that a name can become an attribute of the request.
 
-    :raises ConfigurationError: since Pyramid would replace the attribute silently.
+    :raises ConfigurationError: it is not an identifier, or the request already has an attribute
+        of that name, which Pyramid would silently replace.
     """
     problem = problem_of_name(name)
     if problem is not None:
@@ -35,29 +36,34 @@ def check_name(name: str) -> None:
 
 
 def problem_of_name(name: str) -> tuple[str, str] | None:
-    """What is wrong with a name, and what to do about it for what is put into the braces."""
+    """Return what is wrong with a name and what to do; ``None`` if the name can be used.
+
+    The second text may be empty. Otherwise it has a placeholder ``{}`` for the kind of the object.
+    """
     identifier = isinstance(name, str) and name.isidentifier() and name.isascii()
     if not identifier or keyword.iskeyword(name):
-        return f"is not a Python identifier, so request.{name} can't be written", ""
+        return f"{name!r} is not a Python identifier, so request.{name} can't be written", ""
     if hasattr(Request, name) or name in _SET_BY_PYRAMID:
         return f"request.{name} is Pyramid's own", "; choose another name for {}"
     return None
 
 
 def check_attribute(config: Configurator, name: str, key: str, description: str, hint: str) -> None:
-    """Refuse a name that the settings declare and the application has for something of its own.
+    """Check that the application doesn't define the attribute of a discovered client or queue.
 
-    Pyramid finds no conflict between an action and one that is added while actions run.
+    Pyramid detects no conflict between an action and one that is added while actions run. This
+    runs after both.
 
-    :param key: the setting's.
-    :param description: the docstring of this package's request method.
-    :param hint: what else to do about it.
+    :param key: the setting that declares the client or queue.
+    :param description: the docstring of this package's request method, which identifies it.
+    :param hint: the setting to use instead: ``Redis clients in baseplate_redis.clients``.
+    :raises ConfigurationError: the application defines the attribute.
     """
     attribute = config.introspector.get(REQUEST_CATEGORY, name)
-    # Pyramid wraps what it is given, and keeps the description.
+    # Pyramid wraps the method, so compare its docstring, which the wrapper keeps.
     if attribute is not None and attribute["callable"].__doc__ != description:
         what = hint.partition(" in ")[0].removesuffix("s")
         raise ConfigurationError(
-            f"{key}: the application has a request.{name} of its own; choose another name for the "
-            f"{what}, or name the {hint}"
+            f"{key}: the application already defines request.{name}; choose another name for the "
+            f"{what}, or list the {hint}"
         )

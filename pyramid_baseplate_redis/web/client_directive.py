@@ -1,4 +1,4 @@
-"""What this package adds to Pyramid's Configurator: directives, request methods, the tween."""
+"""The directive ``add_redis_client``, and the discovery of clients in the settings."""
 
 from __future__ import annotations
 
@@ -25,17 +25,19 @@ from .request_cleanup import RequestCleanup
 if TYPE_CHECKING:
     from pyramid.config import Configurator
 
-_LAST = 10_000  # behind every action of the application
+_LAST = 10_000  # after every action of the application
 
 
 def add_redis_client(config: Configurator, name: str, client: RedisClient | None = None) -> None:
     """Declare the Redis client ``request.<name>``.
 
-    :param name: an identifier that no attribute of a request has.
-    :param client: how it is configured; by default as the settings ``<name>.*`` say.
-    :raises ConfigurationError: if the name can't be used. A second declaration of the same name is
-        Pyramid's :class:`~pyramid.exceptions.ConfigurationConflictError`. Malformed settings
-        surface when the application is built.
+    A second declaration of the same name raises Pyramid's
+    :class:`~pyramid.exceptions.ConfigurationConflictError` when the application is built.
+
+    :param name: a Python identifier that is not yet an attribute of the request.
+    :param client: the client's configuration; by default only the settings ``<name>.*`` apply.
+    :raises ConfigurationError: the name can't be used, or ``client`` is not a ``RedisClient``;
+        when the application is built: the client's settings are malformed.
     """
     _declare_client(config, name, client, PHASE1_CONFIG)
 
@@ -45,7 +47,7 @@ def _declare_client(
 ) -> None:
     check_name(name)
     if client is not None and not hasattr(client, "parse"):
-        # Its type alone: it may be a URL, with a password.
+        # Show only the type: the value may be a URL with a password.
         raise ConfigurationError(f"{name}: {type(client).__name__} is not a RedisClient")
     introspectable = config.introspectable(CLIENTS_CATEGORY, name, name, "redis client")
 
@@ -73,28 +75,31 @@ def _declare_client(
 
 
 def discover_clients(config: Configurator) -> None:
-    """Declare the clients that the settings name and the application didn't declare itself."""
+    """Declare the clients that the settings name, except those that the application declared.
+
+    :raises ConfigurationError: a client's name can't be used.
+    """
     settings = config.registry.settings
     for name in discovered_clients(settings, read_url):
         problem = problem_of_name(name)
         if problem is not None and PackageSettings.from_config(settings).clients is not None:
-            raise ConfigurationError(f"{PACKAGE_PREFIX}clients: {name}: {problem[0]}")
+            raise ConfigurationError(f"{PACKAGE_PREFIX}clients: {problem[0]}")
         if problem is not None:
             raise ConfigurationError(
                 f"{_url_key(config, name)}: {problem[0]}"
-                f"{problem[1].format('the Redis client')}, or name the "
-                f"Redis clients in {PACKAGE_PREFIX}clients if this is none"
+                f"{problem[1].format('the Redis client')}. If this is not the URL of a Redis "
+                f"client, list the Redis clients in {PACKAGE_PREFIX}clients."
             )
         if config.registry.queryUtility(IRedisContextFactory, name) is None:
             _declare_client(config, name, None, PHASE2_CONFIG)
-            if not config.autocommit:  # where there are no conflicts at all
+            if not config.autocommit:  # Pyramid detects no conflicts with autocommit
                 hint = f"Redis clients in {PACKAGE_PREFIX}clients"
                 args = (config, name, _url_key(config, name), _description(name), hint)
                 config.action(None, check_attribute, args=args, order=_LAST)
 
 
 def _url_key(config: Configurator, name: str) -> str:
-    """The key for which a name was taken for a client's."""
+    """Return the setting from which the name of a client was taken."""
     keys = [f"{name}.{key}" for key in URL_KEYS]
     return next((key for key in keys if key in config.registry.settings), keys[0])
 
@@ -104,11 +109,11 @@ def _description(name: str) -> str:
 
 
 def register_client(registry: Any, name: str, client: RedisClient) -> Any:
-    """Make a client's factory, and keep both in a registry.
+    """Make the factory of a client and register both.
 
-    Where the application is being tested, the factory is that of the client's stand-in.
+    In an application under test the factory is that of the client's stand-in.
 
-    :raises ConfigurationError: if the client's settings are malformed.
+    :raises ConfigurationError: the client's settings are malformed.
     """
     swap = registry.queryUtility(IClientSwap)
     parse = client.parse if swap is None else partial(swap.parse, client)

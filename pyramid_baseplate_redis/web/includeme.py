@@ -1,4 +1,4 @@
-"""Everything that config.include("pyramid_baseplate_redis") does."""
+"""The set-up of an application by ``config.include("pyramid_baseplate_redis")``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def configure(config: Configurator) -> None:
-    """Everything that ``config.include("pyramid_baseplate_redis")`` does."""
+    """Add the directives, ``request.span``, the tween, the subscribers and the discovery."""
     config.add_directive("add_redis_client", add_redis_client)
     config.add_directive("add_message_queue", add_message_queue)
     config.add_directive("add_redis_health_view", add_redis_health_view)
@@ -34,24 +34,24 @@ def configure(config: Configurator) -> None:
     config.add_subscriber(adopt_current_span, ContextFound)
     config.add_subscriber(follow_response, NewResponse)
     config.add_subscriber(await_body, NewResponse)
-    # Deferred, to see the settings that the application adds and the clients that it declares.
+    # Deferred until the application has added its settings and declared its clients.
     config.action("discover redis clients", discover_clients, args=(config,), order=PHASE2_CONFIG)
     config.action("discover message queues", discover_queues, args=(config,), order=DISCOVERY)
 
 
 def request_span(request: Request) -> Span:
-    """The request's server span; the current span where nothing started one for the request.
+    """Return the request's span: the current span, unless the tween has set another one.
 
-    An invalid span where there is none at all, as in a script without :func:`server_context`.
+    It is an invalid span if there is none, as in a script without :func:`server_context`.
     """
     return trace.get_current_span()
 
 
 def adopt_current_span(event: ContextFound) -> None:
-    """Take over the span that OpenTelemetry's Pyramid instrumentation started meanwhile.
+    """Make the span of OpenTelemetry's Pyramid instrumentation the request's span.
 
-    It starts its span late and ends it early; commands outside of that time fall back to
-    ``request.span``.
+    That span starts after the outer tweens and ends before the response is sent. Commands that run
+    after its end are still its children.
     """
     request = event.request
     current = trace.get_current_span()

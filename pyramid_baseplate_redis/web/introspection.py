@@ -1,4 +1,4 @@
-"""What Pyramid's introspection tells of clients and queues: all that holds for them, no secret."""
+"""The facts on clients and queues for Pyramid's introspection, without secrets."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ if TYPE_CHECKING:
 CLIENTS_CATEGORY = "redis clients"
 QUEUES_CATEGORY = "redis message queues"
 REQUEST_CATEGORY = "request extensions"  # Pyramid's
-# Keyword arguments of pools with another name than the setting that they win over.
+# Keyword arguments of pools that override a setting of another name.
 _SETTING_OF = {"timeout": "pool_timeout"}
 _PLAIN = (bool, int, float, type(None))
 
 
 def client_facts(name: str, factory: Any, client: Any) -> dict[str, Any]:
-    """What holds for a client.
+    """Return the settings that apply to a client, keyword arguments included.
+
+    Keyword arguments that don't correspond to a setting are shown by name only.
 
     :param factory: the client's :class:`~.interfaces.IRedisContextFactory`.
-    :param client: the :class:`~.factories.RedisClient` that made it, if the
-        application gave one. Keyword arguments that are no settings are shown by name only.
+    :param client: the application's :class:`~.factories.RedisClient`, or ``None``.
     """
     pool = factory.connection_pool
     kwargs = getattr(client, "kwargs", {})
@@ -48,16 +49,16 @@ def client_facts(name: str, factory: Any, client: Any) -> dict[str, Any]:
 
 
 def _shown(setting: str, value: Any) -> Any:
-    """A keyword argument's value, in redis-py's units; text may be a secret."""
+    """Return a keyword argument's value, in redis-py's units; hide text, which may be secret."""
     return value if isinstance(value, _PLAIN) and setting not in HIDDEN else "***"
 
 
 @contextmanager
 def source_line_hidden(config: Configurator, name: str, client: Any) -> Iterator[None]:
-    """Tell of the actions inside by file and line alone, if the application gave a RedisClient.
+    """Hide the source code of the actions in the block, if the application gave a RedisClient.
 
-    Pyramid quotes the line of code that declares something. One that makes a RedisClient may have
-    its password.
+    Pyramid quotes the line of code that declares something. If the line makes a RedisClient, it
+    may contain a password. The file and the line number stay.
     """
     if client is None:
         yield
@@ -71,20 +72,20 @@ def source_line_hidden(config: Configurator, name: str, client: Any) -> Iterator
 
 
 def relate_client(config: Configurator, name: str) -> None:
-    """Relate a client to the attribute that requests have."""
+    """Relate a client to its attribute of the request."""
     _relate(config, (CLIENTS_CATEGORY, name), (REQUEST_CATEGORY, name))
 
 
 def relate_queue(config: Configurator, queue: Any) -> None:
-    """Relate a queue to its client, and to the attribute that requests have.
+    """Relate a queue to its client and to its attribute of the request.
 
-    :param queue: its introspectable.
+    :param queue: the queue's introspectable.
     """
     for other in (CLIENTS_CATEGORY, queue["client"]), (REQUEST_CATEGORY, queue["name"]):
         _relate(config, (QUEUES_CATEGORY, queue["name"]), other)
 
 
 def _relate(config: Configurator, *pairs: tuple[str, str]) -> None:
-    # Either may be missing: a Configurator needn't have any introspection.
+    # Both are missing if the application has switched introspection off.
     if all(config.introspector.get(*pair) is not None for pair in pairs):
         config.introspector.relate(*pairs)

@@ -1,4 +1,4 @@
-"""What this package adds to Pyramid's Configurator for message queues."""
+"""The directive ``add_message_queue``, and the discovery of queues in the settings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .introspection import QUEUES_CATEGORY, relate_queue
 if TYPE_CHECKING:
     from pyramid.config import Configurator
 
-_LAST = 10_000  # behind every action of the application
+_LAST = 10_000  # after every action of the application
 
 
 @implementer(IMessageQueueFactory)
@@ -37,14 +37,14 @@ class MessageQueueFactory:
 
     client: str
     settings: QueueSettings
-    #: How long it is, for the metric; ``None`` where nobody may ask.
+    #: Reports the queue's length as a metric; ``None`` if the length isn't measured.
     length: QueueLength | None = None
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def observe_length(self, client_factory: Any) -> None:
-        """Have its length collected as a metric; see :func:`.observed_length`."""
+        """Report the queue's length as a metric; see :func:`.observed_length`."""
         stats = self._stats if self.settings.durable else None
         self.length = observed_length(self.name, client_factory.connection_pool, stats)
 
@@ -52,7 +52,7 @@ class MessageQueueFactory:
         return DurableMessageQueue(self.name, client, group=self.settings.group).stats()
 
     def __call__(self, redis_client: Any) -> MessageQueue | DurableMessageQueue:
-        """Return the queue on a client."""
+        """Return the queue, on the Redis client of a request."""
         if not self.settings.durable:
             return MessageQueue(self.name, redis_client)
         made: DurableMessageQueue = redis_client.durable_queue(self.name, **self.settings.options)
@@ -74,16 +74,16 @@ def add_message_queue(
 ) -> None:
     """Declare the message queue ``request.<name>``.
 
-    A :class:`.MessageQueue` in the list of the same name, or a :class:`.DurableMessageQueue`, which
-    has the further parameters. What isn't given here the settings ``<name>.*`` say.
+    It is a :class:`.MessageQueue` in the list of the same name, or a
+    :class:`.DurableMessageQueue`, which has the parameters after ``durable``. The settings
+    ``<name>.*`` apply for each parameter that is left out.
 
-    :param name: an identifier that no attribute of a request has.
-    :param client: the name of the Redis client that it uses; may be left out when there is one
-        only.
-    :param durable: whether it is a durable one.
-    :param lease: a time with a unit, as ``delay``: ``1 minute``, or a timedelta.
-    :raises ConfigurationError: if the name can't be used; when the application is built, if there
-        is no such client, or the settings are malformed.
+    :param name: a Python identifier that is not yet an attribute of the request.
+    :param client: the name of the queue's Redis client; optional if there is only one client.
+    :param durable: whether the queue is durable.
+    :param lease: a time with a unit, such as ``1 minute``, or a timedelta; as is ``delay``.
+    :raises ConfigurationError: the name can't be used; when the application is built: there is no
+        such client, or the settings are malformed.
     """
     given = {
         "durable": durable, "group": group, "lease": lease, "max_attempts": max_attempts,
@@ -106,7 +106,7 @@ def _declare_queue(
     def configure() -> None:
         clients = [known for known, _ in config.registry.getUtilitiesFor(IRedisContextFactory)]
         if name in clients:
-            raise ConfigurationError(f"message queue {name}: there is a Redis client of that name")
+            raise ConfigurationError(f"message queue {name}: a Redis client has the same name")
         factory.settings = QueueSettings.from_config(config.registry.settings, name, given)
         factory.client = _chosen_client(name, client or factory.settings.queue, clients)
         factory.observe_length(config.registry.getUtility(IRedisContextFactory, factory.client))
@@ -119,7 +119,7 @@ def _declare_queue(
 
     message_queue.__doc__ = _description(name)
     config.action((QUEUES_CATEGORY, name), register, introspectables=(introspectable,), order=order)
-    # Behind the clients, discovered ones included.
+    # After all clients are registered, discovered ones included.
     config.action((QUEUES_CATEGORY, name, "settings"), configure)
     config.add_request_method(message_queue, name, reify=True)
     config.action(None, relate_queue, args=(config, introspectable), order=_LAST)
@@ -143,7 +143,10 @@ def _chosen_client(queue: str, client: str | None, clients: list[str]) -> str:
 
 
 def discover_queues(config: Configurator) -> None:
-    """Declare the queues that the settings name and the application didn't declare itself."""
+    """Declare the queues that the settings name, except those that the application declared.
+
+    :raises ConfigurationError: a queue's name can't be used.
+    """
     settings = config.registry.settings
     clients = [name for name, _ in config.registry.getUtilitiesFor(IRedisContextFactory)]
     named = PackageSettings.from_config(settings).queues
@@ -151,22 +154,25 @@ def discover_queues(config: Configurator) -> None:
         problem = problem_of_name(name)
         if problem is not None:
             raise ConfigurationError(
-                f"{name}.queue: {problem[0]}{problem[1].format('the message queue')}, or name the "
-                f"message queues in {PACKAGE_PREFIX}queues if this is none"
+                f"{name}.queue: {problem[0]}{problem[1].format('the message queue')}. If this is "
+                f"not a message queue, list the message queues in {PACKAGE_PREFIX}queues."
             )
         if config.registry.queryUtility(IMessageQueueFactory, name) is None:
             _declare_queue(config, name, None, {}, DISCOVERY)
-            if not config.autocommit:  # where there are no conflicts at all
+            if not config.autocommit:  # Pyramid detects no conflicts with autocommit
                 hint = f"message queues in {PACKAGE_PREFIX}queues"
                 args = (config, name, f"{name}.queue", _description(name), hint)
                 config.action(None, check_attribute, args=args, order=_LAST)
 
 
-DISCOVERY = PHASE2_CONFIG + 1  # behind the clients, before what the application declares
+DISCOVERY = PHASE2_CONFIG + 1  # after the clients, before actions of the default order
 
 
 def follow_transactions(request: Request, client: Any) -> None:
-    """Tell a client of a request where the request's transaction manager is."""
+    """Let a request's client find the request's transaction manager.
+
+    The client doesn't keep the request alive.
+    """
     reference = weakref.ref(request)
 
     def transaction_manager() -> Any:
@@ -174,7 +180,8 @@ def follow_transactions(request: Request, client: Any) -> None:
         manager = getattr(request, "tm", None)
         if manager is None or request.environ.get("tm.active"):
             return manager
-        # Any other manager would begin a transaction that nobody commits.
+        # pyramid_tm's tween is not active. An explicit manager raises unless the application has
+        # begun a transaction; any other would begin one that is never committed.
         return manager if getattr(manager, "explicit", False) else None
 
     client.transaction_manager = transaction_manager

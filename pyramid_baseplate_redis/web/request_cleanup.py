@@ -1,4 +1,4 @@
-"""The end of a request: what its clients left open is given back to the pools."""
+"""Clean-up at the end of a request: its clients return their connections to the pools."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _ATTRIBUTE = "_pyramid_baseplate_redis_end"
 
 
 class RequestCleanup:
-    """Gives back what the clients of one request left open.
+    """Closes what the clients of one request left open.
 
-    When the finished callbacks run, or later, when the body was sent: a view may subscribe to a
-    channel and stream what arrives.
+    This happens in a finished callback or, if the body is made while it is sent, after the body:
+    a view may subscribe to a channel and stream the messages.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class RequestCleanup:
 
     @classmethod
     def of(cls, request: Request) -> RequestCleanup:
-        """The one of a request, made when it is first asked for."""
+        """Return the clean-up of a request; the first call makes it."""
         end = request.__dict__.get(_ATTRIBUTE)
         if end is None:
             end = cls()
@@ -42,27 +42,34 @@ class RequestCleanup:
         return made
 
     def add(self, client: Any) -> None:
-        """A client of the request."""
+        """Add a client of the request."""
         self._clients.append(client)
 
     def follow(self, body: TrackedBody) -> None:
-        """The request ends with this body."""
+        """Wait for the end of ``body`` instead of the finished callback."""
         body.at_end = self.give_back
         self._waits_for_body = True
 
     def finished(self, request: Request) -> None:
-        """Finished callback."""
+        """Clean up, unless a body is still to be sent; a finished callback of the request."""
         if not self._waits_for_body:
             self.give_back()
 
     def give_back(self) -> None:
-        """Give back what is left open; may be called again."""
+        """Return the connections of all clients to their pools.
+
+        Further calls are harmless: they return what was opened in the meantime.
+        """
         for client in self._clients:
             client.give_back()
 
 
 def await_body(event: NewResponse) -> None:
-    """Subscriber: where the body is made while it is sent, the request ends behind it."""
+    """Clean up after the body, if it is made while it is sent.
+
+    Subscribed to :class:`~pyramid.events.NewResponse`. A list or a tuple is already complete and
+    needs no connection.
+    """
     request, response = event.request, event.response
     try:
         body = body_of(response)
@@ -74,4 +81,6 @@ def await_body(event: NewResponse) -> None:
         if body is not None:
             RequestCleanup.of(request).follow(body)
     except Exception:
-        logger.exception("following a response failed")
+        logger.exception(
+            "the response can't be followed; connections are returned before it is sent"
+        )

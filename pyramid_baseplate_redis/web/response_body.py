@@ -1,4 +1,8 @@
-"""The body of a response, followed until it has been sent: that is the end of a request."""
+"""Response bodies that report their end.
+
+A WSGI server iterates over the body and closes it after the application has returned. Spans and
+connections may be needed until then.
+"""
 
 from __future__ import annotations
 
@@ -15,40 +19,44 @@ if TYPE_CHECKING:
     from pyramid.request import Request
     from pyramid.response import Response
 
-# Not WebOb's app_iter: to set that takes the Content-Length away, and a response object that
-# answers several requests at once would be sent without it.
+# The private attribute, since assigning to ``app_iter`` removes the Content-Length. A response
+# object that answers several requests at once would be sent without it.
 _WEBOB_BODY = "_app_iter"
 
 
 def body_of(response: Response) -> Any:
-    """The body as WebOb keeps it; ``None`` if it isn't a response of WebOb's."""
+    """Return the body of a WebOb response; ``None`` if the response is of another class."""
     return vars(response).get(_WEBOB_BODY)
 
 
 def follow_body(
     request: Request, response: Response, span: Span, context: Context
 ) -> TrackedBody | None:
-    """Put a :class:`TrackedBody` around the body of a response; ``None`` if that can't be done."""
+    """Replace the body of a response by a :class:`TrackedBody` and return that.
+
+    Return ``None`` if the response isn't WebOb's or its body is the server's own file wrapper.
+    Parameters are those of :class:`TrackedBody`.
+    """
     body = body_of(response)
     file_wrapper = request.environ.get("wsgi.file_wrapper")
     if body is None or (isinstance(file_wrapper, type) and isinstance(body, file_wrapper)):
-        return None  # a server knows its own file wrapper, and sends the file without copying it
+        return None  # the server recognizes its file wrapper and sends the file without copying
     if isinstance(body, TrackedBody):
-        body = body.body  # one response object that answers many requests
+        body = body.body  # an application may use one response object for many requests
     followed = TrackedBody(body, span, context)
     setattr(response, _WEBOB_BODY, followed)
     return followed
 
 
 class TrackedBody:
-    """A response's body; its end, or its closing, is the end of the request.
+    """A response's body that ends the request when it is exhausted, closed, or raises.
 
-    It keeps no position: each iteration is the body's own, since an application may answer
-    several requests with one response object, at the same time.
+    It has no position of its own: an application may answer several requests with one response
+    object at the same time, so each iteration is separate.
 
-    :param body: what is sent.
-    :param span: the request's server span, which ends then.
-    :param context: is current while the body is made.
+    :param body: the application's body.
+    :param span: the request's server span, which is ended.
+    :param context: the OpenTelemetry context in which the body is made.
     """
 
     def __init__(self, body: Iterable[bytes], span: Span, context: Context) -> None:
@@ -66,7 +74,7 @@ class TrackedBody:
         return _Chunks(self)
 
     def next_chunk(self, chunks: Iterator[bytes]) -> bytes:
-        """The next of ``chunks``, made while the span is current."""
+        """Return the next of ``chunks``, made while the request's context is current."""
         token = otel_context.attach(self._context)
         try:
             return next(chunks)
@@ -80,7 +88,10 @@ class TrackedBody:
             otel_context.detach(token)
 
     def close(self) -> None:
-        """Close the body and end the span; WSGI servers call it whatever happened."""
+        """Close the body and end the request.
+
+        WSGI servers call this after every response, even if sending it failed.
+        """
         token = otel_context.attach(self._context)
         error: BaseException | None = None
         try:
@@ -95,8 +106,8 @@ class TrackedBody:
             self._end(error)
 
     def __getattr__(self, name: str) -> Any:
-        # WebOb asks the body of a file for app_iter_range.
-        if name == "body":  # not set yet, in a copy
+        # WebOb looks for ``app_iter_range`` on the bodies of files.
+        if name == "body":  # a copy in the making has no attributes yet; don't recurse
             raise AttributeError(name)
         return getattr(self.body, name)
 
@@ -105,7 +116,10 @@ class TrackedBody:
 
 
 class _Chunks:
-    """One iteration over a :class:`TrackedBody`; WebOb closes an iteration in place of the body."""
+    """An iteration over a :class:`TrackedBody`.
+
+    Closing it closes the body: for some responses WebOb closes the iterator, not the body.
+    """
 
     def __init__(self, body: TrackedBody) -> None:
         self._body = body

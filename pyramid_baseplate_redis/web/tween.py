@@ -1,4 +1,9 @@
-"""The tween that gives each request its server span, which ends when the response was sent."""
+"""The tween that starts a server span for each request.
+
+The response is sent after all tweens have returned, and may be replaced until then. A subscriber
+(:func:`follow_response`) therefore describes the final response on the span, and the body
+(:mod:`.response_body`) or a finished callback ends it.
+"""
 
 from __future__ import annotations
 
@@ -42,11 +47,25 @@ _OTEL_ENABLED = "opentelemetry-pyramid.trace_enabled"
 
 
 def server_span_tween_factory(handler: Handler, registry: Registry) -> Handler:
-    """Make the tween; it stands aside for OpenTelemetry's own instrumentation.
+    """Make the tween that starts the server span of each request.
 
-    ``baseplate_redis.server_span = auto`` starts no span where a span of this process is current
-    already (OpenTelemetry's WSGI middleware, a subrequest) or OpenTelemetry's Pyramid tween is
-    installed; ``always`` and ``never`` are what they say.
+    The setting ``baseplate_redis.server_span`` decides what happens to a request:
+
+    1. With ``never``, or with ``auto`` if OpenTelemetry's Pyramid tween is installed, there is no
+       tween: the handler itself is returned.
+    2. With ``auto``, a span of this process that is already current becomes the request's span:
+       that of OpenTelemetry's WSGI middleware or, in a subrequest, that of the outer request.
+    3. Otherwise a new server span becomes the request's span and is current while the handler
+       runs. With ``baseplate_redis.trust_trace_headers`` it continues the trace that the headers
+       name.
+    4. If no tracer provider is set and no trace is continued, or starting the span fails, the
+       request is handled without a span.
+
+    A span that the tween started ends in one of three places:
+
+    1. If an exception reaches the server, in a finished callback, with the exception recorded.
+    2. If the body of the response can be followed, when the body has been sent or closed.
+    3. Otherwise in the finished callback, for example if the server sends a file by itself.
     """
     settings = PackageSettings.from_config(registry.settings)
     if settings.server_span == "never":
@@ -73,14 +92,18 @@ def server_span_tween_factory(handler: Handler, registry: Registry) -> Handler:
         finally:
             otel_context.detach(token)
             if span.is_recording():
-                # Behind the callbacks that the view added: their commands are the request's too.
+                # This adds the last finished callback. Those that the view added run earlier, and
+                # their commands still belong to the span.
                 setattr(request, _SENDING, _Sending(request, span, context, handled_before))
 
     return server_span_tween
 
 
 def adopt_span(request: Request, span: Span, clients: Iterable[str]) -> None:
-    """Make a span the request's, and its clients' that an outer tween used before it began."""
+    """Make ``span`` the span of the request, and of clients that an outer tween already used.
+
+    :param clients: the names of all clients of the application.
+    """
     request.span = span
     attributes = request.__dict__
     for name in clients:
@@ -97,10 +120,12 @@ def _has_opentelemetry_tween(registry: Registry) -> bool:
 
 
 class _Sending:
-    """What is left to do for a request's span once the view has answered.
+    """Ends the span of a request after the handler has returned or raised.
 
-    The response may still be changed or replaced, by outer tweens, by response callbacks; it may
-    never be sent, when one of them raises.
+    Outer tweens and response callbacks may still replace the response. If one of them raises, it
+    is never sent.
+
+    :param handled_before: the exception that was already being handled when the request began.
     """
 
     def __init__(
@@ -113,7 +138,8 @@ class _Sending:
         self._span = span
         self._context = context
         self._ends_with_body = False
-        # Of whoever calls the application while it handles an error of its own.
+        # A server or a test may call the application inside an ``except`` block. That exception
+        # is not the request's.
         self._handled_before = handled_before
         request.add_finished_callback(self._finished)
 
@@ -128,8 +154,12 @@ class _Sending:
             self._follow_condition(response)
 
     def _follow_condition(self, response: Response) -> None:
-        """Take the status from WebOb, which decides on 304 or 206 while it answers."""
-        # Weak: the response would keep itself until the garbage collector finds it.
+        """Correct the span's status code when WebOb answers with 304, 206 or 416.
+
+        WebOb decides this when the server calls the response, after all subscribers.
+        """
+        # A weak reference, since the function becomes an attribute of the response: a cycle would
+        # keep the response until the garbage collector runs.
         itself = weakref.ref(response)
 
         def conditional_response_app(environ: Any, start_response: Callable[..., Any]) -> Any:
@@ -145,6 +175,7 @@ class _Sending:
     def _finished(self, request: Request) -> None:
         error = sys.exc_info()[1]
         if error is not None and error is not self._handled_before:
+            # No response is sent, not even one whose body is already followed.
             self._describe(request, None, error)
         elif self._ends_with_body:
             return
@@ -157,11 +188,15 @@ class _Sending:
 
 
 def follow_response(event: NewResponse) -> None:
-    """Subscriber: the response is final but for other subscribers."""
+    """Describe the response on the server span, and let the end of its body end the span.
+
+    Subscribed to :class:`~pyramid.events.NewResponse`, after tweens and response callbacks: only
+    other subscribers may still change the response.
+    """
     sending = getattr(event.request, _SENDING, None)
     if sending is not None:
         try:
             sending.new_response(event.request, event.response)
         except Exception:
-            # A response that isn't WebOb's: the span then ends before it is sent.
-            logger.exception("following a response failed")
+            # The response may be of any class. The finished callback ends the span.
+            logger.exception("the response can't be followed; its span ends before it is sent")

@@ -58,9 +58,9 @@ def different(command: str, count: int = 12) -> list[RecordedOperation]:
         ("GET", "12 GETs: use MGET or a named pipeline"),
         ("SET", "12 SETs: use MSET or a named pipeline"),
         ("HGET", "12 HGETs: use HMGET or a named pipeline"),
-        ("EXISTS", "12 EXISTS: use one EXISTS of all keys or a named pipeline"),
+        ("EXISTS", "12 EXISTS: use one EXISTS with all keys or a named pipeline"),
         ("LPUSH", "12 LPUSHs: use a named pipeline"),
-        ("SCAN", "12 SCANs: raise its count"),
+        ("SCAN", "12 SCANs: raise COUNT"),
     ],
 )
 def test_command_that_one_line_issued_many_times(command: str, told_of_12: str) -> None:
@@ -80,7 +80,7 @@ def test_advice_names_the_client_and_the_lines() -> None:
 
 def test_same_question_is_to_be_asked_once() -> None:
     assert told([recorded("GET user:1")] * 12) == [
-        "12 times GET user:1: ask once and keep the reply"
+        "GET user:1, 12 times: ask once and keep the reply"
     ]
 
 
@@ -100,14 +100,12 @@ def test_pipeline_that_one_line_executed_many_times() -> None:
         for n in range(12)
     ]
 
-    assert told(pipelines) == [
-        "12 times pipeline_load_user: put all their commands into one pipeline"
-    ]
+    assert told(pipelines) == ["pipeline_load_user, 12 times: combine them into one pipeline"]
 
 
 def test_command_that_is_slow() -> None:
     assert told([recorded("KEYS *", duration=0.1)]) == [
-        "KEYS * took 100 ms: look at less data at once, or find out whether the server is busy or "
+        "KEYS * took 100 ms: ask for less data at once, or check whether the server is busy or "
         "far away"
     ]
 
@@ -124,8 +122,8 @@ def test_slowest_of_several_is_told() -> None:
 
 def test_wait_for_a_connection_is_told_apart_from_a_slow_command() -> None:
     assert told([recorded("GET a", duration=0.25, waited=0.2)]) == [
-        "GET a waited 200 ms for a connection: raise foo.max_connections, or find out what keeps "
-        "connections"
+        "GET a waited 200 ms for a connection: raise foo.max_connections, or set foo.leak_warning "
+        "to find out what keeps connections"
     ]
 
 
@@ -139,7 +137,7 @@ def test_command_that_is_meant_to_wait_is_neither_slow_nor_issued_too_often() ->
 )
 def test_reply_that_is_large_in_bytes_or_in_values(size: ReplySize, text: str) -> None:
     assert told([recorded("LRANGE a 0 -1", size=size)]) == [
-        f"LRANGE a 0 -1 had a reply of {text}: ask for a part of it: a range, some fields"
+        f"reply of {text} to LRANGE a 0 -1: ask for a part: a range, or some fields"
     ]
 
 

@@ -62,7 +62,7 @@ def test_tab_tells_how_many_commands_there_were(panel: Page) -> None:
 
 def test_panel_is_seen_and_no_other(panel: Page) -> None:
     expect(panel.locator(".panelContent:visible")).to_have_count(1)
-    expect(panel.get_by_role("heading", name="What to mend")).to_be_visible()
+    expect(panel.get_by_role("heading", name="Suggestions")).to_be_visible()
 
 
 def test_advice_is_seen(panel: Page) -> None:

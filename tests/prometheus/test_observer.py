@@ -707,7 +707,7 @@ try:
     config.commit()
 except ConfigurationExecutionError as error:
     assert error.etype is ConfigurationError
-    raise SystemExit("baseplate_redis.prometheus: the metrics exist already" not in str(error))
+    raise SystemExit("baseplate_redis.prometheus: something else has reg" not in str(error))
 raise SystemExit(2)
 """
 

@@ -169,8 +169,8 @@ def test_an_attribute_of_the_applications_own_is_not_replaced(make_config: MakeC
     config = make_config(foo__url=NOWHERE, jobs__queue="foo")
     config.add_request_method(lambda request: "mine", "jobs", reify=True)
     assert refusal(config) == (
-        "jobs.queue: the application has a request.jobs of its own; choose another name for the "
-        "message queue, or name the message queues in baseplate_redis.queues"
+        "jobs.queue: the application already defines request.jobs; choose another name for the "
+        "message queue, or list the message queues in baseplate_redis.queues"
     )
 
 

@@ -98,7 +98,7 @@ def test_a_name_that_is_not_an_identifier_is_refused(
     with pytest.raises(ConfigurationError) as caught:
         getattr(make_config(), directive)(name)
     assert str(caught.value) == (
-        f"{name}: is not a Python identifier, so request.{name} can't be written"
+        f"{name}: {name!r} is not a Python identifier, so request.{name} can't be written"
     )
 
 
@@ -670,7 +670,7 @@ def test_an_attribute_of_the_application_s_own_doesnt_replace_a_discovered_clien
 ) -> None:
     config = make_config(foo__url=NOWHERE)
     config.add_request_method(lambda request: "mine", "foo", reify=True)
-    with pytest.raises(ConfigurationExecutionError, match=r"foo\.url: the application has a req"):
+    with pytest.raises(ConfigurationExecutionError, match=r"foo\.url: the application already d"):
         config.commit()
 
 
