@@ -89,7 +89,7 @@ class Application:
 def loaded(config_uri: str, config_vars: Sequence[str] = ()) -> Iterator[Application]:
     """Load an application, with its logging set up.
 
-    :param config_uri: the ``.ini`` file, with ``#name`` behind it for another application than
+    :param config_uri: the ``.ini`` file, followed by ``#name`` for another application than
         ``main``.
     :param config_vars: what the file needs, such as ``http_port=8080``.
     :raises CommandError: if the file can't be read or a setting is wrong. An error of the
@@ -109,7 +109,7 @@ def _bootstrap(config_uri: str, config_vars: Sequence[str]) -> Any:
         options = parse_vars(config_vars)
     except ValueError:
         # Pyramid's own message quotes it.
-        raise CommandError("options behind the .ini file are written name=value", 2) from None
+        raise CommandError("options after the .ini file are written name=value", 2) from None
     options.setdefault("__script__", "predis")
     try:
         setup_logging(config_uri, options)
@@ -124,8 +124,8 @@ def _bootstrap(config_uri: str, config_vars: Sequence[str]) -> Any:
         message = f"{config_uri}: {_malformed(error)}"
     except PlasterError as error:
         message = (
-            f"{config_uri}: nothing can load it ({type(error).__name__}); for an .ini file: "
-            "pip install 'pyramid_baseplate_redis[cli]'"
+            f"{config_uri}: no loader is installed for this kind of file ({type(error).__name__}). "
+            "For an .ini file: pip install 'pyramid_baseplate_redis[cli]'"
         )
     except OSError as error:
         if not str(error.filename).endswith(config_uri.partition("#")[0]):
@@ -134,22 +134,22 @@ def _bootstrap(config_uri: str, config_vars: Sequence[str]) -> Any:
     except LookupError as error:
         if not str(error.args[0] if error.args else "").startswith("No section"):
             raise
-        message = f"{config_uri}: there is no such application in the file"
+        message = f"{config_uri}: the file has no application of this name"
     # Raised out here: what was caught may quote a password of the file.
     raise CommandError(message, 2)
 
 
 def _malformed(error: configparser.Error) -> str:
-    """What is wrong with an .ini file, without the line: it may have a password."""
+    """Describe an error in an .ini file without quoting the line: it may have a password."""
     if isinstance(error, configparser.InterpolationMissingOptionError):
-        return f"[{error.section}] {error.option}: refers to a %(name)s that there isn't"
+        return f"[{error.section}] {error.option}: refers to a %(name)s that is not defined"
     if isinstance(error, configparser.InterpolationError):
-        return f"[{error.section}] {error.option}: has a % that isn't doubled; write %%"
+        return f"[{error.section}] {error.option}: has a single %. Write %%"
     if isinstance(error, configparser.MissingSectionHeaderError):
-        return f"line {error.lineno}: stands in no [section]"
+        return f"line {error.lineno}: is outside of any [section]"
     if isinstance(error, configparser.ParsingError):
         lines = ", ".join(str(number) for number, _ in error.errors)
         return f"line {lines}: is not written name = value"
     if isinstance(error, (configparser.DuplicateOptionError, configparser.DuplicateSectionError)):
-        return f"line {error.lineno}: stands there twice"
+        return f"line {error.lineno}: is a duplicate"
     return f"is malformed ({type(error).__name__})"

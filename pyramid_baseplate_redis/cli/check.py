@@ -24,7 +24,7 @@ HELP = "look at each client: its settings, and whether its servers answer"
 
 @dataclass
 class ServerReport:
-    """What a server answered."""
+    """A server's answer."""
 
     address: str
     role: str | None = None
@@ -46,7 +46,7 @@ class ClientReport:
 
     @property
     def ok(self) -> bool:
-        """Whether all its servers answered."""
+        """Return whether all its servers answered."""
         return self.error is None and all(server.error is None for server in self.servers)
 
     def as_json(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def check(name: str, factory: Any) -> ClientReport:
 
 
 def _pool(pool: Any) -> dict[str, Any]:
-    """What it is; not what it does: that of this process is nothing to the application's."""
+    """Describe the pool. Its state is left out: this process has a pool of its own."""
     return {"class": type(pool).__name__, "max_connections": pool.max_connections}
 
 

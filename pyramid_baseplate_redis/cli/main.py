@@ -1,4 +1,4 @@
-"""The command ``predis``: what it is told to do, and how it ends."""
+"""The command ``predis``: its parser, the choice of a command, and the exit status."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _failed(message: str, status: int) -> int:
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     arguments, others = parser.parse_known_args(argv)
-    # argparse takes what may be missing from one place only, before the options or behind them.
+    # argparse takes what may be missing from one place only, before the options or after them.
     unknown = [other for other in others if other.startswith("-") or "=" not in other]
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")

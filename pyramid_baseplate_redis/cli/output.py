@@ -1,4 +1,4 @@
-"""What ``predis`` writes: tables and colours for people, JSON for machines, nothing unprintable."""
+"""The output of ``predis``: tables and colors for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-# Of a file or a pipe: nobody looks at the right edge, and nothing is to be folded there.
+# The width of a file or a pipe, which has no right edge, so that nothing is folded.
 _WIDE = 1_000
 
 
 class Output:
-    """Where a command writes.
+    """The destination of a command's output.
 
     :param stream: standard output.
     :param as_json: whether for machines: one JSON object a line.

@@ -130,7 +130,7 @@ def _durable(queue: AnyQueue) -> DurableMessageQueue:
     :raises CommandError: if it isn't.
     """
     if not isinstance(queue, DurableMessageQueue):
-        raise CommandError(f"{queue.queue}: is no durable queue, so there is no such thing", 2)
+        raise CommandError(f"{queue.queue}: is not a durable queue, which this command needs", 2)
     return queue
 
 

@@ -45,7 +45,7 @@ class Servers:
         return "sentinel" if isinstance(self.pool, SentinelBlockingConnectionPool) else "standalone"
 
     def find(self, anew: bool = False) -> list[Server]:
-        """Where they are now; Sentinels are asked each time.
+        """Return their current addresses. Sentinels are asked each time.
 
         :param anew: whether to ask a Cluster for its layout again, as after a failure.
         :raises redis.RedisError: if the Sentinels don't know.

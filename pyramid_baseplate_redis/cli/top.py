@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> list[argparse.ArgumentPars
         default=1.0,
         help="how long to wait between two looks (1)",
     )
-    parser.add_argument("--count", metavar="N", type=number, help="end behind N refreshes")
+    parser.add_argument("--count", metavar="N", type=number, help="stop after N refreshes")
     return [parser]
 
 

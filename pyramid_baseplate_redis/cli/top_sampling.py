@@ -1,4 +1,4 @@
-"""What the servers of a client do, seen from outside of the application's processes."""
+"""Samples of a client's servers, taken outside of the application's processes, and their rates."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Sample:
         return {"master": "primary", "slave": "replica"}.get(self.info.get("role", ""), "unknown")
 
     def commands(self) -> dict[str, tuple[int, int]]:
-        """How often each command was executed, and for how many microseconds."""
+        """The calls of each command and their microseconds in all."""
         return {
             name.removeprefix("cmdstat_"): (figures["calls"], figures["usec"])
             for name, figures in self.info.items()
@@ -50,7 +50,7 @@ class Sample:
         }
 
     def percentiles(self, command: str) -> dict[str, float]:
-        """Microseconds by percentile, since the server started; empty if it doesn't tell."""
+        """Microseconds by percentile, since the server started; empty if it reports none."""
         found = self.info.get(f"latency_percentiles_usec_{command}")
         return dict(found) if isinstance(found, dict) else {}
 
@@ -111,9 +111,9 @@ def _count(clients: Iterable[Mapping[str, str]], own: str, client_name: str | No
 
 
 def rates(before: Sample | None, after: Sample) -> list[CommandRate] | None:
-    """What a server did between two samples, most frequent command first.
+    """Return the commands between two samples, the most frequent first.
 
-    :returns: ``None`` if that can't be told: the server was restarted, or its figures reset.
+    :returns: ``None`` if the server was restarted or its statistics were reset in between.
     """
     if before is None or before.info.get("run_id") != after.info.get("run_id"):
         return None
@@ -133,7 +133,7 @@ def rates(before: Sample | None, after: Sample) -> list[CommandRate] | None:
 
 
 def _own(before: Sample, after: Sample, command: str) -> int:
-    """How many were ours: INFO doesn't count itself, so it and what came behind it are older."""
+    """Return how many of the calls were ours. INFO reports the state before itself."""
     if command == "ping":
         return after.asked.count(command)
     return before.asked.count(command)
@@ -169,7 +169,7 @@ class ServerState:
     address: str
     sample: Sample | None = None
     commands: list[CommandRate] | None = None
-    """``None`` if that can't be told this time: it was restarted, or has only just answered."""
+    """``None`` after a restart of the server, and for its first sample."""
     round_trips: tuple[float, ...] = ()
     """Seconds; the last ones, oldest first."""
     error: str | None = None
@@ -182,7 +182,7 @@ class ServerState:
 
 @dataclass(frozen=True)
 class Refresh:
-    """What one look at all servers showed."""
+    """One sample of each server."""
 
     client: str
     kind: str
@@ -198,7 +198,7 @@ class Refresh:
     def counted(self) -> list[ServerState]:
         """The servers whose commands are added up: replicas only where the client reads there.
 
-        They execute again what their primary was told to write.
+        They execute the writes of their primary again.
         """
         if self.kind == "standalone":
             return self.servers
@@ -209,25 +209,25 @@ class Refresh:
 
     @property
     def commands(self) -> list[CommandRate]:
-        """What those servers did, taken together."""
+        """The rates of these servers, added up."""
         return total(one.commands for one in self.counted if one.commands is not None)
 
     @property
     def per_second(self) -> float | None:
-        """How much that is; ``None`` if no server told."""
+        """Commands a second in all; ``None`` if no server reported them."""
         known = [one.per_second for one in self.counted if one.per_second is not None]
         return sum(known) if known else None
 
     @property
     def connections(self) -> int | None:
-        """All connections to all servers; ``None`` if no server told."""
+        """Connections to all servers; ``None`` if no server reported them."""
         samples = [one.sample for one in self.servers if one.sample is not None]
         known = [one.connections for one in samples if one.connections is not None]
         return sum(known) if known else None
 
 
 class Watch:
-    """Looks at the servers of a client, and remembers what it has seen.
+    """Take samples of the servers of a client, and keep the last ones.
 
     :param name: the client's.
     :param factory: the client's, from the application's registry.

@@ -1,4 +1,4 @@
-"""How ``predis top`` shows a refresh: to people as tables, to machines as JSON."""
+"""The display of ``predis top``: a refresh as tables for people and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LINES_BESIDE = 16  # of the view without servers and commands
 def view(refresh: Refresh, height: int | None = None) -> Group:
     """A refresh for people.
 
-    :param height: the lines of the terminal; commands that don't fit are told by their number.
+    :param height: the lines of the terminal; commands that don't fit are counted in a last line.
     """
     parts: list[Any] = [_headline(refresh)]
     if refresh.error is not None:

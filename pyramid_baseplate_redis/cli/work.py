@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> list[argparse.ArgumentPars
         metavar="SECONDS",
         type=seconds,
         default=30.0,
-        help="behind the signal, how long to wait for what was begun (30)",
+        help="after a signal, how long to wait for messages that are being handled (30)",
     )
     return [parser]
 
@@ -65,7 +65,7 @@ def run(application: Application, arguments: argparse.Namespace, output: Output)
 
 
 def handler_of(name: str) -> Any:
-    """The function of a name such as ``myapp.jobs:handle``.
+    """Import the function that a name such as ``myapp.jobs:handle`` stands for.
 
     :raises CommandError: if there is none. An error of its module is raised as it is.
     """

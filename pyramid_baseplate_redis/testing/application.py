@@ -126,7 +126,7 @@ def add_clients(request: Any) -> Callable[[], object]:
     itself stays. ``request.span`` is a server span of its own, without a route. What the test
     leaves open is given back, and the span ended, when the request is gone.
 
-    :returns: does the same at once, for ``addCleanup`` and the like; may be called again.
+    :returns: a function that does the same at once, for ``addCleanup``; it may be called again.
     :raises ConfigurationError: if the registry has no Redis client.
     """
     registry = request.registry
@@ -207,7 +207,7 @@ def _swap_of(app: Any) -> ClientSwap:
 def _disconnect_torn_down() -> None:
     """Close what applications have left that are gone.
 
-    Of pyramid.testing.tearDown() nobody is told.
+    pyramid.testing.tearDown() has no hook.
     """
     for application in list(_applications):
         registry, swap = application[0](), application[1]()

@@ -1,4 +1,4 @@
-"""What an application's clients become while it is tested: those of servers that stand in.
+"""The swap of an application's clients for clients of stand-in servers during tests.
 
 Nothing here opens a socket, and files that settings name aren't missed: neither the password's
 file nor the certificates need be on a machine for tests.

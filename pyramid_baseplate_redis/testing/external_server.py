@@ -112,8 +112,8 @@ _given: dict[tuple[str, ...], ExternalServer] = {}  # two applications see the s
 def flush_given() -> None:
     """Empty what was used of all servers that were given to this process.
 
-    One may be gone with the tests that it was given for. What can't be reached is told of once, in
-    a warning; whoever still uses it will find out.
+    A server may end with the tests that it was passed for. One that cannot be reached is reported
+    once, in a warning. A test that still uses it fails by itself.
     """
     for server in list(_given.values()):
         try:
@@ -142,7 +142,7 @@ def given_server(settings: Mapping[str, Any]) -> ExternalServer | None:
     url = server.parsed_url
     if url.is_sentinel or url.is_cluster:
         raise ConfigurationError(
-            f"{server.url_key}: leads to several servers; name one, such as redis://localhost:6379"
+            f"{server.url_key}: names several servers. Name one, such as redis://localhost:6379"
         )
     key = (url.scheme, url.host, str(url.port), url.path, str(server.db))
     return _given.setdefault(key, ExternalServer(server, {}, server.url_key))

@@ -1,4 +1,4 @@
-"""The testing kit as fixtures of pytest, for whoever names this module in ``pytest_plugins``.
+"""The testing kit as pytest fixtures, for projects that list this module in ``pytest_plugins``.
 
 Not an entry point: that would load Pyramid and OpenTelemetry in every run of pytest in an
 environment, and before a project's coverage begins.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def empty_redis() -> Iterator[None]:
-    """Empty servers before the test, and behind it; see :func:`.testing.application.flush`."""
+    """Empty the servers before and after the test; see :func:`.testing.application.flush`."""
     flush()
     yield
     flush()

@@ -53,7 +53,7 @@ class RecordedSpans(Sequence[ReadableSpan]):
     def one(self, name: str) -> ReadableSpan:
         """The only one of that name.
 
-        :raises AssertionError: if there is none, or more; it tells what was recorded.
+        :raises AssertionError: there is not exactly one; the message lists the recorded spans.
         """
         found = self.named(name)
         if len(found) != 1:
@@ -93,7 +93,7 @@ class RecordedSpans(Sequence[ReadableSpan]):
 
 
 class _Relay(SpanProcessor):
-    """Hands spans to whoever records them now: a provider's processors can't be removed.
+    """Pass spans to the current recorder: a provider's processors cannot be removed.
 
     Nothing ends it: an application that shuts its provider down isn't the last one under test.
     """
@@ -123,7 +123,7 @@ def record_spans() -> Iterator[RecordedSpans]:
     them nowhere else.
 
     :raises ImportError: on import, without the OpenTelemetry SDK.
-    :raises RuntimeError: if the tracer provider is somebody else's.
+    :raises RuntimeError: the tracer provider is not the SDK's.
     """
     recording = RecordedSpans()
     with _lock:

@@ -60,7 +60,7 @@ class StandInCluster(StandInServer):
     """
 
     def _spawn(self, lock: int) -> None:
-        # The bus, on which nobody calls, is the one thing that listens on a network interface.
+        # Only the bus, which nothing connects to, listens on a network interface.
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             bus = probe.getsockname()[1]
@@ -84,7 +84,7 @@ _lock = threading.Lock()
 
 
 def stand_in(name: str, is_cluster: bool = False) -> StandInServer:
-    """What stands in for the server, or the Cluster, of that name; not started when it is new."""
+    """Return the stand-in for the server or the Cluster of that name; a new one is not started."""
     with _lock:
         if name not in _servers:
             _servers[name] = StandInCluster() if is_cluster else StandInServer()
@@ -138,6 +138,6 @@ class StandInConnection(EmbeddedConnection):
 
     def _connect(self) -> socket.socket:
         server = _servers[self.stand_in_for]
-        server.start()  # which waits for whoever is starting it: a Cluster isn't ready at once
+        server.start()  # waits if another process is starting it: a Cluster needs a moment
         self.path = server.socket_path
         return cast(socket.socket, super(EmbeddedConnection, self)._connect())

@@ -166,7 +166,7 @@ def test_a_queue_that_isnt_durable_has_none_of_it(
     ended = predis("queue", "jobs", action)
     assert (ended.status, ended.err) == (
         2,
-        "predis: jobs: is no durable queue, so there is no such thing\n",
+        "predis: jobs: is not a durable queue, which this command needs\n",
     )
 
 

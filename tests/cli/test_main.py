@@ -114,7 +114,7 @@ def test_something_else_in_their_place_is_told(predis: Predis) -> None:
     ended = predis("check", "nonsense")
 
     assert ended.status == 2
-    assert ended.err == "predis: options behind the .ini file are written name=value\n"
+    assert ended.err == "predis: options after the .ini file are written name=value\n"
 
 
 def test_what_the_application_prints_is_not_in_the_result(predis: Predis, valkey: Server) -> None:
@@ -151,14 +151,14 @@ def test_an_error_in_the_settings_is_one_line(predis: Predis) -> None:
     ("text", "said"),
     [
         ("[app:main]\nuse = call:tests.support.cli_app:main\nfoo.url = redis://:a%40b@localhost\n",
-         "[app:main] foo.url: has a % that isn't doubled; write %%"),
+         "[app:main] foo.url: has a single %. Write %%"),
         ("[app:main]\nuse = call:tests.support.cli_app:main\nfoo.url = %(nothing)s\n",
-         "[app:main] foo.url: refers to a %(name)s that there isn't"),
-        ("foo.url = redis://localhost\n", "line 1: stands in no [section]"),
+         "[app:main] foo.url: refers to a %(name)s that is not defined"),
+        ("foo.url = redis://localhost\n", "line 1: is outside of any [section]"),
         ("[app:main]\nfoo.url\n", "line 2: is not written name = value"),
-        ("[app:main]\na = 1\na = 2\n", "line 3: stands there twice"),
+        ("[app:main]\na = 1\na = 2\n", "line 3: is a duplicate"),
         ("[app:other]\nuse = call:tests.support.cli_app:main\n",
-         "there is no such application in the file"),
+         "the file has no application of this name"),
     ],
 )  # fmt: skip
 def test_a_malformed_file_is_one_line(predis: Predis, text: str, said: str) -> None:

@@ -431,8 +431,8 @@ class TestGivenServer:
     @pytest.mark.parametrize(
         ("server", "message"),
         [
-            ("redis+cluster://secret@a", "baseplate_redis.testing.url: leads to several servers"),
-            ("redis+sentinel://a/b", "baseplate_redis.testing.url: leads to several servers"),
+            ("redis+cluster://secret@a", "baseplate_redis.testing.url: names several servers"),
+            ("redis+sentinel://a/b", "baseplate_redis.testing.url: names several servers"),
             ("http://x", "baseplate_redis.testing.url: has an unknown scheme"),
         ],
     )
