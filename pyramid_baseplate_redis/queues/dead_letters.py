@@ -8,6 +8,7 @@ from typing import Any
 import redis
 
 from .messages import DEAD_ATTEMPTS, DEAD_ERROR, DEAD_ID, DeadLetter, DurableMessage, without_dead
+from .queue_spec import QueueSpec
 from .raw_commands import RawCommands
 from .stream_commands import StreamCommands
 
@@ -22,12 +23,13 @@ class DeadLetters:
     WATCH sees to it that it doesn't change.
     """
 
-    def __init__(self, commands: StreamCommands, key: str, queue_key: str) -> None:
+    def __init__(self, spec: QueueSpec, commands: StreamCommands) -> None:
         self._commands = commands
-        self._key = key
-        self._queue_key = queue_key
+        self._key = spec.dead_key
+        self._queue_key = spec.key
+        self._group = spec.group
 
-    def bury(self, message: DurableMessage, group: str, error: str, attempts: int) -> None:
+    def bury(self, message: DurableMessage, error: str, attempts: int) -> None:
         """Move a message here.
 
         :param error: the error's class.
@@ -35,7 +37,7 @@ class DeadLetters:
         own = (DEAD_ID, message.entry_id, DEAD_ERROR, error, DEAD_ATTEMPTS, attempts)
         commands: list[tuple[Any, ...]] = [
             ("XADD", self._key, "*", *own, *message.raw_fields),
-            ("XACK", self._queue_key, group, message.entry_id),
+            ("XACK", self._queue_key, self._group, message.entry_id),
             ("XDEL", self._queue_key, message.entry_id),
         ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, Literal, overload
@@ -12,6 +11,7 @@ from ..telemetry.stats import QueueStats
 from .consumer_group import ConsumerGroup
 from .dead_letters import DeadLetters
 from .messages import BODY, DeadLetter, DurableMessage, QueuedMessage, encoded, pairs, time_of
+from .queue_spec import QueueSpec, in_seconds
 from .raw_commands import client_of, is_no_group, telemetry_of
 from .receiver import Delivery, Receiver
 from .sender import Sender, put_after_commit
@@ -50,39 +50,30 @@ class DurableMessageQueue:
         max_length: int | None = None, delay: float | timedelta = 0, trace_parent: bool = False,
         transaction_manager: Callable[[], Any] | None = None,
     ) -> None:  # fmt: skip
-        if not name or not group:
-            raise ValueError("a queue and its group need a name")
-        seconds = lease.total_seconds() if isinstance(lease, timedelta) else float(lease)
-        if not 0.001 <= seconds < math.inf:
-            raise ValueError(f"lease: {lease!r} is not a time of a millisecond or more")
-        if max_attempts < 1 or (max_length is not None and max_length < 1):
-            raise ValueError("max_attempts and max_length are 1 or more")
+        self._spec = spec = QueueSpec(
+            name, group, consumer, lease=float(in_seconds(lease)), max_attempts=max_attempts,
+            max_length=max_length, delay=in_seconds(delay),
+        )  # fmt: skip
         self.queue = name
         self.client = client_of(client)
-        self.key, self.dead_key = keys_of(name)
-        self.lease = timedelta(seconds=seconds)
+        self.key, self.dead_key = spec.key, spec.dead_key
+        self.lease = timedelta(seconds=spec.lease)
         self.max_attempts = max_attempts
         self.max_length = max_length
         self.transaction_manager = transaction_manager
-        self._group_name = group
-        self._commands = StreamCommands(self.client, self.key)
-        self._dead_letters = DeadLetters(self._commands, self.dead_key, self.key)
-        self._group = ConsumerGroup(
-            self._commands, self.key, self._dead_letters, name=name, group=group,
-            consumer=consumer, lease=seconds, max_attempts=max_attempts,
-        )  # fmt: skip
         tracer = MessageTracer(
             telemetry_of(self.client).tracer, name, group, trace_parent=trace_parent
         )
-        self._sender = Sender(name, self.key, self._commands, tracer, max_length)
-        self._receiver = Receiver(
-            name, self._group, self._commands, lease=seconds, delay=delay, tracer=tracer
-        )
+        self._commands = StreamCommands(self.client, spec.key)
+        self._dead_letters = DeadLetters(spec, self._commands)
+        self._group = ConsumerGroup(spec, self._commands, self._dead_letters)
+        self._sender = Sender(spec, self._commands, tracer)
+        self._receiver = Receiver(spec, self._commands, self._group, tracer)
 
     @property
     def consumer(self) -> str:
         """This consumer's name in the group."""
-        return self._group.consumer
+        return self._spec.consumer
 
     # Putting
 
@@ -184,7 +175,7 @@ class DurableMessageQueue:
         :raises redis.RedisError: if the server fails.
         """
         length, pending, oldest, dead, now = self._commands.send(
-            ("XLEN", self.key), ("XPENDING", self.key, self._group_name),
+            ("XLEN", self.key), ("XPENDING", self.key, self._spec.group),
             ("XRANGE", self.key, "-", "+", "COUNT", 1), ("XLEN", self.dead_key), ("TIME",),
             name="stats", errors=True,
         )  # fmt: skip
@@ -205,7 +196,7 @@ class DurableMessageQueue:
         :param count: how many, at most.
         :raises redis.RedisError: if the server fails.
         """
-        return peeked(self._commands, self.key, self._group_name, count)
+        return peeked(self._commands, self._spec, count)
 
     def dead_letters(self, count: int = 100) -> list[DeadLetter]:
         """The oldest dead letters.
@@ -244,24 +235,14 @@ class DurableMessageQueue:
         """
 
 
-def keys_of(name: str) -> tuple[str, str]:
-    """The keys of a queue and of its dead letters, in one slot of a Cluster.
-
-    A name with a hash tag of its own (``{shop}jobs``) keeps it.
-    """
-    tag = name.partition("{")[2].partition("}")
-    tagged = name if tag[0] and tag[1] else f"{{{name}}}"
-    return f"{tagged}:messages", f"{tagged}:dead"
-
-
-def peeked(commands: StreamCommands, key: str, group: str, count: int) -> list[QueuedMessage]:
+def peeked(commands: StreamCommands, spec: QueueSpec, count: int) -> list[QueuedMessage]:
     """The oldest entries of the stream, with what the group knows of them.
 
     :param count: how many, at most.
     """
     entries, pending = commands.send(
-        ("XRANGE", key, "-", "+", "COUNT", count),
-        ("XPENDING", key, group, "-", "+", count),
+        ("XRANGE", spec.key, "-", "+", "COUNT", count),
+        ("XPENDING", spec.key, spec.group, "-", "+", count),
         name="peek",
         errors=True,
     )

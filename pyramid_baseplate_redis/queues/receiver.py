@@ -19,6 +19,7 @@ from ..retries import is_passing
 from ..telemetry.messaging_spans import MessageSpan, MessageTracer
 from .consumer_group import ConsumerGroup
 from .messages import DurableMessage
+from .queue_spec import QueueSpec
 from .stream_commands import StreamCommands
 
 logger = logging.getLogger(__package__)
@@ -31,21 +32,16 @@ _TIDY_SECONDS = 60.0
 
 
 class Receiver:
-    """Waits for the messages of one queue, and settles them.
-
-    :param lease: seconds.
-    :param delay: seconds until a message that failed may be received again.
-    """
+    """Waits for the messages of one queue, and settles them."""
 
     def __init__(
-        self, name: str, group: ConsumerGroup, commands: StreamCommands, *, lease: float,
-        delay: float | timedelta, tracer: MessageTracer,
+        self, spec: QueueSpec, commands: StreamCommands, group: ConsumerGroup,
+        tracer: MessageTracer,
     ) -> None:  # fmt: skip
-        self._name = name
+        self.spec = spec
         self._commands = commands
         self._group = group
-        self._claim_seconds = min(CLAIM_SECONDS, lease)
-        self._delay = group.leases.checked_delay(delay)
+        self._claim_seconds = min(CLAIM_SECONDS, spec.lease)
         self._tracer = tracer
         self._claim_at = 0.0
         self._tidy_at = time.monotonic() + _TIDY_SECONDS
@@ -71,11 +67,11 @@ class Receiver:
                     raise
                 failures += 1
                 if failures == 1:
-                    logger.warning("queue %s: %s; waiting for the server", self._name, error)
+                    logger.warning("queue %s: %s; waiting for the server", self.spec.name, error)
                 time.sleep(backoff.compute(failures))
                 continue
             if failures:
-                logger.warning("queue %s: the server is back", self._name)
+                logger.warning("queue %s: the server is back", self.spec.name)
                 failures = 0
             if messages or (has_claimed and time.monotonic() >= deadline):
                 return messages
@@ -97,10 +93,6 @@ class Receiver:
         block = max(0.0, min(deadline, self._claim_at) - now)
         return self._group.read(count, block), claims
 
-    def checked_delay(self, delay: float | timedelta) -> float:
-        """See :meth:`.MessageLeases.checked_delay`."""
-        return self._group.leases.checked_delay(delay)
-
     def start_processing(self, messages: Sequence[DurableMessage]) -> MessageSpan | None:
         """Start the span in which messages are processed."""
         return self._tracer.start_process(self._commands.server_span, messages)
@@ -119,12 +111,12 @@ class Receiver:
         if error is None:
             self._group.leases.acknowledge(unsettled)
             return
-        chosen = self._delay if delay is None else delay
+        chosen = self.spec.delay if delay is None else delay
         try:
             self._group.leases.fail(unsettled, error, chosen)
             self._claim_at = min(self._claim_at, time.monotonic() + chosen)
         except (*SERVER_ERRORS, LeaseLostError) as failure:  # error goes on
-            logger.warning("queue %s: %s wasn't given back: %s", self._name,
+            logger.warning("queue %s: %s wasn't given back: %s", self.spec.name,
                            ", ".join(message.id for message in unsettled), failure)  # fmt: skip
 
 
@@ -141,7 +133,7 @@ class Delivery(Generic[R]):
         self._receiver = receiver
         self._count = count
         self._timeout = timeout
-        self._delay = None if delay is None else receiver.checked_delay(delay)
+        self._delay = None if delay is None else receiver.spec.checked_delay(delay)
         self._choose = choose
         self._messages: list[DurableMessage] = []
         self._processing: MessageSpan | None = None

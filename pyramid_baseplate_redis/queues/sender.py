@@ -11,6 +11,7 @@ from opentelemetry import context as otel_context
 from ..exceptions import MessageQueueError, QueueFullError
 from ..telemetry.messaging_spans import MessageTracer
 from .messages import BODY
+from .queue_spec import QueueSpec
 from .raw_commands import Command, RawCommands
 from .stream_commands import StreamCommands
 
@@ -58,15 +59,10 @@ def put_after_commit(
 class Sender:
     """Adds messages to one queue's stream."""
 
-    def __init__(
-        self, name: str, key: str, commands: StreamCommands, tracer: MessageTracer,
-        max_length: int | None,
-    ) -> None:  # fmt: skip
-        self._name = name
-        self._key = key
+    def __init__(self, spec: QueueSpec, commands: StreamCommands, tracer: MessageTracer) -> None:
+        self._spec = spec
         self._commands = commands
         self._tracer = tracer
-        self._max_length = max_length
 
     def send(self, bodies: Sequence[bytes]) -> list[str]:
         """See :meth:`.DurableMessageQueue.put_many`."""
@@ -85,18 +81,18 @@ class Sender:
 
     def _added(self, bodies: Sequence[bytes]) -> list[bytes]:
         trace_fields = self._tracer.fields(self._commands.server_span)
-        commands = [("XADD", self._key, "*", BODY, body, *trace_fields) for body in bodies]
-        if self._max_length is not None:
+        commands = [("XADD", self._spec.key, "*", BODY, body, *trace_fields) for body in bodies]
+        if self._spec.max_length is not None:
             return self._commands.watching(
-                self._key, "put", commands, lambda ask: self._added_if_not_full(ask, commands)
+                self._spec.key, "put", commands, lambda ask: self._added_if_not_full(ask, commands)
             )
         if len(commands) == 1:
             return self._commands.send(*commands)
         return self._commands.transaction("put", *commands)
 
     def _added_if_not_full(self, ask: RawCommands, commands: Sequence[Command]) -> list[bytes]:
-        assert self._max_length is not None
-        (length,) = ask(("XLEN", self._key))
-        if length + len(commands) > self._max_length:
-            raise QueueFullError(self._name, self._max_length)
+        assert self._spec.max_length is not None
+        (length,) = ask(("XLEN", self._spec.key))
+        if length + len(commands) > self._spec.max_length:
+            raise QueueFullError(self._spec.name, self._spec.max_length)
         return ask.transaction(*commands)

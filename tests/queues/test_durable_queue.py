@@ -24,7 +24,7 @@ from pyramid_baseplate_redis import (
     pool_from_config,
 )
 from pyramid_baseplate_redis.queues import consumer_group, receiver
-from pyramid_baseplate_redis.queues.durable_queue import keys_of
+from pyramid_baseplate_redis.queues.queue_spec import keys_of
 
 from ..faults.proxy import Proxy
 from ..support.servers import MakeClient, Server, interrupt_when_blocked, running_server, wait_until
@@ -992,10 +992,8 @@ def test_idle_consumers_with_nothing_pending_are_removed(
     queue.put_many(["a", "b"])
     queue.get(5)
     die_with_message(other)
-    third = other
     monkeypatch.setattr(consumer_group, "CONSUMER_IDLE_SECONDS", 0)
-    monkeypatch.setattr(third._group, "_lease", 0)
-    monkeypatch.setattr(queue._group, "_lease", 0)
+    monkeypatch.setattr(consumer_group, "CONSUMER_IDLE_LEASES", 0)
     raw.xgroup_createconsumer(STREAM, "workers", "gone")
     _wait_once(queue)
     names = {consumer["name"] for consumer in raw.xinfo_consumers(STREAM, "workers")}
@@ -1018,7 +1016,7 @@ def test_what_a_consumer_received_in_the_moment_of_its_removal_is_not_lost(
     queue.get(5)
     raw.xgroup_createconsumer(STREAM, "workers", "second")
     monkeypatch.setattr(consumer_group, "CONSUMER_IDLE_SECONDS", 0)
-    monkeypatch.setattr(queue._group, "_lease", 0.001)
+    monkeypatch.setattr(consumer_group, "CONSUMER_IDLE_LEASES", 0)
     transaction = queue._commands.transaction
 
     def wake_up_first(*args: Any) -> list[Any]:
