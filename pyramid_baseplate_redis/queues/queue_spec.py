@@ -1,4 +1,4 @@
-"""The names, keys and limits of a durable queue, which its parts share."""
+"""The names, keys and limits of a durable queue, which all of its parts share."""
 
 from __future__ import annotations
 
@@ -32,11 +32,13 @@ class QueueSpec:
 
     def __post_init__(self) -> None:
         if not self.name or not self.group:
-            raise ValueError("a queue and its group need a name")
+            raise ValueError("queue: its name or its group is empty. Write a name for both.")
         if not 0.001 <= self.lease < math.inf:
-            raise ValueError(f"lease: {self.lease!r} seconds are not a millisecond or more")
+            raise ValueError(
+                f"lease: {self.lease!r} seconds is out of range. Write at least 0.001."
+            )
         if self.max_attempts < 1 or (self.max_length is not None and self.max_length < 1):
-            raise ValueError("max_attempts and max_length are 1 or more")
+            raise ValueError("max_attempts and max_length: must be 1 or more.")
         self.checked_delay(self.delay)
         key, dead_key = keys_of(self.name)
         object.__setattr__(self, "key", key)
@@ -56,7 +58,9 @@ class QueueSpec:
         """
         seconds = in_seconds(delay)
         if not 0 <= seconds <= self.lease:
-            raise ValueError(f"delay: {seconds!r} is not from 0 to the lease, {self.lease} seconds")
+            raise ValueError(
+                f"delay: {seconds!r} is not from 0 to the lease, {self.lease} seconds."
+            )
         return seconds
 
 
