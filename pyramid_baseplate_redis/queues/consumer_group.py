@@ -1,4 +1,4 @@
-"""The consumer group of a durable queue: reads messages, and claims those that others have left."""
+"""Reads a durable queue's consumer group: new messages, and those whose lease has expired."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ T = TypeVar("T")
 _MOST_PAGES = 100
 _START = b"0-0"
 
-# Consumers that were silent for this long, and for this many leases, are removed. A consumer that
-# waits asks once a second.
+# A consumer is removed once it has been silent for longer than both of these. While it waits for
+# messages, it sends a command once a second.
 CONSUMER_IDLE_SECONDS = 3600.0
 CONSUMER_IDLE_LEASES = 10
 
@@ -45,9 +45,10 @@ class ConsumerGroup:
         self.leases = MessageLeases(spec, commands, dead_letters)
 
     def read(self, count: int, block: float) -> list[DurableMessage]:
-        """Messages that nobody has received yet.
+        """Return messages that no consumer has received yet.
 
-        :param block: seconds to wait for one; 0 doesn't wait.
+        :param count: maximum number of messages.
+        :param block: seconds to wait for the first one; 0 does not wait.
         """
         spec = self._spec
         waiting = ("BLOCK", max(1, round(block * 1000))) if block else ()
@@ -59,16 +60,21 @@ class ConsumerGroup:
         except redis.ResponseError as error:
             if not str(error).startswith("UNBLOCKED"):
                 raise
-            reply = None  # an administrator or a failover has ended the wait
+            reply = None  # an administrator or a failover ended the wait
         if not reply:
             return []
         ((_, entries),) = reply.items() if isinstance(reply, dict) else reply
         return self._messages([(entry, 1) for entry in entries], asked_at)
 
     def claim(self, count: int) -> list[DurableMessage]:
-        """Messages whose lease has run out; those delivered too often become dead letters."""
+        """Return messages whose lease has expired.
+
+        Those that were delivered too often become dead letters instead.
+        """
         spec = self._spec
-        is_whole = self._cursor == _START  # whether the end of the pages is that of the search
+        # XAUTOCLAIM returns a page and the cursor of the next one. A search that did not begin at
+        # the start goes on there when it reaches the end.
+        is_whole = self._cursor == _START
         for _ in range(_MOST_PAGES):
             asked_at = time.monotonic()
             command = ("XAUTOCLAIM", spec.key, spec.group, spec.consumer, spec.lease_ms,
@@ -107,17 +113,14 @@ class ConsumerGroup:
             self._dead_letters.bury(message, error, attempts)
         except (redis.ResponseError, redis.WatchError) as failure:
             logger.warning(
-                "queue %s: %s can't become a dead letter, and comes back: %s",
+                "queue %s: %s could not become a dead letter and will be delivered again: %s",
                 self._spec.name, message.id, failure,
             )  # fmt: skip
         else:
             logger.warning("queue %s: %s is a dead letter: %s", self._spec.name, message.id, error)
 
     def remove_idle_consumers(self) -> None:
-        """Remove consumers that were silent for a long time and have nothing pending.
-
-        The consumer that asks stays.
-        """
+        """Remove other consumers that were silent for a long time and have nothing pending."""
         spec, commands = self._spec, self._commands
         (consumers,) = commands.send(("XINFO", "CONSUMERS", spec.key, spec.group))
         least = max(CONSUMER_IDLE_SECONDS, CONSUMER_IDLE_LEASES * spec.lease) * 1000
@@ -132,15 +135,17 @@ class ConsumerGroup:
                 ("XGROUP", "DELCONSUMER", spec.key, spec.group, name),
             )
             ids = [entry[0] for entry in pending]
-            if ids:  # it woke up in this very moment: what it got would be nobody's
+            # The consumer has received messages since XINFO, and their pending entries were deleted
+            # with it. Claim them with an expired lease, so that they are delivered again.
+            if ids:
                 claim = ("XCLAIM", spec.key, spec.group, spec.consumer, 0, *ids)
                 commands.send((*claim, "IDLE", spec.lease_ms, "FORCE", "JUSTID"))
 
     def _in_group(self, call: Callable[[], T]) -> T:
-        """Call, and again behind making the group if there is none (any more).
+        """Call ``call``. If the group does not exist, create it and call again.
 
-        The group begins with the first entry: what was received but not acknowledged when somebody
-        deleted it is received once more.
+        The group starts at the first entry, so messages that were pending when a group was deleted
+        are received again.
         """
         try:
             return call()

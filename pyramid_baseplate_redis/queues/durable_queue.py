@@ -155,7 +155,8 @@ class DurableMessageQueue:
         :raises TimedOutError: on entering the block, no message arrived within ``timeout``.
         :raises LeaseLostError: on leaving the block, another consumer has received the message in
             the meantime.
-        :raises ValueError: ``timeout`` is negative, or ``delay`` is longer than the lease.
+        :raises ValueError: ``timeout`` is negative or infinite, or ``delay`` is longer than the
+            lease.
         :raises redis.RedisError: the server failed. With ``timeout=None``, entering the block
             raises only errors that waiting does not fix, such as a wrong password. A message that
             was claimed but not returned is delivered again once its lease expires.

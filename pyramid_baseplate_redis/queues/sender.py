@@ -1,4 +1,4 @@
-"""Messages that are put when a transaction was committed, by the transaction manager's hook."""
+"""Adds messages to a durable queue, at once or after the commit of a transaction."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ logger = logging.getLogger(__package__)
 def put_after_commit(
     transaction_manager: Callable[[], Any] | None, queue: str, put: Callable[[], object]
 ) -> None:
-    """Call ``put`` behind the commit of the current transaction, and never if it is aborted.
+    """Call ``put`` after the current transaction is committed, and not at all if it is aborted.
 
-    :param transaction_manager: returns one of the package ``transaction``, such as ``request.tm``,
-        or ``None``.
-    :raises MessageQueueError: if there is none, or no transaction was begun.
+    :param transaction_manager: returns a manager of the package ``transaction``, such as
+        ``request.tm``, or ``None``.
+    :param queue: the queue's name, for errors.
+    :raises MessageQueueError: there is no manager, or no transaction has begun.
     """
     manager = transaction_manager() if transaction_manager is not None else None
     if manager is None:
         raise MessageQueueError(
-            f"queue {queue}: after_commit needs a transaction of request.tm that is under way; add "
-            "pyramid_tm to the application, or put the message behind the transaction"
+            f"queue {queue}: after_commit needs a transaction of request.tm. Include pyramid_tm in "
+            "the application, or put the message after the transaction."
         )
     caller = otel_context.get_current()
 
@@ -42,22 +43,22 @@ def put_after_commit(
         try:
             put()
         except Exception:
-            # The transaction package would swallow it, and the commit can't be undone.
-            logger.exception("queue %s: a message was lost, since it couldn't be put", queue)
+            # The transaction package would swallow the error, and the commit cannot be undone.
+            logger.exception("queue %s: a message was lost because it could not be put", queue)
         finally:
             otel_context.detach(token)
 
     try:
         manager.get().addAfterCommitHook(committed)
-    except Exception as error:  # NoTransaction, of a package that needn't be installed
+    except Exception as error:  # NoTransaction; its package may not be installed
         raise MessageQueueError(
-            f"queue {queue}: after_commit needs a transaction, and there is none: "
+            f"queue {queue}: after_commit needs a transaction, but none has begun: "
             f"{type(error).__name__}"
         ) from error
 
 
 class Sender:
-    """Adds messages to one queue's stream."""
+    """Adds messages to the stream of one queue."""
 
     def __init__(self, spec: QueueSpec, commands: StreamCommands, tracer: MessageTracer) -> None:
         self._spec = spec
@@ -65,7 +66,7 @@ class Sender:
         self._tracer = tracer
 
     def send(self, bodies: Sequence[bytes]) -> list[str]:
-        """See :meth:`.DurableMessageQueue.put_many`."""
+        """Add messages; see :meth:`.DurableMessageQueue.put_many`."""
         server_span = self._commands.server_span
         span = self._tracer.start_send(server_span, bodies)
         try:
