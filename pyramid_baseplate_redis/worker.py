@@ -1,4 +1,4 @@
-"""A worker: threads that process a message queue until a signal or an error ends them."""
+"""work(): threads that process a durable queue until a signal or an error stops them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ logger = logging.getLogger(__name__)
 
 Handler = Callable[[ServerContext, DurableMessage], object]
 
-#: Exit codes.
+#: Exit codes; :func:`work` returns them.
 FINISHED, FAILED, UNFINISHED = 0, 1, 3
-_WAIT_SECONDS = 1.0  # how long it takes at most until an idle thread sees that it is to stop
+_WAIT_SECONDS = 1.0  # an idle thread notices within this time that the worker stops
 
 
 def work(
@@ -43,27 +43,29 @@ def work(
     grace: float = 30.0,
     stop: threading.Event | None = None,
 ) -> int:
-    """Process a durable queue until SIGTERM or SIGINT; then finish what was begun.
+    """Process a durable queue until SIGTERM or SIGINT, then finish the messages under way.
 
-    Each message is one call of the handler and one line in the log. A handler that returns has
-    processed it; one that raises gives it back, as
-    :meth:`.DurableMessageQueue.receive` says. While the server is away, or a replica takes
-    over, the threads wait for it with growing, jittered waits.
+    Each message is one call of the handler and one log line. If the handler returns, the message
+    is acknowledged. If it raises, the message is given back or becomes a dead letter, as described
+    at :meth:`.DurableMessageQueue.receive`. While the server is unreachable or a replica takes
+    over, the threads retry with growing, jittered pauses.
 
-    :param registry: the application's, such as ``env["registry"]`` of
+    :param registry: the application's registry, for example ``env["registry"]`` of
         :func:`pyramid.paster.bootstrap`.
     :param queue: the queue's name, as it was declared.
-    :param handler: called with a :class:`.ServerContext`, which has the clients and queues that a
-        request has, and with the message. What takes longer than half of the lease calls
-        ``message.extend()`` now and then.
-    :param concurrency: how many threads.
-    :param grace: seconds that messages have to be finished behind the signal, or until a second
-        one; those that aren't are given back at once.
-    :param stop: set, it stops the worker as a signal does. Signals are handled in the main thread.
-    :returns: the exit code: 0 if all was finished, 3 if something had to be given back, 1 if an
-        error ended it that waiting doesn't mend; it is logged.
-    :raises ConfigurationError: if there is no such durable queue, its client has fewer connections
-        than ``concurrency``, or the handler is a coroutine function.
+    :param handler: called with a :class:`.ServerContext`, which has the clients and queues of a
+        request, and with the message. A handler that needs longer than half of the lease should
+        call ``message.extend()`` from time to time.
+    :param concurrency: number of threads.
+    :param grace: seconds for finishing messages after the signal. After that, or on a second
+        signal, unfinished messages are given back at once.
+    :param stop: an event that stops the worker, as a signal does. Outside of the main thread,
+        signals are not handled.
+    :returns: the exit code: 0 if all messages were finished, 3 if messages were given back, 1 if
+        an error that waiting does not fix stopped the worker. The error is logged.
+    :raises ConfigurationError: there is no durable queue of that name, its client has fewer
+        connections than ``concurrency``, ``concurrency`` is less than 1, or the handler is a
+        coroutine function.
     """
     worker = _Worker(registry, queue, handler, concurrency, stop or threading.Event())
     with worker.stopped_by_signals():
@@ -78,16 +80,18 @@ class _Worker:
         factory = registry.queryUtility(IMessageQueueFactory, queue)
         if factory is None or not factory.settings.durable:
             raise ConfigurationError(
-                f"{queue}.durable: there is no durable queue of that name; write {queue}.queue = "
-                f"<the Redis client> and {queue}.durable = true"
+                f"{queue}.durable: there is no durable queue of that name. Write {queue}.queue = "
+                f"<the Redis client> and {queue}.durable = true."
             )
         if inspect.iscoroutinefunction(handler):
             raise ConfigurationError(
-                f"{queue}: the handler is a coroutine function, which nothing awaits here: its "
-                "messages would be acknowledged unprocessed"
+                f"{queue}: the handler is a coroutine function, which the worker does not await: "
+                "its messages would be acknowledged unprocessed. Write a plain function."
             )
         if concurrency < 1:
-            raise ConfigurationError(f"{queue}: a concurrency of {concurrency} processes nothing")
+            raise ConfigurationError(
+                f"{queue}: a concurrency of {concurrency} is too low. Write 1 or more."
+            )
         self._registry = registry
         self._name = queue
         self._handler = handler
@@ -100,7 +104,7 @@ class _Worker:
         if most < concurrency:
             raise ConfigurationError(
                 f"{factory.client}.max_connections: {most} connections are too few for "
-                f"{concurrency} threads, which wait on one each"
+                f"{concurrency} threads. Write {concurrency} or more, since each thread needs one."
             )
         client = client_factory.make_object_for_context(factory.client, INVALID_SPAN)
         self._queue: DurableMessageQueue = factory(client)
@@ -113,7 +117,7 @@ class _Worker:
 
     @contextmanager
     def stopped_by_signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT stop it, inside the block; a second one ends the grace."""
+        """Let SIGTERM and SIGINT stop the worker; a second signal ends the grace period."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -131,7 +135,7 @@ class _Worker:
                 signal.signal(number, handler)
 
     def run(self, grace: float) -> int:
-        """See :func:`work`."""
+        """Start the threads, wait for the end and return the exit code; see :func:`work`."""
         count = len(self._threads)
         threads = "1 thread processes" if count == 1 else f"{count} threads process"
         logger.info("%s: %s messages", self._name, threads)
@@ -139,7 +143,7 @@ class _Worker:
             thread.start()
         while not self._stop.wait(_WAIT_SECONDS):
             pass
-        logger.info("%s: stops, and waits for what was begun", self._name)
+        logger.info("%s: stopping, waiting for the messages under way", self._name)
         deadline = time.monotonic() + grace
         for thread in self._threads:
             while thread.is_alive() and not self._is_hurried.is_set():
@@ -151,17 +155,17 @@ class _Worker:
         if self._failure is not None:
             logger.error("%s: stopped by %s", self._name, self._failure, exc_info=self._failure)
             return FAILED
-        logger.info("%s: stopped; %d messages were given back", self._name, given_back)
+        logger.info("%s: stopped, %d messages given back", self._name, given_back)
         return UNFINISHED if given_back else FINISHED
 
     def _give_back(self) -> int:
-        """Give back what the threads that are still there haven't finished."""
+        """Give back the messages that running threads have not finished."""
         messages = [each for each in tuple(self._under_way.values()) if not each.is_settled]
         for message in messages:
             try:
                 message.give_back()
             except (*SERVER_ERRORS, MessageQueueError) as error:
-                logger.warning("%s: %s wasn't given back: %s", self._name, message.id, error)
+                logger.warning("%s: %s could not be given back: %s", self._name, message.id, error)
         return len(messages)
 
     def _run_thread(self, number: int) -> None:
@@ -179,7 +183,7 @@ class _Worker:
                     return
                 failures += 1
                 if failures == 1:
-                    logger.warning("%s: %s; waiting for the server", self._name, error)
+                    logger.warning("%s: waiting for the server: %s", self._name, error)
                 self._stop.wait(backoff.compute(failures))
             except BaseException as error:
                 self._end(error)
@@ -190,7 +194,10 @@ class _Worker:
         self._stop.set()
 
     def _process_one(self, number: int) -> None:
-        """Receive and process a message; raises what receiving raises, and tells of the rest."""
+        """Receive and process a message.
+
+        Errors of receiving are raised, errors of processing are logged.
+        """
         message: DurableMessage | None = None
         started = 0.0
         outcome = "failed"

@@ -325,7 +325,7 @@ def test_a_second_signal_gives_back_what_is_not_finished(
     assert process.stderr is not None
     os.kill(process.pid, signal.SIGTERM)
     for line in process.stderr:
-        if "waits for" in line:
+        if "waiting for the messages" in line:
             break
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(30) == UNFINISHED

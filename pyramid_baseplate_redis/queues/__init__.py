@@ -1,1 +1,1 @@
-"""Message queues in a Redis list and on Redis Streams, on any client of redis-py's."""
+"""Message queues in a Redis list and on Redis Streams, for any redis-py client."""

@@ -1,4 +1,4 @@
-"""The dead letters of a durable queue: a second stream in the same slot."""
+"""Dead letters of a durable queue: a second stream in the same slot of a Cluster."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import redis
 
 from .messages import DEAD_ATTEMPTS, DEAD_ERROR, DEAD_ID, DeadLetter, DurableMessage, without_dead
+from .queue_spec import QueueSpec
 from .raw_commands import RawCommands
 from .stream_commands import StreamCommands
 
@@ -15,27 +16,30 @@ _PAGE = 100
 
 
 class DeadLetters:
-    """Moves messages to their stream and back, each in one transaction.
+    """Moves messages to the stream of dead letters and back, each in one transaction.
 
-    A server goes on with a transaction in which one command has failed: where XADD fails because
-    the other key has another type, XDEL would lose the message. So the type is looked at first, and
-    WATCH sees to it that it doesn't change.
+    A server continues a transaction after one of its commands has failed. If XADD failed because
+    the key has another type, XDEL would lose the message. Therefore the type is checked first,
+    while WATCH guards the key.
     """
 
-    def __init__(self, commands: StreamCommands, key: str, queue_key: str) -> None:
+    def __init__(self, spec: QueueSpec, commands: StreamCommands) -> None:
         self._commands = commands
-        self._key = key
-        self._queue_key = queue_key
+        self._key = spec.dead_key
+        self._queue_key = spec.key
+        self._group = spec.group
 
-    def bury(self, message: DurableMessage, group: str, error: str, attempts: int) -> None:
-        """Move a message here.
+    def bury(self, message: DurableMessage, error: str, attempts: int) -> None:
+        """Move a message to the dead letters.
 
-        :param error: the error's class.
+        :param error: full name of the error's class.
+        :param attempts: the number of times it was received.
+        :raises redis.ResponseError: the key of the dead letters is not a stream.
         """
         own = (DEAD_ID, message.entry_id, DEAD_ERROR, error, DEAD_ATTEMPTS, attempts)
         commands: list[tuple[Any, ...]] = [
             ("XADD", self._key, "*", *own, *message.raw_fields),
-            ("XACK", self._queue_key, group, message.entry_id),
+            ("XACK", self._queue_key, self._group, message.entry_id),
             ("XDEL", self._queue_key, message.entry_id),
         ]
 
@@ -47,15 +51,15 @@ class DeadLetters:
         message.is_settled = True
 
     def letters(self, count: int) -> list[DeadLetter]:
-        """The oldest ones."""
+        """Return the oldest ``count`` dead letters."""
         (entries,) = self._commands.send(("XRANGE", self._key, "-", "+", "COUNT", count))
         return [DeadLetter.of(entry) for entry in entries]
 
     def replay(self, ids: Sequence[str]) -> int:
-        """Put them on the queue again, as new messages, one transaction each.
+        """Put dead letters on the queue again as new messages, in one transaction each.
 
-        :param ids: of the letters; all that are there now if empty.
-        :returns: how many.
+        :param ids: their identifiers; if empty, all current dead letters.
+        :returns: the number of replayed dead letters.
         """
         return sum(self._replay_one(entry_id) for entry_id in ids or self._ids())
 
@@ -75,10 +79,10 @@ class DeadLetters:
         return self._commands.watching(self._key, "replay", [("XDEL", self._key, entry_id)], move)
 
     def discard(self, ids: Sequence[str]) -> int:
-        """Delete them.
+        """Delete dead letters.
 
-        :param ids: of the letters; all that are there now if empty.
-        :returns: how many.
+        :param ids: their identifiers; if empty, all current dead letters.
+        :returns: the number of deleted dead letters.
         """
         chosen: Sequence[Any] = ids or self._ids()
         if not chosen:
@@ -101,5 +105,5 @@ def _check_type(ask: RawCommands, key: str) -> None:
     (kind,) = ask(("TYPE", key))
     if kind not in (b"stream", b"none"):
         raise redis.ResponseError(
-            f"WRONGTYPE {key} has to be a stream, and is a {kind.decode()}; nothing was moved"
+            f"WRONGTYPE {key} is a {kind.decode()}, but must be a stream. Nothing was moved."
         )

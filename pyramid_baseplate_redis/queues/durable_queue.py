@@ -1,8 +1,11 @@
-"""DurableMessageQueue: a queue of messages in a Redis stream, which loses none."""
+"""DurableMessageQueue: a message queue on a Redis stream that survives crashes of its consumers.
+
+The public methods are here. Sending, receiving and settling are in modules of their own, which
+share a :class:`.QueueSpec`.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, Literal, overload
@@ -12,6 +15,7 @@ from ..telemetry.stats import QueueStats
 from .consumer_group import ConsumerGroup
 from .dead_letters import DeadLetters
 from .messages import BODY, DeadLetter, DurableMessage, QueuedMessage, encoded, pairs, time_of
+from .queue_spec import QueueSpec, in_seconds
 from .raw_commands import client_of, is_no_group, telemetry_of
 from .receiver import Delivery, Receiver
 from .sender import Sender, put_after_commit
@@ -22,26 +26,31 @@ MAX_ATTEMPTS = 5
 
 
 class DurableMessageQueue:
-    """A queue of messages in a Redis stream: each is processed at least once.
+    """A message queue on a Redis stream. Each message is processed at least once.
 
-    A message that was received stays on the server until it is acknowledged. If its consumer fails
-    or dies, somebody else receives it, and after ``max_attempts`` it is kept as a dead letter.
+    A received message stays on the server until it is acknowledged. If its consumer fails or dies,
+    another consumer receives it. After ``max_attempts`` it is kept as a dead letter.
 
-    :param name: the queue's name. The stream is ``{name}:messages``, that of the dead letters
-        ``{name}:dead``; the braces keep both on one node of a Cluster.
-    :param client: a connection pool or a client, of a Cluster too; as for :class:`.MessageQueue`.
-    :param group: the consumer group. One for each queue: what is acknowledged is deleted.
-    :param consumer: this consumer's name; by default the process's own, with its host and number.
-    :param lease: seconds for which a received message is its consumer's. The same for all.
-    :param max_attempts: how often a message is received before it is a dead letter.
-    :param max_length: how many messages there may be, received ones included; ``None`` is no limit.
-    :param delay: seconds until a message that failed may be received again, at most ``lease``.
-    :param trace_parent: whether processing is a child of the span that sent the message, in its
-        trace; otherwise it is linked to it.
-    :param transaction_manager: returns that of ``after_commit``; a request's queue has its own.
-    :raises ValueError: if one of the numbers is out of range, or the name is empty.
+    A queue can be shared between threads.
 
-    Safe to share between threads.
+    :param name: the queue's name. The messages are in the stream ``{name}:messages``, the dead
+        letters in ``{name}:dead``; the braces keep both on one node of a Cluster.
+    :param client: a connection pool or a client, also of a Cluster, as for
+        :class:`.MessageQueue`.
+    :param group: the consumer group. A queue can have only one, because acknowledged messages are
+        deleted.
+    :param consumer: this consumer's name; by default host, process ID and a random token.
+    :param lease: seconds that a consumer may work on a message before another one receives it. All
+        consumers of a queue need the same value.
+    :param max_attempts: how often a message is received before it becomes a dead letter.
+    :param max_length: maximum number of messages, including received ones; ``None`` is no limit.
+    :param delay: seconds until a failed message may be received again, at most ``lease``.
+    :param trace_parent: make the span that processes a message a child of the span that sent it,
+        in the same trace. By default the two spans are linked.
+    :param transaction_manager: returns the transaction manager for ``after_commit``. A request's
+        queue uses ``request.tm``.
+    :raises ValueError: a number is out of range, or ``name`` or ``group`` is empty.
+    :raises TypeError: ``client`` is neither a pool nor a client.
     """
 
     def __init__(
@@ -50,39 +59,30 @@ class DurableMessageQueue:
         max_length: int | None = None, delay: float | timedelta = 0, trace_parent: bool = False,
         transaction_manager: Callable[[], Any] | None = None,
     ) -> None:  # fmt: skip
-        if not name or not group:
-            raise ValueError("a queue and its group need a name")
-        seconds = lease.total_seconds() if isinstance(lease, timedelta) else float(lease)
-        if not 0.001 <= seconds < math.inf:
-            raise ValueError(f"lease: {lease!r} is not a time of a millisecond or more")
-        if max_attempts < 1 or (max_length is not None and max_length < 1):
-            raise ValueError("max_attempts and max_length are 1 or more")
+        self._spec = spec = QueueSpec(
+            name, group, consumer, lease=float(in_seconds(lease)), max_attempts=max_attempts,
+            max_length=max_length, delay=in_seconds(delay),
+        )  # fmt: skip
         self.queue = name
         self.client = client_of(client)
-        self.key, self.dead_key = keys_of(name)
-        self.lease = timedelta(seconds=seconds)
+        self.key, self.dead_key = spec.key, spec.dead_key
+        self.lease = timedelta(seconds=spec.lease)
         self.max_attempts = max_attempts
         self.max_length = max_length
         self.transaction_manager = transaction_manager
-        self._group_name = group
-        self._commands = StreamCommands(self.client, self.key)
-        self._dead_letters = DeadLetters(self._commands, self.dead_key, self.key)
-        self._group = ConsumerGroup(
-            self._commands, self.key, self._dead_letters, name=name, group=group,
-            consumer=consumer, lease=seconds, max_attempts=max_attempts,
-        )  # fmt: skip
         tracer = MessageTracer(
             telemetry_of(self.client).tracer, name, group, trace_parent=trace_parent
         )
-        self._sender = Sender(name, self.key, self._commands, tracer, max_length)
-        self._receiver = Receiver(
-            name, self._group, self._commands, lease=seconds, delay=delay, tracer=tracer
-        )
+        self._commands = StreamCommands(self.client, spec.key)
+        self._dead_letters = DeadLetters(spec, self._commands)
+        self._group = ConsumerGroup(spec, self._commands, self._dead_letters)
+        self._sender = Sender(spec, self._commands, tracer)
+        self._receiver = Receiver(spec, self._commands, self._group, tracer)
 
     @property
     def consumer(self) -> str:
         """This consumer's name in the group."""
-        return self._group.consumer
+        return self._spec.consumer
 
     # Putting
 
@@ -99,18 +99,19 @@ class DurableMessageQueue:
     def put(
         self, message: bytes | str, timeout: float | None = None, *, after_commit: bool = False
     ) -> str | None:
-        """Add a message to the queue; its span is ``send <name>``.
+        """Add a message to the queue. The span is ``send <name>``.
 
-        :param message: bytes, or text, which comes out as UTF-8 bytes.
-        :param timeout: unused, since a full queue refuses at once; it is in baseplate's interface.
-        :param after_commit: wait until the request's transaction (``request.tm``) is committed,
-            and put nothing if it is aborted. A failure is logged then, since nobody is left to be
-            told.
+        :param message: bytes, or text, which is received as UTF-8 bytes.
+        :param timeout: unused, because a full queue raises at once; baseplate's interface has it.
+        :param after_commit: put the message after the request's transaction (``request.tm``) is
+            committed, and not at all if it is aborted. The caller can no longer handle an error
+            then, so it is logged.
         :returns: the message's identifier; ``None`` with ``after_commit``.
-        :raises QueueFullError: if there are ``max_length`` messages.
-        :raises MessageQueueError: if there is no transaction to wait for.
-        :raises redis.RedisError: if the server fails. :func:`.is_retryable` tells whether the
-            message may have been put; it is never sent twice.
+        :raises QueueFullError: the queue has ``max_length`` messages.
+        :raises MessageQueueError: ``after_commit`` is set and there is no transaction.
+        :raises TypeError: the message is neither bytes nor text.
+        :raises redis.RedisError: the server failed. :func:`.is_retryable` returns whether the
+            message may have been put. It is never sent twice.
         """
         bodies = [encoded(message)]
         if after_commit:
@@ -121,10 +122,11 @@ class DurableMessageQueue:
         return self._sender.send(bodies)[0]
 
     def put_many(self, messages: Iterable[bytes | str]) -> list[str]:
-        """Add messages in one round trip: all, or none.
+        """Add messages in one round trip: either all of them or none.
 
-        The parameters, and what is raised, are those of :meth:`put`.
+        Raises the same errors as :meth:`put`.
 
+        :param messages: bytes or text.
         :returns: their identifiers, in the same order.
         """
         bodies = [encoded(message) for message in messages]
@@ -137,18 +139,27 @@ class DurableMessageQueue:
     ) -> Delivery[DurableMessage]:
         """Receive a message: ``with queue.receive(timeout=5) as message:``.
 
-        Leaving the block acknowledges it. Leaving it by an exception gives it back, to be received
-        again after ``delay``; the last of ``max_attempts`` makes it a dead letter, with the
-        exception's class. The exception goes on. The block is the span ``process <name>``.
+        The block is the span ``process <name>``. There are three ways to leave it:
 
-        :param timeout: seconds to wait for one. 0 doesn't wait; ``None`` waits for ever: it goes on
-            after the server was away and came back. Longer than ``socket_timeout`` is fine.
-        :param delay: seconds, for this message, in place of the queue's.
-        :raises TimedOutError: entering the block, if there was none in that time.
-        :raises LeaseLostError: leaving the block, if somebody else has received it meanwhile and
-            finished it, or has it.
-        :raises redis.RedisError: if the server fails; entering, unless ``timeout`` is ``None``.
-            What it was about to hand out, or wasn't told of, comes back when its lease has run out.
+        1. Without an exception: the message is acknowledged.
+        2. With an exception: the message may be received again after ``delay``.
+        3. With an exception on the last of ``max_attempts``: it becomes a dead letter, which keeps
+           the exception's class.
+
+        In cases 2 and 3 the exception reaches the caller.
+
+        :param timeout: seconds to wait for a message; may be longer than ``socket_timeout``. 0
+            does not wait. ``None`` waits forever, even while the server is unreachable.
+        :param delay: seconds until this message may be received again, instead of the queue's
+            ``delay``.
+        :raises TimedOutError: on entering the block, no message arrived within ``timeout``.
+        :raises LeaseLostError: on leaving the block, another consumer has received the message in
+            the meantime.
+        :raises ValueError: ``timeout`` is negative or infinite, or ``delay`` is longer than the
+            lease.
+        :raises redis.RedisError: the server failed. With ``timeout=None``, entering the block
+            raises only errors that waiting does not fix, such as a wrong password. A message that
+            was claimed but not returned is delivered again once its lease expires.
         """
         return Delivery(self._receiver, 1, timeout, delay, lambda messages: messages[0])
 
@@ -157,34 +168,38 @@ class DurableMessageQueue:
     ) -> Delivery[list[DurableMessage]]:
         """Receive up to ``count`` messages, at least one; see :meth:`receive`.
 
-        Leaving the block settles all that weren't settled by a method of their own. The block is
-        one span, which is linked to those that sent them.
+        Leaving the block settles all messages on which neither ``acknowledge`` nor ``give_back``
+        was called. The block is one span, which is linked to the spans that sent them.
+
+        :param count: maximum number of messages.
+        :raises ValueError: ``count`` is less than 1.
         """
         if count < 1:
-            raise ValueError(f"count: {count!r} is not 1 or more")
+            raise ValueError(f"count: {count!r} is out of range. Write 1 or more.")
         return Delivery(self._receiver, count, timeout, delay, lambda messages: messages)
 
     def get(self, timeout: float | None = None) -> bytes:
-        """Take a message from the queue, as :meth:`.MessageQueue.get` does: acknowledged at once.
+        """Receive a message and acknowledge it at once, like :meth:`.MessageQueue.get`.
 
-        Whoever dies behind this loses it.
+        If the process dies after this call, the message is lost.
 
-        :raises TimedOutError: if there was none in that time.
-        :raises redis.RedisError: if the server fails; a message that couldn't be acknowledged
-            comes back when its lease has run out.
+        :param timeout: seconds, as for :meth:`receive`.
+        :raises TimedOutError: no message arrived within ``timeout``.
+        :raises redis.RedisError: the server failed. A message that could not be acknowledged is
+            delivered again once its lease expires.
         """
         with self.receive(timeout) as message:
             return message.body
 
-    # Looking after it
+    # Operating
 
     def stats(self) -> QueueStats:
-        """What is in the queue, as of one moment.
+        """Return the numbers of messages and dead letters, and the age of the oldest message.
 
-        :raises redis.RedisError: if the server fails.
+        :raises redis.RedisError: the server failed.
         """
         length, pending, oldest, dead, now = self._commands.send(
-            ("XLEN", self.key), ("XPENDING", self.key, self._group_name),
+            ("XLEN", self.key), ("XPENDING", self.key, self._spec.group),
             ("XRANGE", self.key, "-", "+", "COUNT", 1), ("XLEN", self.dead_key), ("TIME",),
             name="stats", errors=True,
         )  # fmt: skip
@@ -200,77 +215,73 @@ class DurableMessageQueue:
         return QueueStats(length, pending[0], age, dead)
 
     def peek(self, count: int = 10) -> list[QueuedMessage]:
-        """The oldest messages, received ones included; none of them is received by this.
+        """Return the oldest messages without receiving them, including received ones.
 
-        :param count: how many, at most.
-        :raises redis.RedisError: if the server fails.
+        :param count: maximum number of messages.
+        :raises redis.RedisError: the server failed.
         """
-        return peeked(self._commands, self.key, self._group_name, count)
+        return peeked(self._commands, self._spec, count)
 
     def dead_letters(self, count: int = 100) -> list[DeadLetter]:
-        """The oldest dead letters.
+        """Return the oldest dead letters.
 
-        :param count: how many, at most.
+        :param count: maximum number of dead letters.
+        :raises redis.RedisError: the server failed.
         """
         return self._dead_letters.letters(count)
 
     def replay(self, *ids: str) -> int:
-        """Put dead letters on the queue again, as new messages; ``max_length`` doesn't hold.
+        """Put dead letters on the queue again as new messages, regardless of ``max_length``.
 
-        :param ids: of the letters; all without any.
-        :returns: how many.
+        :param ids: identifiers of dead letters; without any, all are replayed.
+        :returns: the number of replayed dead letters.
+        :raises redis.RedisError: the server failed.
         """
         return self._dead_letters.replay(ids)
 
     def discard(self, *ids: str) -> int:
-        """Delete dead letters, for good.
+        """Delete dead letters.
 
-        :param ids: of the letters; all without any.
-        :returns: how many.
+        :param ids: identifiers of dead letters; without any, all are deleted.
+        :returns: the number of deleted dead letters.
+        :raises redis.RedisError: the server failed.
         """
         return self._dead_letters.discard(ids)
 
     def unlink(self) -> None:
         """Remove the queue, its messages and its dead letters from the server.
 
-        A later ``put`` makes it anew.
+        A later ``put`` creates it again.
+
+        :raises redis.RedisError: the server failed.
         """
         self._commands.send(("UNLINK", self.key, self.dead_key))
 
     def close(self) -> None:
-        """Nothing: messages stay, and connections are the client's.
+        """Do nothing: messages stay on the server, and the client owns the connections.
 
-        :meth:`.MessageQueue.close` removes the queue, as baseplate does.
+        :meth:`.MessageQueue.close` removes its queue, as baseplate's does.
         """
 
 
-def keys_of(name: str) -> tuple[str, str]:
-    """The keys of a queue and of its dead letters, in one slot of a Cluster.
+def peeked(commands: StreamCommands, spec: QueueSpec, count: int) -> list[QueuedMessage]:
+    """Return the oldest messages of the stream with their consumers and attempts.
 
-    A name with a hash tag of its own (``{shop}jobs``) keeps it.
-    """
-    tag = name.partition("{")[2].partition("}")
-    tagged = name if tag[0] and tag[1] else f"{{{name}}}"
-    return f"{tagged}:messages", f"{tagged}:dead"
-
-
-def peeked(commands: StreamCommands, key: str, group: str, count: int) -> list[QueuedMessage]:
-    """The oldest entries of the stream, with what the group knows of them.
-
-    :param count: how many, at most.
+    :param count: maximum number of messages.
     """
     entries, pending = commands.send(
-        ("XRANGE", key, "-", "+", "COUNT", count),
-        ("XPENDING", key, group, "-", "+", count),
+        ("XRANGE", spec.key, "-", "+", "COUNT", count),
+        ("XPENDING", spec.key, spec.group, "-", "+", count),
         name="peek",
         errors=True,
     )
     if isinstance(pending, Exception) and is_no_group(pending):
-        pending = []  # nobody has received anything yet
+        pending = []  # no consumer has received anything yet
     for reply in (entries, pending):
         if isinstance(reply, Exception):
             raise reply
-    # Both are in the order of the identifiers: whoever is among the first has his delivery here.
+    # Both replies are sorted by identifier, so a pending entry that belongs to one of the first
+    # ``count`` messages is among the first ``count`` pending entries.
     deliveries = {entry_id: (consumer, times) for entry_id, consumer, _, times in pending}
     found = []
     for entry_id, fields in entries:

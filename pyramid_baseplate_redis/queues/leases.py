@@ -1,10 +1,10 @@
-"""The leases of a durable queue's messages: extending them, and settling what they are about."""
+"""Extends the leases of a durable queue's messages and settles the messages."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ from ..exceptions import LeaseLostError
 from ..telemetry.otel import error_type
 from .dead_letters import DeadLetters
 from .messages import DurableMessage
+from .queue_spec import QueueSpec
 from .raw_commands import Command, is_no_group
 from .stream_commands import StreamCommands
 
@@ -19,77 +20,67 @@ logger = logging.getLogger(__package__)
 
 
 class MessageLeases:
-    """Extends, acknowledges, gives back and buries the messages of one consumer.
+    """Extends, acknowledges and gives back the messages of one consumer.
 
-    Whose a message is, is a matter of the server's pending entries: the consumer, and how often it
-    was delivered. An acknowledgement can't be made conditional on that. So what has been leased for
-    more than half of its lease is extended first, which fails where it was lost.
-
-    :param key: the stream.
-    :param consumer: returns the consumer's name.
-    :param lease: seconds.
+    The server's pending entries decide who owns a message: they record its consumer and its
+    delivery count. An acknowledgement cannot be made conditional on them. Therefore a message that
+    is past half of its lease is extended first, which fails if the lease was lost.
     """
 
     def __init__(
-        self, commands: StreamCommands, key: str, dead_letters: DeadLetters, *, name: str,
-        group: str, consumer: Callable[[], str], lease: float, max_attempts: int,
-    ) -> None:  # fmt: skip
+        self, spec: QueueSpec, commands: StreamCommands, dead_letters: DeadLetters
+    ) -> None:
+        self._spec = spec
         self._commands = commands
-        self._key = key
         self._dead_letters = dead_letters
-        self._name = name
-        self._group = group
-        self._consumer = consumer
-        self._lease = lease
-        self._lease_ms = max(1, round(lease * 1000))
-        self._max_attempts = max_attempts
 
     def extend(self, message: DurableMessage) -> None:
         """See :meth:`.DurableMessage.extend`."""
         asked_at = time.monotonic()
         if message.is_settled:
-            raise self._lost(message.id, "is settled already")
-        (pending,) = self._commands.send(
-            pending_command(self._key, self._group, message.entry_id), errors=True
-        )
+            raise self._lost(message.id, "is already settled")
+        (pending,) = self._commands.send(pending_command(self._spec, message.entry_id), errors=True)
         if isinstance(pending, Exception) and not is_no_group(pending):
             raise pending
         if isinstance(pending, Exception) or not pending:
-            raise self._lost(message.id, "was finished by somebody else")
+            raise self._lost(message.id, "was finished by another consumer")
         _, consumer, idle, delivered = pending[0]
-        if consumer != self._consumer().encode() or int(delivered) != message.attempts:
-            raise self._lost(message.id, "is somebody else's by now")
-        # Whoever receives it meanwhile starts at idle 0, and then this claims nothing.
+        if consumer != self._spec.consumer.encode() or int(delivered) != message.attempts:
+            raise self._lost(message.id, "was received again in the meantime")
+        # If another consumer receives the message now, its idle time restarts at 0, which is less
+        # than ``least``, and XCLAIM claims nothing.
         (claimed,) = self._commands.send(self._claim([message.entry_id], "JUSTID", least=int(idle)))
         if not claimed:
-            raise self._lost(message.id, "is somebody else's by now")
+            raise self._lost(message.id, "was received again in the meantime")
         message.leased_at = asked_at
 
     def acknowledge(self, messages: Sequence[DurableMessage]) -> None:
-        """See :meth:`.DurableMessage.acknowledge`; several are removed in one go.
+        """Remove messages from the queue; see :meth:`.DurableMessage.acknowledge`.
 
-        Deleted first: should the server stop between the two, nobody receives it again, and what is
-        left of it goes with the next XAUTOCLAIM. Not in MULTI, which a full server refuses.
+        XDEL comes first: if the server stops between the two commands, the message is not received
+        again, and the next XAUTOCLAIM removes its pending entry. They are not sent in MULTI because
+        a server whose memory is full refuses that.
         """
         ours, losses = self._still_ours(messages)
         if ours:
+            spec = self._spec
             ids = [message.entry_id for message in ours]
             deleted, acknowledged = self._commands.send(
-                ("XDEL", self._key, *ids), ("XACK", self._key, self._group, *ids),
-                name="acknowledge",
+                ("XDEL", spec.key, *ids), ("XACK", spec.key, spec.group, *ids), name="acknowledge",
             )  # fmt: skip
             for message in ours:
                 message.is_settled = True
-            # There, but not pending: the group was deleted and made anew, and nobody has it.
+            # A message can exist without being pending: the group was deleted and created again,
+            # and no consumer has received the message since. Deleting it is enough.
             if max(acknowledged, deleted) < len(ids):
                 some = "" if len(ids) == 1 else f" or others of {len(ids)}"
-                losses.append(self._lost(f"{ours[0].id}{some}", "was finished by somebody else"))
+                losses.append(self._lost(f"{ours[0].id}{some}", "was finished by another consumer"))
         if losses:
             raise losses[0]
 
     def give_back(self, messages: Sequence[DurableMessage], delay: float | timedelta) -> None:
-        """See :meth:`.DurableMessage.give_back`; several in one command."""
-        idle = self._lease_ms - round(self.checked_delay(delay) * 1000)
+        """Give messages back in one command; see :meth:`.DurableMessage.give_back`."""
+        idle = self._spec.lease_ms - round(self._spec.checked_delay(delay) * 1000)
         ours, losses = self._still_ours(messages)
         if ours:
             ids = [message.entry_id for message in ours]
@@ -99,34 +90,21 @@ class MessageLeases:
         if losses:
             raise losses[0]
 
-    def checked_delay(self, delay: float | timedelta) -> float:
-        """Seconds.
-
-        :raises ValueError: if it is longer than the lease: a pending entry has only the time since
-            its delivery, which can't be in the future.
-        """
-        seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-        if not 0 <= seconds <= self._lease:
-            raise ValueError(
-                f"delay: {seconds!r} is not from 0 to the lease, {self._lease} seconds"
-            )
-        return seconds
-
     def fail(
         self, messages: Sequence[DurableMessage], error: BaseException, delay: float | timedelta
     ) -> None:
-        """Give messages back; those that were received ``max_attempts`` times are buried."""
-        again = [message for message in messages if message.attempts < self._max_attempts]
+        """Give messages back, or make them dead letters after ``max_attempts``."""
+        again = [message for message in messages if message.attempts < self._spec.max_attempts]
         last, losses = self._still_ours([each for each in messages if each not in again])
         try:
             self.give_back(again, delay)
         except LeaseLostError as loss:
             losses.append(loss)
         for message in last:
-            self._dead_letters.bury(message, self._group, error_type(error), message.attempts)
+            self._dead_letters.bury(message, error_type(error), message.attempts)
             logger.warning(
                 "queue %s: %s is a dead letter after %d attempts: %s",
-                self._name, message.id, message.attempts, error_type(error),
+                self._spec.name, message.id, message.attempts, error_type(error),
             )  # fmt: skip
         if losses:
             raise losses[0]
@@ -134,13 +112,16 @@ class MessageLeases:
     def _still_ours(
         self, messages: Sequence[DurableMessage]
     ) -> tuple[list[DurableMessage], list[LeaseLostError]]:
-        """Which messages are this consumer's for long enough, and what became of the others."""
-        late = time.monotonic() - self._lease / 2
+        """Return the messages that this consumer still owns, and an error for each of the others.
+
+        A message past half of its lease is extended.
+        """
+        late = time.monotonic() - self._spec.lease / 2
         ours, losses = [], []
         for message in messages:
             try:
                 if message.is_settled:
-                    raise self._lost(message.id, "is settled already")
+                    raise self._lost(message.id, "is already settled")
                 if message.leased_at < late:
                     self.extend(message)
             except LeaseLostError as error:
@@ -150,12 +131,13 @@ class MessageLeases:
         return ours, losses
 
     def _lost(self, message: str, what: str) -> LeaseLostError:
-        return LeaseLostError(f"queue {self._name}: {message} {what}")
+        return LeaseLostError(f"queue {self._spec.name}: {message} {what}")
 
     def _claim(self, ids: Sequence[bytes], *options: Any, least: int = 0) -> Command:
-        return ("XCLAIM", self._key, self._group, self._consumer(), least, *ids, *options)
+        spec = self._spec
+        return ("XCLAIM", spec.key, spec.group, spec.consumer, least, *ids, *options)
 
 
-def pending_command(key: str, group: str, entry_id: bytes) -> Command:
-    """Asks who has a message, for how long and for the how manieth time."""
-    return ("XPENDING", key, group, entry_id, entry_id, 1)
+def pending_command(spec: QueueSpec, entry_id: bytes) -> Command:
+    """Return XPENDING for one entry: its consumer, idle time and delivery count."""
+    return ("XPENDING", spec.key, spec.group, entry_id, entry_id, 1)

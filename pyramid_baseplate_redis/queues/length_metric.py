@@ -1,4 +1,4 @@
-"""How long a queue is, and what else is to be told of it, asked in the background for metrics."""
+"""Asks for a queue's length and statistics in the background, for metrics."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ..telemetry.metrics import observe_queue
 from ..telemetry.otel import suppressed
 from ..telemetry.stats import QueueStats
 
-_MOST_SECONDS = 1.0  # whoever collects metrics waits for no frozen server
+_MOST_SECONDS = 1.0  # the collection of metrics does not wait longer for a hung server
 
 logger = logging.getLogger(__package__)
 
 
 class QueueLength:
-    """The length of a queue, as one server or Cluster tells it.
+    """The length of a queue on one server or Cluster.
 
-    :param name: the queue's name, which is the key of a list.
-    :param make_client: makes a client that takes no connection from the requests'; called once in
-        each process, when the length is first asked for.
-    :param stats: asks for what is in a durable queue, on that client; without it the queue is a
-        list.
+    :param name: the queue's name, which is the key of the list.
+    :param make_client: returns a client that takes no connections from the requests' pool. Called
+        once in each process, on first use.
+    :param stats: returns the statistics of a durable queue, given that client; without it the queue
+        is a list.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class QueueLength:
         self._make_client = make_client
         self._client: Any = None
         self._pid = 0
-        #: What :meth:`length` has found out of a durable queue, beside it.
+        #: A durable queue's statistics, as of the last call of :meth:`length`.
         self.stats: QueueStats | None = None
 
     def length(self) -> int | None:
-        """How many messages are in the queue; ``None`` if the server can't tell now."""
+        """Return the number of messages in the queue; ``None`` if the server failed."""
         self.stats = None
-        # Neither spans nor durations: nobody has asked for this but the metrics.
+        # Record neither spans nor durations, since the application did not send this command.
         try:
             with suppressed():
                 if self._pid != os.getpid():
@@ -57,18 +57,18 @@ class QueueLength:
                 self.stats = self._stats(self._client)
                 return self.stats.length
         except (redis.RedisError, redis.exceptions.RedisClusterException) as error:
-            logger.debug("queue %s: its length is unknown: %s", self.name, error)
+            logger.debug("queue %s: the length is unknown: %s", self.name, error)
             return None
 
 
 def observed_length(
     name: str, pool: Any, stats: Callable[[Any], QueueStats] | None = None
 ) -> QueueLength | None:
-    """Have the length of a queue collected as a metric, for as long as what is returned lives.
+    """Collect the length of a queue as a metric, for as long as the returned object exists.
 
-    :param pool: that of the queue's client; where ``foo.metrics`` is false, or nobody knows how to
-        make another client like it, ``None`` is returned.
+    :param pool: the pool of the queue's client.
     :param stats: see :class:`QueueLength`.
+    :returns: ``None`` if ``foo.metrics`` is false, or the pool cannot make background clients.
     """
     make_client = getattr(pool, "make_background_client", None)
     settings = getattr(pool, "client_settings", None)

@@ -1,4 +1,4 @@
-"""MessageQueue: a queue of messages in a Redis list."""
+"""MessageQueue: a message queue on a Redis list."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ from .raw_commands import _ask, client_of, telemetry_of
 
 logger = logging.getLogger(__package__)
 
-# One poll: the longest that a frozen server goes unnoticed, beside socket_timeout.
+# Seconds of one BLPOP. A hung server is noticed after this time and socket_timeout.
 POLL_SECONDS = 10
 _execute_command = inspect.unwrap(redis.Redis.execute_command)
 _execute_in_cluster = inspect.unwrap(RedisCluster.execute_command)
 
 
 class MessageQueue:
-    """A queue of messages in a Redis list, delivered at most once.
+    """A message queue on a Redis list. Each message is delivered at most once.
 
-    A worker that dies between taking a message and handling it loses that message.
+    If a worker dies after it took a message and before it handled it, the message is lost.
+
+    ``put`` makes one span, and so does a ``get`` that returns a message or fails. Waiting makes
+    none. The methods are those of ``baseplate.clients.redis.MessageQueue``.
 
     :param name: the key of the list.
-    :param client: a connection pool or a client, of a Cluster too. A monitored client's spans are
-        used, a pool or a plain client is monitored too while a span is current.
-
-    ``put`` and a ``get`` that returns a message are one span each; waiting makes none. The names
-    are those of ``baseplate.clients.redis.MessageQueue``.
+    :param client: a connection pool or a client, also of a Cluster. On a pool or a plain client,
+        spans are made only while another span is current.
+    :raises TypeError: ``client`` is neither a pool nor a client.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class MessageQueue:
         self.queue = name
         self.client = client = client_of(client)
         self._in_cluster = isinstance(client, RedisCluster)
-        self._was_lost = True  # whether redis-py has to find out which node has it
+        self._was_lost = True  # redis-py has to find the node that has the queue
         pool = getattr(client, "connection_pool", None)  # redis-py's RedisCluster has none
         self._hot_keys: HotKeyTracker | None = getattr(pool, "hot_keys", None)
         self._is_monitored = isinstance(getattr(client, "client_telemetry", None), ClientTelemetry)
@@ -63,16 +64,18 @@ class MessageQueue:
     def get(self, timeout: float | None = None) -> bytes:
         """Take a message from the queue.
 
-        :param timeout: seconds to wait for one; a float is rounded up to a whole number. 0 doesn't
-            wait, ``None`` waits for ever: it goes on after the server was away and came back.
-            Longer than ``socket_timeout`` is fine.
-        :raises TimedOutError: if there was none in that time.
-        :raises redis.RedisError: if the server fails, unless ``timeout`` is ``None``; a wrong
-            password, a pool without a free connection and errors in a server's reply are raised
-            then too.
+        :param timeout: seconds to wait for a message, rounded up to a whole number; may be longer
+            than ``socket_timeout``. 0 does not wait. ``None`` waits forever, even while the server
+            is unreachable.
+        :raises TimedOutError: no message arrived within ``timeout``.
+        :raises ValueError: ``timeout`` is negative or infinite.
+        :raises redis.RedisError: the server failed. With ``timeout=None`` only a wrong password, a
+            pool without a free connection and errors in the server's reply are raised.
         """
         if timeout is not None and not 0 <= timeout < math.inf:
-            raise ValueError(f"timeout: {timeout!r} is not a number of seconds from 0 on")
+            raise ValueError(
+                f"timeout: {timeout!r} is out of range. Write 0 seconds or more, or None."
+            )
         started = time.time_ns()
         pop_call_details()
         if timeout == 0:
@@ -86,23 +89,27 @@ class MessageQueue:
     def put(self, message: bytes | str, timeout: float | None = None) -> None:
         """Add a message to the queue.
 
-        :param message: bytes, or text, which comes out as UTF-8 bytes.
-        :param timeout: unused, since the queue is never full; it is in baseplate's interface.
-        :raises redis.RedisError: if the server fails.
+        :param message: bytes, or text, which is received as UTF-8 bytes.
+        :param timeout: unused, because the queue is never full; baseplate's interface has it.
+        :raises redis.RedisError: the server failed.
         """
         self._traced("RPUSH", message)
 
     def unlink(self) -> None:
-        """Remove the queue and its messages from the server, which frees them in the background.
+        """Remove the queue and its messages; the server frees their memory in the background.
 
-        A later ``put`` makes it anew. (Baseplate does nothing here.)
+        A later ``put`` creates it again. Baseplate's ``unlink`` does nothing.
+
+        :raises redis.RedisError: the server failed.
         """
         self._traced("UNLINK")
 
     def close(self) -> None:
         """Remove the queue and its messages from the server, as baseplate does.
 
-        A later ``put`` makes it anew.
+        A later ``put`` creates it again.
+
+        :raises redis.RedisError: the server failed.
         """
         self._traced("DEL")
 
@@ -132,17 +139,17 @@ class MessageQueue:
         while True:
             poll: float = POLL_SECONDS
             if deadline is not None:
-                # Never 0, which is "for ever" to BLPOP; servers round below a millisecond.
+                # BLPOP takes 0 as forever, and servers round times below a millisecond to 0.
                 poll = max(0.001, min(poll, deadline - time.monotonic()))
             try:
                 reply = self._pop("BLPOP", self.queue, poll, longer=poll)
-            except Exception as error:  # whoever stops an idle worker makes no span
+            except Exception as error:  # not BaseException: a stopped worker makes no span
                 if _unblocked(error):
                     reply = None
                 elif deadline is None and _passing(error):
                     failures += 1
                     if failures == 1:
-                        logger.warning("queue %s: %s; waiting for the server", self.queue, error)
+                        logger.warning("queue %s: waiting for the server: %s", self.queue, error)
                     time.sleep(backoff.compute(failures))
                     continue
                 else:
@@ -159,16 +166,16 @@ class MessageQueue:
                 return None
 
     def _pop(self, *args: Any, longer: float = 0.0) -> Any:
-        """Send a command on a connection of its own and read its reply as bytes.
+        """Send a command on a connection of its own and return its reply as bytes.
 
-        :param longer: seconds that the reply may take beyond ``socket_timeout``. redis-py's own
-            blpop() gives up after ``socket_timeout``, and the message it was sent is lost.
+        :param longer: seconds that the reply may take beyond ``socket_timeout``. redis-py's
+            ``blpop()`` gives up after ``socket_timeout``, and loses a message that arrives then.
         """
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
         if self._in_cluster:
             return self._pop_in_cluster(args, longer)
-        own = self.client.connection  # of a client() that keeps one connection for itself
+        own = self.client.connection  # set if the client keeps one connection for itself
         if own is not None:
             with getattr(self.client, "connection_lock", self.client.single_connection_lock):
                 return _ask(own, args, longer)
@@ -179,13 +186,13 @@ class MessageQueue:
             self.client.connection_pool.release(connection)
 
     def _pop_in_cluster(self, args: tuple[Any, ...], longer: float) -> Any:
-        """The same on the node that has the queue.
+        """Send a command to the node that has the queue.
 
-        redis-py gives up BLPOP there after ``socket_timeout``, too. LPOP it sends to the node,
-        wherever that is by now, and learns where it is.
+        BLPOP is sent here, because redis-py's gives up after ``socket_timeout``. The first time and
+        after a failure, redis-py sends LPOP instead, which finds the node that has the queue now.
         """
         if longer and not self._was_lost:
-            self._was_lost = True  # unless nothing happens to it
+            self._was_lost = True  # until the reply has arrived
             node = self.client.get_node_from_key(self.queue)
             pool = self.client.get_redis_connection(node).connection_pool
             connection = pool.get_connection()
@@ -220,7 +227,7 @@ class MessageQueue:
 
 
 def _unblocked(error: BaseException) -> bool:
-    """Whether an administrator or a failover ended the wait; nothing was taken from the queue."""
+    """Return whether an administrator or a failover ended the wait. No message was taken."""
     return isinstance(error, redis.ResponseError) and str(error).startswith("UNBLOCKED")
 
 

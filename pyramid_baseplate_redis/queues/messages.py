@@ -1,4 +1,4 @@
-"""What a durable queue is made of: its messages and dead letters, their entries, its errors."""
+"""Messages and dead letters of a durable queue, and their fields in entries of a stream."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
 
 BODY = b"body"
-# Of a dead letter, in front of the fields that the message had.
+# A dead letter has these fields in front of the message's own.
 DEAD_ID, DEAD_ERROR, DEAD_ATTEMPTS = b"dead.id", b"dead.error", b"dead.attempts"
 _DEAD_FIELDS = frozenset({DEAD_ID, DEAD_ERROR, DEAD_ATTEMPTS})
 
 
 class SettlesMessages(Protocol):
-    """What a message asks of the leases of its consumer; see :class:`.MessageLeases`."""
+    """The methods of :class:`.MessageLeases` that a message calls."""
 
     def extend(self, message: DurableMessage) -> None: ...
 
@@ -24,10 +24,10 @@ class SettlesMessages(Protocol):
 
 
 class DurableMessage:
-    """A message that was received and is this consumer's for the time of its lease.
+    """A received message, on which its consumer may work until the lease expires.
 
-    Made by :meth:`.DurableMessageQueue.receive`. Leaving that block settles it; the methods here
-    do so earlier.
+    :meth:`.DurableMessageQueue.receive` returns it, and leaving the block settles it. The methods
+    :meth:`acknowledge` and :meth:`give_back` settle it earlier.
     """
 
     def __init__(
@@ -38,53 +38,55 @@ class DurableMessage:
         self.entry_id = entry_id
         self.raw_fields = fields
         self.fields = pairs(fields)
-        self.leased_at = leased_at  # of time.monotonic(), before the server was asked for it
+        self.leased_at = leased_at  # time.monotonic() before the command was sent
         self._attempts = attempts
         self.is_settled = False
 
     @property
     def body(self) -> bytes:
-        """What was put; text as UTF-8."""
+        """The bytes that were put; text as UTF-8."""
         return self.fields[BODY]
 
     @property
     def id(self) -> str:
-        """What ``put`` returned."""
+        """The identifier that ``put`` returned."""
         return self.entry_id.decode()
 
     @property
     def attempts(self) -> int:
-        """How often it was received, this time included."""
+        """The number of times it was received, including this one."""
         return self._attempts
 
     @property
     def enqueued_at(self) -> datetime:
-        """When it was put, by the server's clock."""
+        """The time when it was put, by the server's clock."""
         return time_of(self.entry_id)
 
     def extend(self) -> None:
-        """Renew the lease: it is this consumer's for ``lease`` from now on.
+        """Renew the lease, so that it lasts ``lease`` seconds from now on.
 
-        :raises LeaseLostError: if it isn't this consumer's any longer.
-        :raises redis.RedisError: if the server fails.
+        :raises LeaseLostError: another consumer has received the message, or it is settled.
+        :raises redis.RedisError: the server failed.
         """
         self._leases.extend(self)
 
     def acknowledge(self) -> None:
-        """Remove it from the queue, before the block is left.
+        """Remove the message from the queue before the block is left.
 
-        :raises LeaseLostError: if somebody else has received it meanwhile.
-        :raises redis.RedisError: if the server fails; it comes back when its lease has run out,
-            unless it was removed and only the reply was lost.
+        :raises LeaseLostError: another consumer has received the message, or it is settled.
+        :raises redis.RedisError: the server failed. The message is delivered again once its lease
+            expires, unless it was removed and only the reply was lost.
         """
         self._leases.acknowledge([self])
 
     def give_back(self, delay: float | timedelta = 0) -> None:
-        """Let it be received again, before the block is left.
+        """Let the message be received again before the block is left.
 
-        :param delay: not before so many seconds; at most the lease.
-        :raises LeaseLostError: if somebody else has received it meanwhile.
-        :raises redis.RedisError: if the server fails; it comes back when its lease has run out.
+        :param delay: seconds until it may be received again, at most the lease.
+        :raises LeaseLostError: another consumer has received the message, or it is settled.
+        :raises ValueError: ``delay`` is negative or longer than the lease.
+        :raises redis.RedisError: the server failed. The message is delivered again once its lease
+            expires.
         """
         self._leases.give_back([self], delay)
 
@@ -94,18 +96,18 @@ class DurableMessage:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A message that was given up, kept until it is replayed or discarded."""
+    """A message that failed too often, kept until it is replayed or discarded."""
 
-    id: str  #: its own, to be given to ``replay`` or ``discard``
-    message_id: str  #: what ``put`` returned
+    id: str  #: identifier for ``replay`` and ``discard``
+    message_id: str  #: the identifier that ``put`` returned
     error: str  #: the class of the last error
-    attempts: int  #: how often it was received
-    died_at: datetime  #: when it was given up, by the server's clock
-    fields: Mapping[bytes, bytes] = field(repr=False)  #: the entry's, as they were put
+    attempts: int  #: the number of times it was received
+    died_at: datetime  #: the time when it became a dead letter, by the server's clock
+    fields: Mapping[bytes, bytes] = field(repr=False)  #: the message's fields, as they were put
 
     @property
     def body(self) -> bytes:
-        """What was put; empty if the entry was no message."""
+        """The bytes that were put; empty if the entry was not a message."""
         return self.fields.get(BODY, b"")
 
     @classmethod
@@ -126,19 +128,19 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class QueuedMessage:
-    """A message of a queue, as somebody sees it who doesn't receive it."""
+    """A message of a queue, as :meth:`.DurableMessageQueue.peek` returns it."""
 
-    id: str  #: what ``put`` returned
-    body: bytes = field(repr=False)  #: what was put; empty if the entry is no message
-    enqueued_at: datetime  #: when it was put, by the server's clock
-    attempts: int  #: how often it was received
-    consumer: str | None  #: who received it last and hasn't acknowledged it
+    id: str  #: the identifier that ``put`` returned
+    body: bytes = field(repr=False)  #: the bytes that were put; empty if it is not a message
+    enqueued_at: datetime  #: the time when it was put, by the server's clock
+    attempts: int  #: the number of times it was received
+    consumer: str | None  #: the consumer that received it last, until it is acknowledged
 
 
 def encoded(message: bytes | str) -> bytes:
-    """A body as it is kept.
+    """Return a message's body as bytes.
 
-    :raises TypeError: if it is neither bytes nor text. Its type alone is told.
+    :raises TypeError: it is neither bytes nor text. The error names its type only.
     """
     if isinstance(message, str):
         return message.encode()
@@ -148,7 +150,10 @@ def encoded(message: bytes | str) -> bytes:
 
 
 def pairs(fields: Sequence[bytes]) -> dict[bytes, bytes]:
-    """An entry's fields; of two with the same name the first, which are ours in a dead letter."""
+    """Return an entry's fields by name.
+
+    The first of two fields with the same name wins: in a dead letter it is the one added here.
+    """
     found: dict[bytes, bytes] = {}
     for name, value in zip(fields[::2], fields[1::2], strict=True):
         found.setdefault(name, value)
@@ -156,7 +161,7 @@ def pairs(fields: Sequence[bytes]) -> dict[bytes, bytes]:
 
 
 def without_dead(fields: Sequence[bytes]) -> list[bytes]:
-    """The fields that a dead letter had as a message: all behind its own, which are in front."""
+    """Return the message's fields of a dead letter, which follow its own."""
     own = 0
     while fields[own : own + 1] and fields[own] in _DEAD_FIELDS and own < 2 * len(_DEAD_FIELDS):
         own += 2
@@ -164,9 +169,9 @@ def without_dead(fields: Sequence[bytes]) -> list[bytes]:
 
 
 def time_of(entry_id: bytes) -> datetime:
-    """The time in an entry's identifier, which is the server's."""
+    """Return the server's time, which is part of an entry's identifier."""
     milliseconds = int(entry_id.partition(b"-")[0])
     try:
         return datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
-    except (OverflowError, ValueError, OSError):  # somebody chose an identifier of his own
+    except (OverflowError, ValueError, OSError):  # another program chose the identifier
         return datetime.max.replace(tzinfo=timezone.utc)

@@ -1,8 +1,8 @@
-"""Asks a server on one connection: several commands in one go, replies as bytes, each sent once.
+"""Sends commands on one connection: in one round trip, each only once, with replies as bytes.
 
-Not by redis-py's methods: a plain client may send XADD again when its reply was lost, gives up
-XREADGROUP after ``socket_timeout``, decodes bodies, and can't parse the reply to XCLAIM with IDLE
-and JUSTID.
+redis-py's own methods do not fit for four reasons: a plain client may send XADD again if the reply
+was lost, gives up XREADGROUP after ``socket_timeout``, decodes bodies, and cannot parse the reply
+to XCLAIM with IDLE and JUSTID.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from ..telemetry.operations import ClientTelemetry
 T = TypeVar("T")
 Command = tuple[Any, ...]
 
-_GRACE_SECONDS = 5  # for the end of a block, where there is no socket_timeout
+_GRACE_SECONDS = 5  # for the reply after a blocking command, without socket_timeout
 
 _ASKING: Command = ("ASKING",)
 
 
 class RawCommands:
-    """Asks the server on one connection.
+    """Sends commands on one connection.
 
-    :param asking: whether a node of a Cluster has to be told that it was named by another one.
+    :param asking: send ASKING to a node of a Cluster, because another one redirected to it.
     """
 
     def __init__(self, connection: Any, asking: bool = False) -> None:
@@ -35,17 +35,17 @@ class RawCommands:
         self._asking = asking
 
     def __call__(self, *commands: Command, block: float = 0.0, errors: bool = False) -> list[Any]:
-        """Send commands in one go and return their replies.
+        """Send commands in one round trip and return their replies.
 
         :param block: seconds that the reply may take beyond ``socket_timeout``.
-        :param errors: leave the server's errors among the replies, but for redirections.
-        :raises redis.ResponseError: the first of the server's errors, when all replies are read.
+        :param errors: return the server's errors among the replies, except redirections.
+        :raises redis.ResponseError: the first of the server's errors, after all replies are read.
         """
         connection = self._connection
         wanted = slice(None)
         if self._asking and commands[0] == ("MULTI",):
             commands, wanted = (_ASKING, *commands), slice(1, None)
-        elif self._asking:  # it holds for one command
+        elif self._asking:  # ASKING is valid for one command
             commands = tuple(sent for command in commands for sent in (_ASKING, command))
             wanted = slice(1, None, 2)
         options: dict[str, Any] = {"disable_decoding": True}
@@ -59,7 +59,7 @@ class RawCommands:
                 connection.send_packed_command(connection.pack_commands(commands))
             replies = [_read(connection, options) for _ in commands]
         except BaseException:
-            # Whatever came between the question and its answer, nobody else may read that answer.
+            # The reply may still be unread. No other command may read it.
             connection.disconnect()
             raise
         for reply in replies:
@@ -68,13 +68,13 @@ class RawCommands:
         return replies[wanted]
 
     def shutdown_socket(self) -> None:
-        """Close the connection, with whatever it watches."""
+        """Close the connection, which also ends WATCH."""
         self._connection.disconnect()
 
     def transaction(self, *commands: Command) -> list[Any]:
-        """Send commands in MULTI and EXEC, in one go, and return EXEC's replies.
+        """Send commands in MULTI and EXEC, in one round trip, and return EXEC's replies.
 
-        :raises redis.WatchError: if a watched key has changed; nothing was executed.
+        :raises redis.WatchError: a watched key has changed, and nothing was executed.
         """
         *_, replies = self(("MULTI",), *commands, ("EXEC",))
         if replies is None:
@@ -94,7 +94,7 @@ def _read(connection: Any, options: dict[str, Any]) -> Any:
 
 
 def on_connection(pool: Any, work: Callable[[RawCommands], T], asking: bool = False) -> T:
-    """Do something on a connection of a pool."""
+    """Call ``work`` with a connection of a pool."""
     connection = pool.get_connection()
     try:
         return work(RawCommands(connection, asking))
@@ -103,28 +103,28 @@ def on_connection(pool: Any, work: Callable[[RawCommands], T], asking: bool = Fa
 
 
 def is_no_group(error: BaseException) -> bool:
-    """Whether there is no such stream, or no such group."""
+    """Return whether the server reported that the stream or its group does not exist."""
     text = str(error)
     return text.startswith("NOGROUP") or "no such key" in text or "no longer exists" in text
 
 
 def client_of(client: Any) -> Any:
-    """The client that a queue uses.
+    """Return the client that a queue uses.
 
-    :param client: a pool, or a client.
-    :raises TypeError: if it is neither.
+    :param client: a pool or a client.
+    :raises TypeError: it is neither.
     """
     if isinstance(client, redis.ConnectionPool):
         return redis.Redis(connection_pool=client)
     if isinstance(client, (redis.Redis, RedisCluster)):
-        return client  # looking for an attribute it lacks, a Cluster's asks for the layout
-    # Its type alone: it may be a URL, with a password.
+        return client  # hasattr() would make a Cluster's client ask for the layout
+    # Name its type only: the object may be a URL with a password.
     given = type(client).__name__
     raise TypeError(f"client: {given} is neither a redis.ConnectionPool nor a client of redis-py")
 
 
 def telemetry_of(client: Any) -> ClientTelemetry:
-    """A monitored client's; that of a plain client starts no root spans."""
+    """Return a client's telemetry. For a plain client it starts no root spans."""
     telemetry = getattr(client, "client_telemetry", None)
     if isinstance(telemetry, ClientTelemetry):
         return telemetry
@@ -145,6 +145,6 @@ def _ask(connection: Any, args: tuple[Any, ...], longer: float) -> Any:
     except redis.ResponseError:
         raise
     except BaseException:
-        # Whatever came between the question and its answer, nobody else may read that answer.
+        # The reply may still be unread. No other command may read it.
         connection.disconnect()
         raise

@@ -1,4 +1,4 @@
-"""How a durable queue waits for messages, and settles them when their block is left."""
+"""Waits for messages of a durable queue, and settles them when their block is left."""
 
 from __future__ import annotations
 
@@ -19,41 +19,43 @@ from ..retries import is_passing
 from ..telemetry.messaging_spans import MessageSpan, MessageTracer
 from .consumer_group import ConsumerGroup
 from .messages import DurableMessage
+from .queue_spec import QueueSpec
 from .stream_commands import StreamCommands
 
 logger = logging.getLogger(__package__)
 
 R = TypeVar("R")
 
-# How often a consumer that waits looks for messages whose lease has run out.
+# A waiting consumer looks this often for messages whose lease has expired.
 CLAIM_SECONDS = 1.0
-_TIDY_SECONDS = 60.0
+_TIDY_SECONDS = 60.0  # between two searches for idle consumers
 
 
 class Receiver:
-    """Waits for the messages of one queue, and settles them.
-
-    :param lease: seconds.
-    :param delay: seconds until a message that failed may be received again.
-    """
+    """Waits for messages of one queue and settles them."""
 
     def __init__(
-        self, name: str, group: ConsumerGroup, commands: StreamCommands, *, lease: float,
-        delay: float | timedelta, tracer: MessageTracer,
+        self, spec: QueueSpec, commands: StreamCommands, group: ConsumerGroup,
+        tracer: MessageTracer,
     ) -> None:  # fmt: skip
-        self._name = name
+        self.spec = spec
         self._commands = commands
         self._group = group
-        self._claim_seconds = min(CLAIM_SECONDS, lease)
-        self._delay = group.leases.checked_delay(delay)
+        self._claim_seconds = min(CLAIM_SECONDS, spec.lease)
         self._tracer = tracer
         self._claim_at = 0.0
         self._tidy_at = time.monotonic() + _TIDY_SECONDS
 
     def wait(self, count: int, timeout: float | None) -> list[DurableMessage]:
-        """Receive messages without settling them, for :class:`Delivery`."""
+        """Receive messages without settling them.
+
+        :param timeout: seconds; ``None`` waits forever.
+        :raises TimedOutError: no message arrived within ``timeout``.
+        """
         if timeout is not None and not 0 <= timeout < math.inf:
-            raise ValueError(f"timeout: {timeout!r} is not a number of seconds from 0 on")
+            raise ValueError(
+                f"timeout: {timeout!r} is out of range. Write 0 seconds or more, or None."
+            )
         messages = self._wait(count, timeout)
         if not messages:
             raise TimedOutError
@@ -71,17 +73,20 @@ class Receiver:
                     raise
                 failures += 1
                 if failures == 1:
-                    logger.warning("queue %s: %s; waiting for the server", self._name, error)
+                    logger.warning("queue %s: waiting for the server: %s", self.spec.name, error)
                 time.sleep(backoff.compute(failures))
                 continue
             if failures:
-                logger.warning("queue %s: the server is back", self._name)
+                logger.warning("queue %s: the server is back", self.spec.name)
                 failures = 0
             if messages or (has_claimed and time.monotonic() >= deadline):
                 return messages
 
     def _look(self, count: int, deadline: float) -> tuple[list[DurableMessage], bool]:
-        """Look once for messages, and whether those that others have left were looked for."""
+        """Look once for messages.
+
+        :returns: the messages, and whether the search included those with an expired lease.
+        """
         now = time.monotonic()
         claims = now >= self._claim_at or now >= deadline
         if claims:
@@ -92,14 +97,10 @@ class Receiver:
             self._claim_at = now + self._claim_seconds
             if now >= self._tidy_at:
                 self._tidy_at = now + _TIDY_SECONDS
-                with suppress(redis.ResponseError):  # a full server refuses transactions
+                with suppress(redis.ResponseError):  # a server with full memory refuses MULTI
                     self._group.remove_idle_consumers()
         block = max(0.0, min(deadline, self._claim_at) - now)
         return self._group.read(count, block), claims
-
-    def checked_delay(self, delay: float | timedelta) -> float:
-        """See :meth:`.MessageLeases.checked_delay`."""
-        return self._group.leases.checked_delay(delay)
 
     def start_processing(self, messages: Sequence[DurableMessage]) -> MessageSpan | None:
         """Start the span in which messages are processed."""
@@ -109,9 +110,10 @@ class Receiver:
         self, messages: Sequence[DurableMessage], error: BaseException | None,
         delay: float | None,
     ) -> None:  # fmt: skip
-        """Settle what was received and isn't settled, for :class:`Delivery`.
+        """Settle those messages that are not settled yet.
 
-        :param error: what the block raised.
+        :param error: the exception that the block raised.
+        :param delay: seconds until failed messages may be received again; ``None`` is the queue's.
         """
         unsettled = [message for message in messages if not message.is_settled]
         if not unsettled:
@@ -119,19 +121,20 @@ class Receiver:
         if error is None:
             self._group.leases.acknowledge(unsettled)
             return
-        chosen = self._delay if delay is None else delay
+        chosen = self.spec.delay if delay is None else delay
         try:
             self._group.leases.fail(unsettled, error, chosen)
             self._claim_at = min(self._claim_at, time.monotonic() + chosen)
-        except (*SERVER_ERRORS, LeaseLostError) as failure:  # error goes on
-            logger.warning("queue %s: %s wasn't given back: %s", self._name,
+        except (*SERVER_ERRORS, LeaseLostError) as failure:
+            # Log it, since the caller gets the exception of the block.
+            logger.warning("queue %s: %s could not be given back: %s", self.spec.name,
                            ", ".join(message.id for message in unsettled), failure)  # fmt: skip
 
 
 class Delivery(Generic[R]):
     """The block in which received messages are processed; see :meth:`.DurableMessageQueue.receive`.
 
-    :param choose: what ``with`` yields, of the messages.
+    :param choose: returns the value of ``with`` for the received messages.
     """
 
     def __init__(
@@ -141,7 +144,7 @@ class Delivery(Generic[R]):
         self._receiver = receiver
         self._count = count
         self._timeout = timeout
-        self._delay = None if delay is None else receiver.checked_delay(delay)
+        self._delay = None if delay is None else receiver.spec.checked_delay(delay)
         self._choose = choose
         self._messages: list[DurableMessage] = []
         self._processing: MessageSpan | None = None
@@ -156,7 +159,7 @@ class Delivery(Generic[R]):
         self, kind: type[BaseException] | None, error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:  # fmt: skip
-        """Settle them."""
+        """Settle the messages."""
         try:
             self._receiver.leave(self._messages, error, self._delay)
         except BaseException as failure:

@@ -1,4 +1,4 @@
-"""Messages that are put when a transaction was committed, by the transaction manager's hook."""
+"""Adds messages to a durable queue, at once or after the commit of a transaction."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from opentelemetry import context as otel_context
 from ..exceptions import MessageQueueError, QueueFullError
 from ..telemetry.messaging_spans import MessageTracer
 from .messages import BODY
+from .queue_spec import QueueSpec
 from .raw_commands import Command, RawCommands
 from .stream_commands import StreamCommands
 
@@ -20,17 +21,18 @@ logger = logging.getLogger(__package__)
 def put_after_commit(
     transaction_manager: Callable[[], Any] | None, queue: str, put: Callable[[], object]
 ) -> None:
-    """Call ``put`` behind the commit of the current transaction, and never if it is aborted.
+    """Call ``put`` after the current transaction is committed, and not at all if it is aborted.
 
-    :param transaction_manager: returns one of the package ``transaction``, such as ``request.tm``,
-        or ``None``.
-    :raises MessageQueueError: if there is none, or no transaction was begun.
+    :param transaction_manager: returns a manager of the package ``transaction``, such as
+        ``request.tm``, or ``None``.
+    :param queue: the queue's name, for errors.
+    :raises MessageQueueError: there is no manager, or no transaction has begun.
     """
     manager = transaction_manager() if transaction_manager is not None else None
     if manager is None:
         raise MessageQueueError(
-            f"queue {queue}: after_commit needs a transaction of request.tm that is under way; add "
-            "pyramid_tm to the application, or put the message behind the transaction"
+            f"queue {queue}: after_commit needs a transaction of request.tm. Include pyramid_tm in "
+            "the application, or put the message after the transaction."
         )
     caller = otel_context.get_current()
 
@@ -41,35 +43,30 @@ def put_after_commit(
         try:
             put()
         except Exception:
-            # The transaction package would swallow it, and the commit can't be undone.
-            logger.exception("queue %s: a message was lost, since it couldn't be put", queue)
+            # The transaction package would swallow the error, and the commit cannot be undone.
+            logger.exception("queue %s: a message was lost because it could not be put", queue)
         finally:
             otel_context.detach(token)
 
     try:
         manager.get().addAfterCommitHook(committed)
-    except Exception as error:  # NoTransaction, of a package that needn't be installed
+    except Exception as error:  # NoTransaction; its package may not be installed
         raise MessageQueueError(
-            f"queue {queue}: after_commit needs a transaction, and there is none: "
+            f"queue {queue}: after_commit needs a transaction, but none has begun: "
             f"{type(error).__name__}"
         ) from error
 
 
 class Sender:
-    """Adds messages to one queue's stream."""
+    """Adds messages to the stream of one queue."""
 
-    def __init__(
-        self, name: str, key: str, commands: StreamCommands, tracer: MessageTracer,
-        max_length: int | None,
-    ) -> None:  # fmt: skip
-        self._name = name
-        self._key = key
+    def __init__(self, spec: QueueSpec, commands: StreamCommands, tracer: MessageTracer) -> None:
+        self._spec = spec
         self._commands = commands
         self._tracer = tracer
-        self._max_length = max_length
 
     def send(self, bodies: Sequence[bytes]) -> list[str]:
-        """See :meth:`.DurableMessageQueue.put_many`."""
+        """Add messages; see :meth:`.DurableMessageQueue.put_many`."""
         server_span = self._commands.server_span
         span = self._tracer.start_send(server_span, bodies)
         try:
@@ -85,18 +82,18 @@ class Sender:
 
     def _added(self, bodies: Sequence[bytes]) -> list[bytes]:
         trace_fields = self._tracer.fields(self._commands.server_span)
-        commands = [("XADD", self._key, "*", BODY, body, *trace_fields) for body in bodies]
-        if self._max_length is not None:
+        commands = [("XADD", self._spec.key, "*", BODY, body, *trace_fields) for body in bodies]
+        if self._spec.max_length is not None:
             return self._commands.watching(
-                self._key, "put", commands, lambda ask: self._added_if_not_full(ask, commands)
+                self._spec.key, "put", commands, lambda ask: self._added_if_not_full(ask, commands)
             )
         if len(commands) == 1:
             return self._commands.send(*commands)
         return self._commands.transaction("put", *commands)
 
     def _added_if_not_full(self, ask: RawCommands, commands: Sequence[Command]) -> list[bytes]:
-        assert self._max_length is not None
-        (length,) = ask(("XLEN", self._key))
-        if length + len(commands) > self._max_length:
-            raise QueueFullError(self._name, self._max_length)
+        assert self._spec.max_length is not None
+        (length,) = ask(("XLEN", self._spec.key))
+        if length + len(commands) > self._spec.max_length:
+            raise QueueFullError(self._spec.name, self._spec.max_length)
         return ask.transaction(*commands)

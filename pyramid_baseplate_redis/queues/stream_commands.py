@@ -1,4 +1,4 @@
-"""The commands of a durable queue, sent to the server or node that has it, each an operation."""
+"""Sends a durable queue's commands to the server or node that has it, with spans and metrics."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _NOT_THE_NODES = (redis.exceptions.MaxConnectionsError, redis.AuthenticationErro
 
 
 class StreamCommands:
-    """Sends commands about one key, to a server or to the node that has the key.
+    """Sends commands about one key to the server, or to the node of a Cluster that has the key.
 
-    What is sent in one go is one operation, with a span, as on a monitored client.
+    Commands that are sent together are one operation with one span, as on a monitored client.
 
-    :param client: a client, of a Cluster too.
-    :param key: the key; whatever else the commands are about is in the same slot.
+    :param client: a client, also of a Cluster.
+    :param key: the key. All other keys of the commands must be in the same slot.
     """
 
     def __init__(self, client: Any, key: str) -> None:
@@ -38,36 +38,36 @@ class StreamCommands:
         self._key = key
         self._in_cluster = isinstance(client, RedisCluster)
         self._hot_keys = getattr(getattr(client, "connection_pool", None), "hot_keys", None)
-        retry = getattr(client, "_retry", None)  # a monitored client's
+        retry = getattr(client, "_retry", None)  # set by monitored clients
         self._retry = retry if isinstance(retry, RetryPolicy) else None
         self._telemetry = telemetry_of(client)
         self._children = self._telemetry.children_only()
 
     @property
     def server_span(self) -> Span:
-        """What the client's spans belong to when no span is current."""
+        """The parent of the client's spans when no span is current."""
         span: Span = getattr(self._client, "server_span", INVALID_SPAN)
         return span
 
     def send(self, *commands: Command, name: str = "", errors: bool = False) -> list[Any]:
-        """Send commands in one go; see :meth:`RawCommands.__call__`.
+        """Send commands in one round trip; see :meth:`RawCommands.__call__`.
 
-        :param name: of the span, ``<context_name>.pipeline_<name>``, if there are several.
+        :param name: for several commands, the span's name is ``<context_name>.pipeline_<name>``.
         """
         operation = self._started(commands, name, is_transaction=False)
         return _told(operation, lambda: self._tried(lambda ask: ask(*commands, errors=errors)))
 
     def poll(self, command: Command, found: Callable[[Any], object], block: float = 0.0) -> Any:
-        """Send a command that mostly finds nothing; only if it does, or fails, it is told of.
+        """Send a command that mostly finds nothing. Only a success or a failure is recorded.
 
-        :param found: whether a reply is worth a span, below another one.
+        :param found: returns a true value for a reply that is recorded, if a span is current.
         :param block: seconds that the server may wait.
         """
         started = time.time_ns()
         try:
             (reply,) = self.run(lambda ask: ask(command, block=block))
         except Exception as error:
-            # A group is made then, and a wait that was ended goes on.
+            # These two are not failures: the caller creates the group, or waits again.
             if not is_no_group(error) and not str(error).startswith("UNBLOCKED"):
                 operation = self._telemetry.start_command(self.server_span, command, started)
                 if operation is not None:
@@ -88,10 +88,11 @@ class StreamCommands:
     def watching(
         self, key: str, name: str, commands: Sequence[Command], work: Callable[[RawCommands], T]
     ) -> T:
-        """Do something that ends in a transaction, again as long as ``key`` changes meanwhile.
+        """Call ``work``, which ends with a transaction. Repeat it if ``key`` has changed meanwhile.
 
-        :param commands: those of the transaction, for its span.
-        :raises redis.WatchError: if it always does; nothing was executed.
+        :param name: for the span's name, as in :meth:`send`.
+        :param commands: the transaction's commands, for its span.
+        :raises redis.WatchError: ``key`` has changed each time, and nothing was executed.
         """
 
         def watched(ask: RawCommands) -> T:
@@ -113,7 +114,7 @@ class StreamCommands:
                     return self.run(watched)
                 except redis.WatchError:
                     time.sleep(0.0002 * attempt)
-            raise redis.WatchError(f"{key} changed each of {_MOST_CONFLICTS} times")
+            raise redis.WatchError(f"{key} changed during each of {_MOST_CONFLICTS} attempts")
 
         return _told(self._started(commands, name, is_transaction=True), attempt)
 
@@ -128,27 +129,27 @@ class StreamCommands:
         return self._telemetry.start_batch(self.server_span, trace_name, is_transaction, queued)
 
     def _tried(self, work: Callable[[RawCommands], T]) -> T:
-        """As :meth:`run`; again, as ``foo.retries`` says, where nothing was executed."""
+        """Call :meth:`run`, and retry as ``foo.retries`` says if nothing was executed."""
         if self._retry is None:
             return self.run(work)
         return self._retry.call(lambda: self.run(work), reads=False, in_cluster=self._in_cluster)
 
     def run(self, work: Callable[[RawCommands], T]) -> T:
-        """Do something on one connection.
+        """Call ``work`` with one connection.
 
-        It is done again only where a node of a Cluster refused it since the key is elsewhere.
+        It is called again only if a node of a Cluster redirected it to another node.
         """
         client = self._client
         if self._in_cluster:
             return self._run_in_cluster(work)
-        if client.connection is not None:  # of a client() that keeps one connection for itself
+        if client.connection is not None:  # the client keeps one connection for itself
             with getattr(client, "connection_lock", client.single_connection_lock):
                 return work(RawCommands(client.connection))
         return on_connection(client.connection_pool, work)
 
     def _run_in_cluster(self, work: Callable[[RawCommands], T]) -> T:
         pool = getattr(self._client, "connection_pool", None)
-        # A monitored client's is the one of this process, also behind a fork.
+        # A monitored client's pool has one RedisCluster per process, also after a fork.
         cluster = self._client if pool is None else pool.cluster()
         asked: tuple[str, int] | None = None
         for _ in range(_MOST_REDIRECTIONS):
@@ -166,7 +167,7 @@ class StreamCommands:
             except _NOT_THE_NODES:
                 raise
             except (*_UNREACHED, redis.exceptions.ClusterDownError):
-                # Whoever has the slot now is asked for, for the next time.
+                # Ask for the current layout, for the next call.
                 with contextlib.suppress(Exception):
                     cluster.nodes_manager.initialize(last_failed_node_name=node.name)
                 raise

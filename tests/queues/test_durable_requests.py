@@ -341,7 +341,7 @@ def test_after_commit_without_pyramid_tm_is_an_error(make_app: Callable[..., Tes
     def view(request: Any) -> Any:
         request.jobs.put("job", after_commit=True)
 
-    with pytest.raises(MessageQueueError, match=r"after_commit needs .* request\.tm .*pyramid_tm"):
+    with pytest.raises(MessageQueueError, match=r"after_commit needs .*request\.tm\. .*pyramid_tm"):
         make_app(view).get("/")
 
 

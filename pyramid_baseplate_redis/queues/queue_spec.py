@@ -1,0 +1,87 @@
+"""The names, keys and limits of a durable queue, which all of its parts share."""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import socket
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+_tokens: dict[int, str] = {}
+
+
+@dataclass(frozen=True)
+class QueueSpec:
+    """One durable queue as one consumer uses it.
+
+    :raises ValueError: a number is out of range, or a name is empty.
+    """
+
+    name: str
+    group: str
+    given_consumer: str | None  #: ``None`` is the name of the process
+    lease: float  #: seconds
+    max_attempts: int
+    max_length: int | None  #: ``None`` is no limit
+    delay: float  #: seconds until a failed message may be received again
+    key: str = field(init=False)  #: the stream
+    dead_key: str = field(init=False)  #: the stream of the dead letters
+    lease_ms: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.group:
+            raise ValueError("queue: its name or its group is empty. Write a name for both.")
+        if not 0.001 <= self.lease < math.inf:
+            raise ValueError(
+                f"lease: {self.lease!r} seconds is out of range. Write at least 0.001."
+            )
+        if self.max_attempts < 1 or (self.max_length is not None and self.max_length < 1):
+            raise ValueError("max_attempts and max_length: must be 1 or more.")
+        self.checked_delay(self.delay)
+        key, dead_key = keys_of(self.name)
+        object.__setattr__(self, "key", key)
+        object.__setattr__(self, "dead_key", dead_key)
+        object.__setattr__(self, "lease_ms", round(self.lease * 1000))
+
+    @property
+    def consumer(self) -> str:
+        """The consumer's name in the group; a forked process has its own."""
+        return self.given_consumer or process_consumer()
+
+    def checked_delay(self, delay: float | timedelta) -> float:
+        """Return a delay in seconds.
+
+        :raises ValueError: it is longer than the lease. The server knows only the time since a
+            message was delivered, which cannot lie in the future.
+        """
+        seconds = in_seconds(delay)
+        if not 0 <= seconds <= self.lease:
+            raise ValueError(
+                f"delay: {seconds!r} is not from 0 to the lease, {self.lease} seconds."
+            )
+        return seconds
+
+
+def in_seconds(span: float | timedelta) -> float:
+    return span.total_seconds() if isinstance(span, timedelta) else span
+
+
+def keys_of(name: str) -> tuple[str, str]:
+    """Return the keys of a queue and of its dead letters, in one slot of a Cluster.
+
+    A name with a hash tag of its own (``{shop}jobs``) keeps it.
+    """
+    tag = name.partition("{")[2].partition("}")
+    tagged = name if tag[0] and tag[1] else f"{{{name}}}"
+    return f"{tagged}:messages", f"{tagged}:dead"
+
+
+def process_consumer() -> str:
+    """Return this process's name as a consumer: host, process ID and a random token."""
+    pid = os.getpid()
+    token = _tokens.get(pid)
+    if token is None:
+        token = _tokens.setdefault(pid, secrets.token_hex(4))
+    return f"{socket.gethostname()}:{pid}:{token}"
