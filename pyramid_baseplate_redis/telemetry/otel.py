@@ -1,4 +1,4 @@
-"""The tracer, whether providers are set, suppression: OpenTelemetry's private names."""
+"""The tracer, checks for providers and suppression, with OpenTelemetry's private names."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ tracer = trace.get_tracer("pyramid_baseplate_redis")
 
 
 def has_tracer_provider() -> bool:
-    """Whether a tracer provider is set; without one, that is without an SDK, nothing is recorded.
+    """Return whether a tracer provider is set; without an SDK none is, and nothing is recorded.
 
-    Private to OpenTelemetry's API: what is public looks into ``os.environ`` each time, which costs
-    more than all the rest. Should it go away, the tracer's own no-op decides.
+    It reads a private name of OpenTelemetry's API, since the public function reads ``os.environ``
+    each time, which costs more than everything else. If the name goes away, the tracer's own no-op
+    decides.
     """
     return getattr(trace, "_TRACER_PROVIDER", tracer) is not None
 
 
 def status_code(error: BaseException) -> str | None:
-    """The first word of a server's error, such as ``WRONGTYPE``; ``None`` if it isn't one."""
+    """Return a server's error code, such as ``WRONGTYPE``; ``None`` for other errors."""
     if not isinstance(error, redis.RedisError):
         return None
     if error.status_code is not None:
@@ -40,12 +41,13 @@ def status_code(error: BaseException) -> str | None:
 
 
 def is_suppressed() -> bool:
-    """Whether nothing is to be told of what happens here and now."""
+    """Return whether the current context suppresses telemetry."""
     context = otel_context.get_current()
     return bool(context.get(_SUPPRESS_INSTRUMENTATION_KEY) or context.get(_SUPPRESS_PLAIN))
 
 
 def error_type(error: BaseException) -> str:
+    """Return the value of ``error.type``: the qualified name of the exception's class."""
     cls = type(error)
     return (
         cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
@@ -56,17 +58,20 @@ _logged: set[str] = set()
 
 
 def log_once(message: str) -> None:
-    """Telemetry never breaks the application; but a broken exporter is told of, once."""
+    """Log the current exception of telemetry, which must not break the application, once.
+
+    :param message: the operation that failed; it is logged once per process.
+    """
     if message not in _logged:
         _logged.add(message)
-        logger.exception("%s; this is told once", message)
+        logger.exception("%s; this is logged only once", message)
 
 
 class _AnyProvider:
     _METER_PROVIDER = True
 
 
-# Looked up once: a command asks several times.
+# Looked up once, since a command checks it several times.
 _api: Any = getattr(metrics, "_internal", None)
 if not hasattr(_api, "_METER_PROVIDER"):
     _api = _AnyProvider
@@ -75,7 +80,7 @@ if not hasattr(_api, "_METER_PROVIDER"):
 def has_meter_provider() -> bool:
     """Return whether a meter provider is set; without an SDK none is, and nothing is recorded.
 
-    Private to OpenTelemetry's API, as in :func:`has_tracer_provider`. Should the name go away, the
-    instruments' own no-op decides.
+    It reads a private name of OpenTelemetry's API, like :func:`has_tracer_provider`. If the name
+    goes away, the instruments' own no-op decides.
     """
     return _api._METER_PROVIDER is not None
