@@ -120,7 +120,7 @@ def test_a_url_that_leads_to_no_sentinel_is_refused() -> None:
     with pytest.raises(ConfigurationError) as caught:
         sentinel_pool_from_config({"foo.url": "redis://:hidden@localhost/0"}, "foo.")
     assert str(caught.value) == (
-        "foo.url: leads to no Sentinel; write it like "
+        "foo.url: is not a Sentinel URL. Write it like "
         "redis+sentinel://host1:26379,host2:26379/mymaster/0"
     )
 
@@ -1227,6 +1227,6 @@ def test_a_declared_sentinel_client_insists_on_sentinels(
     with pytest.raises(ConfigurationExecutionError) as caught:
         config.make_wsgi_app()
     assert (
-        "foo.url: leads to no Sentinel; write it like "
+        "foo.url: is not a Sentinel URL. Write it like "
         "redis+sentinel://host1:26379,host2:26379/mymaster/0"
     ) in str(caught.value)
