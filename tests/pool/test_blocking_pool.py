@@ -554,7 +554,7 @@ def test_a_child_cant_listen_with_its_parents_subscriber(make_pool: MakePool) ->
         wait_until(lambda: subscriber.get_message(timeout=1))
 
         def child() -> None:
-            with pytest.raises(ForkedConnectionError, match="taken by process"):
+            with pytest.raises(ForkedConnectionError, match="checked out by process"):
                 subscriber.subscribe("other")
             subscriber.close()
 
