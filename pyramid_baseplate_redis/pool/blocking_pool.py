@@ -97,7 +97,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         self._has_retries = has_retries(connection_kwargs)
         times = [seconds for seconds in (max_idle_time, leak_warning) if seconds]
         self._round = min(_MOST_SECONDS_OF_A_ROUND, min(times) / 5) if times else 0.0
-        self._kept = not times  # the background thread runs, or isn't needed
+        self._has_background = not times  # the background thread runs, or isn't needed
         queue_class = connection_kwargs.setdefault("queue_class", FairLifoQueue)
         if not (isinstance(queue_class, type) and issubclass(queue_class, FairLifoQueue)):
             raise TypeError("queue_class: not a FairLifoQueue. Leave this argument out.")
@@ -171,15 +171,15 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         created = connection is None
         try:
             if created:
-                connection = self._filled(slot)
+                connection = self._fill(slot)
             slot.taken_at = time.monotonic()
             if self.leak_warning:
                 slot.taken_by = calling_frames()
             connection.slot = slot
             if probe is not None:
                 connection.probe = probe
-            if not self._kept:
-                self._kept = start_background(self, self._round)
+            if not self._has_background:
+                self._has_background = start_background(self, self._round)
             self._make_ready(connection, slot)
         except BaseException:
             self._drop(slot, connection)
@@ -206,7 +206,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             self._checkpid()
         state = connection.__dict__
         slot = state.get("slot")
-        if slot is None or slot.home is not self.pool.home or state.pop("slot", None) is None:
+        if slot is None or slot.taken is not self.pool.taken or state.pop("slot", None) is None:
             if state.get("is_adopted"):
                 connection.disconnect()
                 return
@@ -220,7 +220,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         kept = self._may_be_used_again(connection, slot, now)
         if kept:
             if isinstance(connection, PooledConnection) and not self.maint_notifications_enabled():
-                connection = connection.moved()
+                connection = connection.reissue()
                 slot.connection = weakref.ref(connection)
             self.pool.put((slot, connection, now), taken_at or now)
         else:
@@ -236,7 +236,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             made.attach(self.name, self.breaker, self._on_read_only)
         return made
 
-    def _filled(self, slot: PoolSlot) -> Any:
+    def _fill(self, slot: PoolSlot) -> Any:
         connection = self.make_connection()
         self.creations += 1
         slot.connection = weakref.ref(connection)
@@ -256,7 +256,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             except (redis.ConnectionError, redis.TimeoutError, OSError):
                 ready = False
         if not ready:  # expired, closed by the server, or holding unsolicited data
-            self._replaced(connection)
+            self._replace(connection)
             self._connect(connection)
 
     def _connect(self, connection: Any) -> None:
@@ -265,7 +265,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         if self.times is not None and otel.has_meter_provider():
             self.times.created(time.monotonic() - started)
 
-    def _replaced(self, connection: Any) -> None:
+    def _replace(self, connection: Any) -> None:
         connection.disconnect()
         self.discards += 1
         self.creations += 1
@@ -336,7 +336,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
     def reset(self) -> None:
         """Forget all connections, as redis-py does in a forked process; idle ones are closed."""
         self.pool = self.queue_class(self.max_connections)
-        self._kept = not self._round
+        self._has_background = not self._round
         if vars(self).get("pid") != os.getpid():
             self.creations = self.discards = 0
         # The last step: other threads read it to see whether the reset is done.
@@ -396,8 +396,8 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             for slot in self.pool.slots():
                 warn_of_leak(self.name, self.leak_warning, slot, now)
         if not self.pool.open:
-            self._kept = False
-        return self._kept
+            self._has_background = False
+        return self._has_background
 
 
 logger = logging.getLogger(__package__)

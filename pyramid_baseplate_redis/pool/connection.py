@@ -259,7 +259,7 @@ class PooledConnection(AbstractConnection):
             error.unsent = True  # type: ignore[attr-defined]  # all of it was refused
         # A caller that keeps the connection connects again with its next command. The connection
         # stays open if it watches keys or has selected another database, which would be lost.
-        if self.is_settled and getattr(self._parser, "is_left", False):
+        if self.is_settled and getattr(self._parser, "must_close", False):
             self.disconnect()
 
     def _reply_is_read(self) -> None:
@@ -305,7 +305,7 @@ class PooledConnection(AbstractConnection):
         self.breaker = breaker
         self._identity = object()
 
-    def moved(self) -> PooledConnection:
+    def reissue(self) -> PooledConnection:
         """Move the state into a new object and return that; this object is dead from now on."""
         fresh: PooledConnection = object.__new__(type(self))
         state = self.__dict__

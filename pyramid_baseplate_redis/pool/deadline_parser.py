@@ -27,14 +27,14 @@ class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # it dep
     last_deadline: float | None = None
 
     # Called when the server refuses a write because it is a replica. If it returns ``True``, the
-    # connection must be closed, which ``is_left`` records.
+    # connection must be closed, which ``must_close`` records.
     on_read_only: Callable[[], bool] | None = None
-    is_left = False
+    must_close = False
 
     def on_connect(self, connection: Any, **kwargs: Any) -> None:
         """Start with a new socket; redis-py calls this."""
         super().on_connect(connection, **kwargs)
-        self.is_left = False
+        self.must_close = False
 
     def parse_error(self, response: str) -> Exception:
         """Make the exception for an error reply, which may be inside the reply to EXEC.
@@ -42,7 +42,7 @@ class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # it dep
         All error replies pass through here, and no other replies do.
         """
         if self.on_read_only is not None and says_read_only(response) and self.on_read_only():
-            self.is_left = True
+            self.must_close = True
         error: Exception = super().parse_error(response)
         return error
 

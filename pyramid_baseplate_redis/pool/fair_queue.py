@@ -25,18 +25,18 @@ TURN_SECONDS = 0.005  # how long a thread may retake its connection while others
 class PoolSlot:
     """One of the pool's ``maxsize`` slots for a connection, taken while this object lives.
 
-    :param home: the pool's register of taken slots.
+    :param taken: the pool's dictionary of taken slots.
     """
 
     __slots__ = (
-        "__weakref__", "closes_at", "connection", "counted", "home", "taken_at", "taken_by",
+        "__weakref__", "closes_at", "connection", "counted", "taken", "taken_at", "taken_by",
         "turn_ends", "turn_of", "warned_at",
     )  # fmt: skip
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, taken: TakenSlots) -> None:
         # Not the queue: it refers to idle slots, and a reference back would keep their connections
         # open after the pool is dropped.
-        self.home = home
+        self.taken = taken
         self.counted: weakref.ref[PoolSlot] | None = None
         self.connection: weakref.ref[Any] | None = None
         # All times are those of time.monotonic().
@@ -51,7 +51,7 @@ class PoolSlot:
         """Free the slot now, even if the traceback of an exception still refers to this object."""
         counted, self.counted = self.counted, None
         if counted is not None:
-            self.home.pop(counted, None)  # a dropped weak reference has no callback
+            self.taken.pop(counted, None)  # a dropped weak reference has no callback
 
     @property
     def is_taken(self) -> bool:
@@ -63,7 +63,7 @@ class PoolSlot:
         return self.counted is not None and self.counted() is self
 
 
-Home = dict["weakref.ref[PoolSlot]", None]
+TakenSlots = dict["weakref.ref[PoolSlot]", None]
 # A slot, its connection (``None`` if none was made yet), and the time at which it became idle.
 Entry = tuple[PoolSlot, Any, float]
 
@@ -91,12 +91,12 @@ class FairLifoQueue:
         self._waiters: deque[_Waiter] = deque()
         # The taken slots, in the order in which they were taken. The callback of the weak
         # references is the dictionary's own method: it is atomic, wherever a slot dies.
-        self.home: Home = {}
+        self.taken: TakenSlots = {}
 
     @property
     def open(self) -> int:
         """Return the number of taken slots, of idle connections and of those in use."""
-        return min(len(self.home), self.maxsize)
+        return min(len(self.taken), self.maxsize)
 
     @property
     def idle(self) -> int:
@@ -120,7 +120,7 @@ class FairLifoQueue:
 
     def slots(self) -> list[PoolSlot]:
         """Return all slots that are taken."""
-        return [slot for ref in tuple(self.home) if (slot := ref()) is not None]
+        return [slot for ref in tuple(self.taken) if (slot := ref()) is not None]
 
     def put(self, entry: Entry, taken_at: float = -math.inf) -> None:
         """Put an entry back: for the first waiter, or among the idle connections.
@@ -142,10 +142,10 @@ class FairLifoQueue:
             if self._waiters:
                 self.serve()
             return
-        goes_on = self._goes_on(slot, taken_at)
+        turn_continues = self._turn_continues(slot, taken_at)
         if slot.is_taken:
             self._idle.append(entry)
-        if goes_on:
+        if turn_continues:
             self._wake()
         else:
             self.serve()
@@ -170,7 +170,7 @@ class FairLifoQueue:
         :raises queue.Empty: no entry became available within ``timeout``.
         """
         # While others wait, the caller may only take what it has just returned itself.
-        entry = self._take_mine() if self._waiters else self._take()
+        entry = self._take_own() if self._waiters else self._take()
         if entry is not None:
             return entry
         waiter = _Waiter()
@@ -232,19 +232,19 @@ class FairLifoQueue:
             return self._idle.pop()
         except IndexError:
             pass
-        if len(self.home) >= self.maxsize:
+        if len(self.taken) >= self.maxsize:
             return None
         # Several threads may get here for the last free slot. The first ones in the dictionary's
         # order have it; the slots of the others die when this function returns.
-        slot = PoolSlot(self.home)
-        mine = weakref.ref(slot, self.home.pop)
-        self.home[mine] = None
+        slot = PoolSlot(self.taken)
+        mine = weakref.ref(slot, self.taken.pop)
+        self.taken[mine] = None
         slot.counted = mine
-        if len(self.home) > self.maxsize and mine not in [*self.home][: self.maxsize]:
+        if len(self.taken) > self.maxsize and mine not in [*self.taken][: self.maxsize]:
             return None
         return slot, None, 0.0
 
-    def _goes_on(self, slot: PoolSlot, taken_at: float) -> bool:
+    def _turn_continues(self, slot: PoolSlot, taken_at: float) -> bool:
         """Return whether the thread that returns a connection may still take it again."""
         me = threading.get_ident()
         if slot.turn_of != me:
@@ -254,7 +254,7 @@ class FairLifoQueue:
         slot.turn_of = None
         return False
 
-    def _take_mine(self) -> Entry | None:
+    def _take_own(self) -> Entry | None:
         """Take the connection that the caller has just returned, if it is still there."""
         me = threading.get_ident()
         try:
@@ -299,12 +299,12 @@ class FairLifoQueue:
                 if not waiter.given and (entry := self._take()) is not None:
                     waiter.given.append(entry)
                 continue
-            absent = 0 if self._waits(waiter) else absent + 1
+            absent = 0 if self._is_waiting(waiter) else absent + 1
             if absent > 1 and not waiter.given:
                 self._waiters.appendleft(waiter)
             self.serve()
 
-    def _waits(self, waiter: _Waiter) -> bool:
+    def _is_waiting(self, waiter: _Waiter) -> bool:
         try:
             return waiter in self._waiters
         except RuntimeError:  # the line changed meanwhile

@@ -15,7 +15,7 @@ from redis.sentinel import (
 
 Address = tuple[str, int]
 
-_LONGEST_DOUBT = 5.0  # seconds; Sentinels check each second whether a promotion is complete
+_LONGEST_DISTRUST = 5.0  # seconds; Sentinels check each second whether a promotion is complete
 _LONGEST_LAG = 10.0  # seconds; Sentinels inform each other every 2 seconds
 _REFUSED = redis.AuthenticationError.__name__
 
@@ -54,7 +54,7 @@ class _FailoverState:
         # The primary's address by configuration epoch; ``None`` if none was announced for it.
         self.addresses: dict[int, Address | None] = {0: None}
         # A primary that is about to be demoted, and the time until which it isn't trusted.
-        self.doubted: tuple[Address | None, float] = (None, 0.0)
+        self.distrusted: tuple[Address | None, float] = (None, 0.0)
         # The time since which most Sentinels have reported only older epochs.
         self.outdated_since: float | None = None
 
@@ -64,9 +64,9 @@ class _FailoverState:
         epoch = max(addresses)
         return epoch, addresses[epoch]
 
-    def doubts(self, address: Address) -> bool:
-        doubted, until = self.doubted
-        return doubted == address and time.monotonic() < until
+    def distrusts(self, address: Address) -> bool:
+        distrusted, until = self.distrusted
+        return distrusted == address and time.monotonic() < until
 
 
 class SentinelManager(Sentinel):
@@ -82,7 +82,7 @@ class SentinelManager(Sentinel):
     def __init__(self, sentinels: Sequence[redis.Redis], min_other_sentinels: int = 0) -> None:
         super().__init__([], min_other_sentinels=min_other_sentinels, sentinel_kwargs={})
         self.sentinels = list(sentinels)
-        self._knowledge = _FailoverState()
+        self._failover_state = _FailoverState()
         # The state of one discovery, which works on a copy of the manager: the server that was
         # promoted but isn't reported yet, and the number of Sentinels with an older epoch.
         self._promoted: Address | None = None
@@ -117,7 +117,7 @@ class SentinelManager(Sentinel):
                 raise redis.AuthenticationError(*error.args) from None
             raise
         self.sentinels = own.sentinels
-        self._knowledge.outdated_since = None
+        self._failover_state.outdated_since = None
         return host, port
 
     def check_master_state(self, state: dict[str, Any], service_name: str) -> bool:
@@ -131,8 +131,8 @@ class SentinelManager(Sentinel):
         # 3. The address is about to be demoted: don't trust it.
         # 4. Otherwise redis-py's own checks decide.
         epoch: int = state.get("config-epoch", 0)
-        self._knowledge.addresses.setdefault(epoch, None)
-        newest, announced = self._knowledge.newest
+        self._failover_state.addresses.setdefault(epoch, None)
+        newest, announced = self._failover_state.newest
         if epoch < newest:
             self._outdated += 1
             return False
@@ -143,8 +143,8 @@ class SentinelManager(Sentinel):
 
     def believes(self, address: Address) -> bool:
         """Return whether ``address`` agrees with the latest failover announcement."""
-        _, announced = self._knowledge.newest
-        return announced in (None, address) and not self._knowledge.doubts(address)
+        _, announced = self._failover_state.newest
+        return announced in (None, address) and not self._failover_state.distrusts(address)
 
     def learn(self, epoch: int, address: Address) -> bool:
         """Remember the announcement of a new primary; return whether it was news.
@@ -152,21 +152,21 @@ class SentinelManager(Sentinel):
         :param epoch: the configuration epoch. An older one than the newest is not news.
         :param address: the new primary's address.
         """
-        newest, announced = self._knowledge.newest
+        newest, announced = self._failover_state.newest
         if epoch < newest or (epoch == newest and announced is not None):
             return False
-        self._knowledge.addresses[epoch] = address
-        self._knowledge.doubted = (None, 0.0)
-        self._knowledge.outdated_since = None
+        self._failover_state.addresses[epoch] = address
+        self._failover_state.distrusted = (None, 0.0)
+        self._failover_state.outdated_since = None
         return True
 
-    def doubt(self, address: Address) -> None:
+    def distrust(self, address: Address) -> None:
         """Stop trusting a primary that is about to be demoted: writes to it may be lost.
 
         The demotion is announced first, the new primary later. If none is announced within 5
         seconds, the old one is trusted again.
         """
-        self._knowledge.doubted = (address, time.monotonic() + _LONGEST_DOUBT)
+        self._failover_state.distrusted = (address, time.monotonic() + _LONGEST_DISTRUST)
 
     def _is_outlived(self) -> bool:
         """Drop the epochs once most Sentinels have contradicted them for longer than it takes
@@ -178,11 +178,11 @@ class SentinelManager(Sentinel):
         """
         if self._outdated <= len(self.sentinels) // 2:
             return False
-        since, now = self._knowledge.outdated_since, time.monotonic()
+        since, now = self._failover_state.outdated_since, time.monotonic()
         if since is None:
-            self._knowledge.outdated_since = now
+            self._failover_state.outdated_since = now
         elif now - since > _LONGEST_LAG:
-            self._knowledge.addresses = {0: None}
-            self._knowledge.outdated_since = None
+            self._failover_state.addresses = {0: None}
+            self._failover_state.outdated_since = None
             return True
         return False

@@ -33,7 +33,7 @@ class Listening(Protocol):
     pid: int
     service_name: str
     sentinel_manager: Any
-    unheard: deque[redis.Redis]
+    unsubscribed: deque[redis.Redis]
 
     def get_master_address(self) -> Any:
         """Ask for the primary's address."""
@@ -52,14 +52,14 @@ def start_listening(pool: Listening) -> None:
     """
     while True:
         try:
-            sentinel = pool.unheard.pop()  # atomic: no other caller gets the same one
+            sentinel = pool.unsubscribed.pop()  # atomic: no other caller gets the same one
         except IndexError:
             return
         try:
             # Not threading.Thread, for the reason given in runtime/background.py.
             _thread.start_new_thread(_run, (weakref.ref(pool), sentinel, os.getpid()))
         except RuntimeError:  # too many threads, or Python is shutting down
-            pool.unheard.append(sentinel)
+            pool.unsubscribed.append(sentinel)
             return
 
 
@@ -114,7 +114,7 @@ def _heard(reference: weakref.ref[Listening], sentinel: redis.Redis, message: An
     if service != pool.service_name:
         return
     if channel == _PROMOTING:
-        pool.sentinel_manager.doubt(old)
+        pool.sentinel_manager.distrust(old)
         pool.demoted(old)
         return
     states: Any = sentinel.sentinel_masters()

@@ -176,7 +176,7 @@ class SentinelBlockingConnectionPool(BlockingConnectionPool):
         self.is_master = is_master
         self.check_connection = check_connection
         self.proxy = _Proxy(self, is_master, check_connection, service_name, sentinel_manager)
-        self.unheard = deque(sentinel_manager.sentinels)
+        self.unsubscribed = deque(sentinel_manager.sentinels)
         kwargs.setdefault("connection_class", SentinelConnection)
         super().__init__(**kwargs)
         self.connection_kwargs["connection_pool"] = self.proxy
@@ -205,41 +205,41 @@ class SentinelBlockingConnectionPool(BlockingConnectionPool):
     def reset(self) -> None:
         """Forget all connections and listeners, as redis-py does in a forked process."""
         self.proxy.reset()
-        self.unheard = deque(self.sentinel_manager.sentinels)
+        self.unsubscribed = deque(self.sentinel_manager.sentinels)
         super().reset()
 
     def switched(self, address: Address) -> None:
         """Close the connections that a failover to ``address`` has made wrong."""
         if not self.is_master:
-            self._leave(lambda there: there == address)  # it was a replica, and isn't one any more
+            self._close_stale(lambda there: there == address)  # no longer a replica
             return
         self.proxy.master_address = address
         if self.breaker is not None:
             self.breaker.succeeded()  # the new primary hasn't failed
-        self._leave(lambda there: there != address)
+        self._close_stale(lambda there: there != address)
 
     def demoted(self, address: Address) -> None:
         """Close all connections to a server that isn't the primary any longer."""
         self.proxy.forget(address)
-        self._leave(lambda there: there == address)
+        self._close_stale(lambda there: there == address)
 
-    def _leave(self, is_left: Callable[[Address], bool]) -> None:
+    def _close_stale(self, is_stale: Callable[[Address], bool]) -> None:
         for entry in reversed(self.pool.take_all_idle()):
-            if is_left(_address_of(entry[1])):
+            if is_stale(_address_of(entry[1])):
                 self._close_idle(entry[1])
                 entry[0].vacate()
             else:
                 self.pool.put(entry)
         self.pool.serve()
         for connection in self._get_in_use_connections():
-            if is_left(_address_of(connection)):
+            if is_stale(_address_of(connection)):
                 connection.shutdown_socket()
 
     def _make_ready(self, connection: Any, slot: PoolSlot) -> None:
-        if self.unheard:
+        if self.unsubscribed:
             start_listening(self)
         if connection.is_connected and not self._is_right(connection):
-            self._replaced(connection)
+            self._replace(connection)
         super()._make_ready(connection, slot)
 
     def _may_be_used_again(self, connection: Any, slot: PoolSlot, now: float) -> bool:
