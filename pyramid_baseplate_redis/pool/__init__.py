@@ -1,1 +1,1 @@
-"""Connections and the pools that keep them: of one server, behind Sentinel, embedded."""
+"""Connection pools: for one server, for Sentinel, and for an embedded server."""

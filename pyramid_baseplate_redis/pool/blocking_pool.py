@@ -1,4 +1,4 @@
-"""The connection pool: redis-py's, in which callers take turns and replies are accounted for."""
+"""The connection pool: redis-py's blocking pool, made fair and safe against interruptions."""
 
 from __future__ import annotations
 
@@ -33,34 +33,33 @@ if TYPE_CHECKING:
     from ..telemetry.operations import Observer
     from .fair_queue import PoolSlot
 
-_LIFETIME_JITTER = 0.1  # of max_lifetime: connections made together don't end together
+_LIFETIME_JITTER = 0.1  # part of max_lifetime: connections made together don't end together
 _MOST_SECONDS_OF_A_ROUND = 30.0
 
 
 class BlockingConnectionPool(redis.BlockingConnectionPool):
-    """redis-py's pool, in which callers are served in order and nobody gets another's reply.
+    """redis-py's blocking pool, which serves callers in order and never mixes up their replies.
 
-    A connection goes back only if every reply to what was sent has been read; otherwise it is
-    closed. One that is lost (its holder was interrupted) is closed when the last reference to it
-    goes, and its slot is free again. Whoever releases a connection twice, to another pool or
-    behind a fork gets an error.
+    A connection goes back to the pool only if every reply to what was sent has been read;
+    otherwise it is closed. A connection that is lost because its holder was interrupted is closed
+    when the last reference to it goes away, and its slot becomes free. Releasing a connection
+    twice, to another pool or after a fork is an error.
 
     If the server refuses a write because it is a replica (``READONLY``), idle connections are
-    closed, and others when they are released: after a failover the host name leads to another
-    server. This happens at most once a second, also where a replica is read on purpose.
+    closed at once and the others when they are released: after a failover the host name leads to
+    another server. This happens at most once a second, also where a replica is read on purpose.
 
-    :param client_settings: what it was built from, or ``None``; public as an attribute.
+    :param client_settings: the settings of the client, or ``None``; public as an attribute.
     :param name: the client's name, for messages and the names of settings in them.
-    :param max_idle_time: seconds after which an idle connection is closed; 0 never.
-    :param max_lifetime: seconds after which a connection is replaced, less up to a tenth; 0 never.
-    :param leak_warning: seconds after which it is logged, once, where a connection was taken that
-        nobody gave back; 0 never.
-    :param breaker: see :class:`~.pool.circuit_breaker.CircuitBreaker`; ``None`` for none.
-    :param hot_keys: counts the keys of its clients' commands; ``None`` for none.
+    :param max_idle_time: seconds after which an idle connection is closed; 0 for never.
+    :param max_lifetime: seconds after which it is replaced, less up to a tenth; 0 for never.
+    :param leak_warning: seconds in use after which a connection's call site is logged; 0 for never.
+    :param breaker: the pool's circuit breaker; ``None`` for none.
+    :param hot_keys: counts the keys of the clients' commands; ``None`` for none.
     :param connection_kwargs: as for :class:`redis.BlockingConnectionPool`; times are seconds.
-    :raises ConfigurationError: if redis-py's client-side caching is turned on.
-    :raises TypeError: if the connection class doesn't know a keyword argument. redis-py raises
-        that on first use, and leaks a slot of the pool each time. If ``queue_class`` isn't a
+    :raises ConfigurationError: redis-py's client-side caching is turned on.
+    :raises TypeError: the connection class doesn't accept a keyword argument (redis-py raises that
+        on first use, and leaks a slot of the pool each time), or ``queue_class`` is not a
         :class:`~.pool.fair_queue.FairLifoQueue`.
     """
 
@@ -87,35 +86,35 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         self.hot_keys = hot_keys
         self.creations = 0
         self.discards = 0
-        #: Told of the operations of its clients; see :class:`~.telemetry.operations.Observer`.
+        #: Notified of the clients' operations; see :class:`~.telemetry.operations.Observer`.
         self.observers: list[Observer] = []
-        #: Where it is recorded how long connections are waited for and used; ``None`` nowhere.
+        #: Records how long callers wait for connections and use them; ``None`` for no records.
         self.times: PoolTimes | None = None
-        #: Makes a client with one connection, beside the pool's and not monitored; its keyword
-        #: arguments win over the pool's. ``None`` if the pool wasn't made from settings.
+        #: Makes a client with one connection outside of the pool, without telemetry; its arguments
+        #: win over the pool's. ``None`` if the pool wasn't made from settings.
         self.make_background_client: Callable[..., redis.Redis] | None = None
         self._on_read_only: PoolRenewal | None = PoolRenewal(self)
         self._has_retries = has_retries(connection_kwargs)
         times = [seconds for seconds in (max_idle_time, leak_warning) if seconds]
         self._round = min(_MOST_SECONDS_OF_A_ROUND, min(times) / 5) if times else 0.0
-        self._kept = not times  # whether a thread keeps house, or none has to
+        self._has_background = not times  # the background thread runs, or isn't needed
         queue_class = connection_kwargs.setdefault("queue_class", FairLifoQueue)
         if not (isinstance(queue_class, type) and issubclass(queue_class, FairLifoQueue)):
-            raise TypeError("queue_class: this pool serves callers in order, with its own queue")
+            raise TypeError("queue_class: not a FairLifoQueue. Leave this argument out.")
         check_keywords(type(self), connection_kwargs)
         check_caching(name, connection_kwargs)
         super().__init__(**connection_kwargs)
 
     @property
     def is_plain(self) -> bool:
-        """Whether redis-py's own retries are off."""
+        """Return whether redis-py's own retries are off."""
         return not self._has_retries
 
     @property
     def stats(self) -> PoolStats:
-        """What the pool is doing now, and what it did; other threads go on meanwhile."""
+        """Return the numbers of connections and callers; other threads change them meanwhile."""
         if self.pid != os.getpid():
-            self._checkpid()  # what the parent's is doing isn't this process's
+            self._checkpid()  # after a fork the numbers are the parent's
         slots = self.pool
         opened, idle = slots.open, slots.idle
         return PoolStats(
@@ -131,28 +130,38 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         )
 
     def __repr__(self) -> str:
-        """Without the address where the URL isn't to be shown."""
+        """Show the URL as the settings do, which hide its secrets."""
         settings = self.client_settings
         if settings is None:
             shown: str = super().__repr__()
             return shown
         return f"<{type(self).__module__}.{type(self).__name__}({self.name}, url={settings.url!r})>"
 
-    # Taking and giving back
+    # Check-out and release
 
     def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
-        """A connection that is ready for a command; it has to be released.
+        """Check out a connection that is ready for a command.
 
-        :raises PoolTimeoutError: if none became free within ``timeout`` seconds (``pool_timeout``).
-        :raises CircuitOpenError: at once, while the circuit breaker is open.
-        :raises redis.ConnectionError: if the server can't be reached.
+        The caller must pass it to :meth:`release` when done. redis-py's parameters are ignored.
+
+        :raises PoolTimeoutError: no connection became free within ``timeout`` (``pool_timeout``).
+        :raises CircuitOpenError: the circuit breaker is open; raised at once.
+        :raises redis.ConnectionError: the server cannot be reached.
         """
+        # The queue hands out a slot, after a wait if need be. There are three cases:
+        #
+        # 1. Its connection is alive: the caller gets it.
+        # 2. Its connection is too old, or the server has closed it: it is connected again.
+        # 3. It has no connection yet: one is made and connected.
+        #
+        # If anything raises from here on, even a signal handler, _drop() frees the slot. If that
+        # is interrupted, too, the slot is free with the last reference to the connection.
         if self.pid != os.getpid():
             self._checkpid()
         probe = None if self.breaker is None else self.breaker.enter()
         if self._in_maintenance:
             with self._get_pool_lock():
-                pass  # the server is moving; redis-py holds new callers back for that long
+                pass  # the server is moving, and redis-py makes new callers wait
         times = self.times if self.times is not None and otel.has_meter_provider() else None
         started = time.monotonic() if times is not None else 0.0
         try:
@@ -162,15 +171,15 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         created = connection is None
         try:
             if created:
-                connection = self._filled(slot)
+                connection = self._fill(slot)
             slot.taken_at = time.monotonic()
             if self.leak_warning:
                 slot.taken_by = calling_frames()
             connection.slot = slot
             if probe is not None:
                 connection.probe = probe
-            if not self._kept:
-                self._kept = start_background(self, self._round)
+            if not self._has_background:
+                self._has_background = start_background(self, self._round)
             self._make_ready(connection, slot)
         except BaseException:
             self._drop(slot, connection)
@@ -180,18 +189,26 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         return connection
 
     def release(self, connection: Any) -> None:
-        """Take a connection back; it is closed unless every reply to what it sent was read.
+        """Return a connection to the pool, or close it.
 
-        :raises PoolReleaseError: if it isn't this pool's to take back: it was released before, is
-            another pool's, or was taken before a fork.
+        :raises PoolReleaseError: the connection was not checked out from this pool, was released
+            before, or was checked out by the process from which this one was forked.
         """
+        # There are four cases:
+        #
+        # 1. All replies were read, and it is young enough: it goes to the first waiter or is idle.
+        # 2. It is closed if a reply is unread (its next user would read that), if it is in a
+        #    transaction or another database, or if it is too old.
+        # 3. It was checked out before a fork, and this process connected it again: it is closed.
+        # 4. It isn't this pool's, or was released before: an error. The thread that pops "slot"
+        #    is the one that releases it, even if two threads try at once.
         if self.pid != os.getpid():
             self._checkpid()
         state = connection.__dict__
         slot = state.get("slot")
-        if slot is None or slot.home is not self.pool.home or state.pop("slot", None) is None:
+        if slot is None or slot.taken is not self.pool.taken or state.pop("slot", None) is None:
             if state.get("is_adopted"):
-                connection.disconnect()  # it was never counted in this process
+                connection.disconnect()
                 return
             raise self._refusal(connection, slot)
         if self.breaker is not None:
@@ -203,7 +220,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         kept = self._may_be_used_again(connection, slot, now)
         if kept:
             if isinstance(connection, PooledConnection) and not self.maint_notifications_enabled():
-                connection = connection.moved()
+                connection = connection.reissue()
                 slot.connection = weakref.ref(connection)
             self.pool.put((slot, connection, now), taken_at or now)
         else:
@@ -213,13 +230,13 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
             self.pool.serve()
 
     def make_connection(self) -> Any:
-        """Make a connection; redis-py's hook for subclasses."""
+        """Make a connection; redis-py's pool calls it, and subclasses may override it."""
         made = pooled_class(self.connection_class)(**self.connection_kwargs)
         if isinstance(made, PooledConnection):
             made.attach(self.name, self.breaker, self._on_read_only)
         return made
 
-    def _filled(self, slot: PoolSlot) -> Any:
+    def _fill(self, slot: PoolSlot) -> Any:
         connection = self.make_connection()
         self.creations += 1
         slot.connection = weakref.ref(connection)
@@ -227,9 +244,8 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         return connection
 
     def _make_ready(self, connection: Any, slot: PoolSlot) -> None:
-        """See to it that the server has the connection open, and that nothing is to be read."""
-        # A class that isn't redis-py's needn't have the property. Then connect() decides, as in
-        # redis-py's own pool.
+        """Connect unless the connection is open, young enough and has no unread data."""
+        # An application's own class may lack is_connected: as in redis-py, connect() decides then.
         if not getattr(connection, "is_connected", False):
             self._connect(connection)
             return
@@ -239,8 +255,8 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
                 ready = not connection.can_read() or bool(self.maint_notifications_enabled())
             except (redis.ConnectionError, redis.TimeoutError, OSError):
                 ready = False
-        if not ready:  # too old, or the server has closed it, or said what nobody asked for
-            self._replaced(connection)
+        if not ready:  # expired, closed by the server, or holding unsolicited data
+            self._replace(connection)
             self._connect(connection)
 
     def _connect(self, connection: Any) -> None:
@@ -249,7 +265,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         if self.times is not None and otel.has_meter_provider():
             self.times.created(time.monotonic() - started)
 
-    def _replaced(self, connection: Any) -> None:
+    def _replace(self, connection: Any) -> None:
         connection.disconnect()
         self.discards += 1
         self.creations += 1
@@ -265,7 +281,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         if isinstance(connection, PooledConnection):
             settled = connection.is_settled
         else:
-            # A class of the application's own, whose replies aren't counted.
+            # A connection class of the application's, whose replies aren't counted.
             settled = getattr(connection, "is_connected", True)
         return (
             settled and now < slot.closes_at and not connection.should_reconnect() and slot.is_taken
@@ -283,28 +299,28 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
     def _timed_out(self) -> PoolTimeoutError:
         return PoolTimeoutError(
             f"{self.name}: No connection available: all {self.max_connections} to "
-            f"{server_address(self.connection_kwargs)} were in use for {self.timeout:g} seconds; "
-            f"raise {self.name}.max_connections or {self.name}.pool_timeout, or let "
-            f"{self.name}.leak_warning tell who holds them"
+            f"{server_address(self.connection_kwargs)} were in use for {self.timeout:g} seconds. "
+            f"Raise {self.name}.max_connections or {self.name}.pool_timeout, or set "
+            f"{self.name}.leak_warning to log where connections are held."
         )
 
     def _refusal(self, connection: Any, slot: PoolSlot | None) -> PoolReleaseError:
         if connection.pid not in (0, self.pid):
-            connection.disconnect()  # of a parent's, this closes our copy of the socket only
+            connection.disconnect()  # closes this process's copy of the socket only
             return PoolReleaseError(
-                f"{self.name}: this connection was taken by process {connection.pid}, from which "
-                f"process {self.pid} was forked; it is the parent's to release"
+                f"{self.name}: this connection was checked out by process {connection.pid}, from "
+                f"which process {self.pid} was forked. Release it in process {connection.pid} only."
             )
         if slot is None:
             return PoolReleaseError(
-                f"{self.name}: this connection was released before, or never taken from a pool; "
-                "release what get_connection() returned, once"
+                f"{self.name}: this connection was released before, or was not checked out from a "
+                "pool. Release what get_connection() returned, and only once."
             )
         return PoolReleaseError(
-            f"{self.name}: this connection belongs to another pool; release it there"
+            f"{self.name}: this connection belongs to another pool. Release it there."
         )
 
-    # What redis-py's own methods and the curious see of it
+    # The views that redis-py's base class and debuggers expect
 
     @property
     def _connections(self) -> list[Any]:  # type: ignore[override]  # redis-py keeps a list
@@ -318,16 +334,16 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         return {made for made in self._connections if "slot" in made.__dict__}
 
     def reset(self) -> None:
-        """Forget all connections, as a forked process has to; idle ones are closed."""
+        """Forget all connections, as redis-py does in a forked process; idle ones are closed."""
         self.pool = self.queue_class(self.max_connections)
-        self._kept = not self._round
+        self._has_background = not self._round
         if vars(self).get("pid") != os.getpid():
             self.creations = self.discards = 0
-        # The last step: other threads look at it to see whether this is done.
+        # The last step: other threads read it to see whether the reset is done.
         self.pid = os.getpid()
 
     def disconnect(self, inuse_connections: bool = True) -> None:
-        """Close the idle connections, and those in use too unless told not to."""
+        """Close the idle connections and, unless ``inuse_connections`` is false, those in use."""
         self._checkpid()
         for _, connection, _ in self.pool.take_all_idle():
             self._close_idle(connection)
@@ -337,9 +353,9 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
                 connection.disconnect()
 
     def disconnect_free_connections(self, moving_address_src: str | None = None) -> None:
-        """Close the idle connections; called by redis-py, of a Cluster's nodes too.
+        """Close the idle connections; redis-py calls it, on the pools of a Cluster's nodes too.
 
-        redis-py's own closes them where they are, while somebody may be taking one.
+        redis-py's own method closes them in the queue, while another thread may be taking one.
         """
         if moving_address_src is not None:
             super().disconnect_free_connections(moving_address_src)
@@ -350,61 +366,55 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         connection.disconnect()
         self.discards += 1
 
-    def set_retry(self, retry: Retry) -> None:
-        """Set redis-py's retries for all connections, those in use too.
+    # redis-py's versions of the next two need attributes that only its non-blocking pool has.
 
-        redis-py's own looks for attributes that only its non-blocking pool has.
-        """
+    def set_retry(self, retry: Retry) -> None:
+        """Set redis-py's retries for all connections, those in use too."""
         self.connection_kwargs.update(retry=retry)
         self._has_retries = has_retries(self.connection_kwargs)
         for connection in self._connections:
             connection.retry = retry
 
     def re_auth_callback(self, token: Any) -> None:
-        """Log in anew with a token: idle connections when they are used next, others soon.
-
-        redis-py's own looks for attributes that only its non-blocking pool has.
-        """
+        """Log in with a new token: idle connections at their next use, the others soon."""
         for connection in self._get_free_connections():
             connection.mark_for_reconnect()
         for connection in self._get_in_use_connections():
             connection.set_re_auth_token(token)
 
     def keep_house(self) -> bool:
-        """Close what is idle for too long, tell of what is held too long.
+        """Close connections idle longer than ``max_idle_time``; log those held too long.
 
-        Called now and then by :mod:`.runtime.background`. Return whether anything is left to do.
+        :mod:`.runtime.background` calls it regularly, as long as it returns ``True``.
         """
         now = time.monotonic()
         if self.max_idle_time:
-            while (place := self.pool.take_idle(now - self.max_idle_time)) is not None:
-                self._close_idle(place[1])
-                del place
+            while (entry := self.pool.take_idle(now - self.max_idle_time)) is not None:
+                self._close_idle(entry[1])
+                del entry
         if self.leak_warning:
             for slot in self.pool.slots():
                 warn_of_leak(self.name, self.leak_warning, slot, now)
         if not self.pool.open:
-            self._kept = False
-        return self._kept
+            self._has_background = False
+        return self._has_background
 
 
 logger = logging.getLogger(__package__)
 
 
 def warn_of_leak(client: str, seconds: float, slot: PoolSlot, now: float) -> None:
-    """Log, once, where a connection was taken that has been in use for too long.
+    """Log, once, where a connection was checked out that has been in use for too long.
 
     :param client: the client's name.
     :param seconds: its ``leak_warning``.
+    :param now: the time of :func:`time.monotonic`.
     """
     taken_at = slot.taken_at
     if taken_at is None or slot.warned_at == taken_at or now - taken_at < seconds:
         return
     slot.warned_at = taken_at
     logger.warning(
-        "%s: a connection has been in use for %.1f seconds (%s.leak_warning); it was taken at\n%s",
-        client,
-        now - taken_at,
-        client,
-        stack_of(slot.taken_by or ()),
-    )
+        "%s: connection held for %.1f seconds (%s.leak_warning is %g seconds), checked out at\n%s",
+        client, now - taken_at, client, seconds, stack_of(slot.taken_by or ()),
+    )  # fmt: skip

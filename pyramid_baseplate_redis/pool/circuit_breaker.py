@@ -1,7 +1,7 @@
 """The circuit breaker: while a server fails, requests fail at once instead of waiting for it.
 
-Of the libraries, pybreaker holds a lock during each call, which makes threads take turns, and
-circuitbreaker lets everybody probe at once.
+It is our own because pybreaker holds a lock during each call, so that only one thread at a time
+can call the server, and circuitbreaker lets all callers probe the server at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import redis
 
 from ..exceptions import CircuitOpenError
 
-# Errors that say that the server is there, or that it wasn't asked at all.
+# Errors that count as answers: the server is alive, or nothing was sent to it.
 _ANSWERS = (
     redis.AuthenticationError,
     redis.exceptions.AuthorizationError,
@@ -24,20 +24,21 @@ _ANSWERS = (
 
 
 class Probe:
-    """Whoever holds this tries whether the server is back; it lasts as long as the object."""
+    """Token of the one caller that may probe the server while the breaker is open."""
 
     __slots__ = ("__weakref__",)
 
 
 class CircuitBreaker:
-    """Counts a server's failures in a row, and says for how long it isn't asked.
+    """Count the consecutive failures of a server, and refuse callers while there are too many.
 
-    No locks: see :mod:`.fair_queue`. Threads that fail at the same moment may be counted as one.
+    There are no locks, see :mod:`.fair_queue`. Threads that fail at the same moment may be counted
+    as one.
 
-    :param name: the client's, for messages.
+    :param name: the client's name, for messages.
     :param server: the server's address, for messages.
-    :param failures: so many connection failures in a row open it.
-    :param reset: seconds that it stays open before one caller may try.
+    :param failures: the number of consecutive connection failures that opens the breaker.
+    :param reset: seconds that it stays open before one caller may probe the server.
     """
 
     def __init__(self, name: str, failures: int, reset: float, server: str = "") -> None:
@@ -47,20 +48,21 @@ class CircuitBreaker:
         self.reset = reset
         self._failed = 0
         self._opened_at = 0.0
-        # The probe of each period of ``reset`` seconds since it opened: who sets it, has it.
+        # The probe of each period of ``reset`` seconds since the breaker opened. The thread that
+        # sets the entry may probe. A probe ends when its holder drops it.
         self._probes: dict[int, weakref.ref[Probe]] = {}
 
     @property
     def is_open(self) -> bool:
-        """Whether requests fail at once, but for one that tries."""
+        """Return whether requests fail at once, except for one probe at a time."""
         return self._failed >= self.failures
 
     def enter(self) -> Probe | None:
-        """Ask whether the server may be asked.
+        """Let the caller pass, or raise.
 
-        :returns: a probe, to be held until the server has answered, if this caller is the one who
-            tries; ``None`` while the breaker is closed.
-        :raises CircuitOpenError: if it is open.
+        :returns: a probe, if the caller probes the server: hold it until the server has answered.
+            ``None`` while the breaker is closed.
+        :raises CircuitOpenError: the breaker is open, and this caller may not probe.
         """
         if self._failed < self.failures:
             return None
@@ -73,17 +75,17 @@ class CircuitBreaker:
                 return probe
         raise CircuitOpenError(
             f"{self.name}: {self.server or 'the server'} failed {self.failures} times in a row "
-            f"({self.name}.breaker_failures); it is asked again after {self.reset:g} seconds "
-            f"({self.name}.breaker_reset)"
+            f"({self.name}.breaker_failures). It is tried again after {self.reset:g} seconds "
+            f"({self.name}.breaker_reset)."
         )
 
     def succeeded(self) -> None:
-        """The server has answered."""
+        """Record that the server has answered, which closes the breaker."""
         if self._failed:
             self._failed = 0
 
     def failed(self, error: BaseException) -> None:
-        """The server has failed; errors that are answers don't count."""
+        """Record a failure; errors that are answers don't count."""
         if isinstance(error, _ANSWERS):
             return
         self._failed += 1

@@ -1,7 +1,7 @@
-"""What our pools add to redis-py's connections: every reply is accounted for, and has one reader.
+"""The pool's connections: redis-py's, extended to count replies and to know their holder.
 
 redis-py closes a connection when reading a reply fails, but not when something interrupts the code
-between sending and reading: the next user of the connection would read that reply.
+between sending and reading. The next user of the connection would then read that reply.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from .error_messages import add_context, address_of
 if TYPE_CHECKING:
     from .circuit_breaker import CircuitBreaker
 
-# A child that is forked while a thread of its parent imports a module waits for ever when it
-# imports that module, too. The first connection of a process would import modules in two places:
-# redis-py looks up its own version (on Python 3.13), and socket.getaddrinfo() the codec of host
-# names. Both are done here, so that connecting imports nothing.
+# If a process forks while another thread imports a module, the child hangs when it imports that
+# module. The first connection of a process would import modules in two places: redis-py looks up
+# its own version (on Python 3.13), and socket.getaddrinfo() the codec for host names. Both happen
+# here, so that connecting imports nothing.
 get_lib_version()
 "localhost".encode("idna")
 
 _LEAST_SECONDS = 0.001
 _RELEASED = 0  # no process has this number
 _NUMBERS = frozenset({int, float})
-# What a connection is like once the server has replied to a command; see ``is_settled``.
+# The state of a connection after the reply to a command; see ``is_settled``.
 _WATCHING, _NOT_WATCHING, _ALTERED = range(3)
 _NO_STATES: tuple[int, ...] = ()
 _STATES = {
@@ -50,20 +50,20 @@ _STATES = {
 
 
 class PooledConnection(AbstractConnection):
-    """Mixed into the connection class of a pool; see :func:`pooled_class`.
+    """A mixin for the connection class of a pool; see :func:`pooled_class`.
 
-    Whoever takes a connection from the pool gets an object of his own. When it is released, what
-    it was made of moves into a fresh object, and the one that he still holds is dead: to release
-    it again, or to use it, is an error and no harm to the connection's next user. Objects for the
-    same connection are equal.
+    Each caller gets an object of its own from the pool. On release, the state moves into a new
+    object, and the object that the caller still holds is dead: using it or releasing it again
+    raises an error and does not affect the connection's next user. Objects for the same connection
+    are equal.
     """
 
     pid: int
     client = ""
     breaker: CircuitBreaker | None = None
 
-    is_node = False  # of a Cluster
-    is_adopted = False  # taken by a parent process, connected anew by this one
+    is_node = False  # the server is a node of a Cluster
+    is_adopted = False  # checked out by the parent process, connected again by this one
 
     host: str
     port: int
@@ -72,38 +72,43 @@ class PooledConnection(AbstractConnection):
     _on_read_only: Callable[[], bool] | None = None
     _connecting_since: float | None = None
 
-    # How many replies are still to be read, and what the next command to be sent is about.
-    _owed = 0
-    _packed = 0
+    _owed = 0  # replies still to be read
+    _packed = 0  # commands packed last, and the states that they lead to
     _states = _NO_STATES
     _ready = False  # the handshake is complete: authenticated, in the right database
-    _watching = False
-    _altered = False
+    _watching = False  # it watches keys or is in a transaction
+    _altered = False  # its database, user or protocol may not be the configured ones
 
     @property
     def is_settled(self) -> bool:
-        """Whether anybody may use it next: every reply is read, and it is as it was at first.
+        """Return whether another caller may use it: all replies are read, its state is unchanged.
 
-        It isn't while it watches keys or is in a transaction, nor behind a SELECT or the like.
+        It is changed while it watches keys or is in a transaction, and after SELECT, AUTH and other
+        commands that alter the connection.
         """
         return self._ready and not (self._owed or self._watching or self._altered)
 
     @property
     def owes_replies(self) -> bool:
-        """Whether a reply to what was sent hasn't been read."""
+        """Return whether a reply is still to be read."""
         return bool(self._owed)
 
     @property
     def is_one_command(self) -> bool:
-        """Whether what was packed last is executed as a whole, or not at all."""
+        """Return whether the commands packed last are executed as a whole or not at all."""
         return self._packed == 1 or self._states == (_WATCHING, _NOT_WATCHING)  # MULTI, EXEC
 
-    # What is sent and read
+    # Commands and replies
 
     def connect_check_health(
         self, check_health: bool = True, retry_socket_connect: bool = True
     ) -> None:
-        """Connect and log in, unless that is done; nothing that was interrupted counts as done."""
+        """Connect and log in, unless that is done.
+
+        :raises redis.ConnectionError: the server cannot be reached.
+        :raises redis.TimeoutError: it doesn't answer in time.
+        """
+        # A handshake that was interrupted leaves an open socket, but not _ready: start again.
         if self.is_connected:
             if self._ready:
                 return
@@ -123,12 +128,12 @@ class PooledConnection(AbstractConnection):
         self._ready = True
 
     def reconnect(self) -> None:
-        """Connect where a command is to be sent and it isn't connected any longer."""
+        """Connect again before a command is sent."""
         self.connect_check_health(check_health=False)
 
     @property
     def socket_connect_timeout(self) -> float | None:
-        """Seconds left for connecting, whatever the number of addresses that a host name has."""
+        """Return the seconds left for connecting, shared by all addresses of a host name."""
         seconds: float | None = super().socket_connect_timeout
         if seconds is None or self._connecting_since is None:
             return seconds
@@ -139,7 +144,7 @@ class PooledConnection(AbstractConnection):
         self._socket_connect_timeout = value
 
     def on_connect_check_health(self, check_health: bool = True) -> None:
-        """Log in; all of its replies together have the time of one."""
+        """Log in; ``socket_timeout`` bounds all replies of the handshake together."""
         parser = self._parser
         if self.socket_timeout:
             parser.last_deadline = time.monotonic() + self.socket_timeout
@@ -147,12 +152,12 @@ class PooledConnection(AbstractConnection):
         parser.last_deadline = None
 
     def set_parser(self, parser_class: Any) -> None:
-        """Use a parser; redis-py's own one gets deadlines."""
+        """Set the parser: a :class:`DeadlineParser` in place of redis-py's default."""
         super().set_parser(DeadlineParser if parser_class is DefaultParser else parser_class)
         self.report_read_only(self._on_read_only)
 
     def report_read_only(self, report: Callable[[], bool] | None) -> None:
-        """Have refusals of writes by a replica reported; see :mod:`.pool.demotion`."""
+        """Call ``report`` when a replica refuses a write; see :mod:`.pool.demotion`."""
         self._on_read_only = report
         if isinstance(self._parser, DeadlineParser):
             self._parser.on_read_only = report
@@ -181,23 +186,26 @@ class PooledConnection(AbstractConnection):
         self.send_packed_command(packed, check_health=kwargs.get("check_health", True))
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """Send what was packed last.
+        """Send the commands that were packed last.
 
-        :raises ForkedConnectionError: if it watches keys for the process that this one was forked
-            from; one that doesn't connects anew.
+        After a fork the connection connects again, unless that would lose its state.
+
+        :raises ForkedConnectionError: it watches keys, or was altered, in the parent process.
         """
-        packed, states = self._packed, self._states  # a handshake packs commands of its own
+        packed, states = self._packed, self._states  # a handshake below packs others
         if self.pid != os.getpid():
             self._leave_to_parent()
         if not self.is_connected:
             self.reconnect()
-            self.check_owner()  # under gevent, who waits may be forked, and go on in the child
+            # A greenlet waiting there may be copied by a fork, and resume in the child.
+            self.check_owner()
         if check_health and self.health_check_interval:
             self.check_health()
             self.check_owner()
         if self.is_node:
             note_server(self.host, self.port)
-        # Before the first byte is sent: if anything interrupts this, it counts as unread.
+        # Count the replies before the first byte is sent: if an interruption comes from here on,
+        # they are unread, and the pool closes the connection.
         self._owed += packed
         for state in states:
             if state == _ALTERED:
@@ -211,14 +219,28 @@ class PooledConnection(AbstractConnection):
             raise
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
-        """Read a reply; see :meth:`redis.Connection.read_response`."""
+        """Read a reply; the parameters are those of :meth:`redis.Connection.read_response`.
+
+        :raises redis.ResponseError: the server replied with an error.
+        :raises redis.ConnectionError: the connection is lost.
+        :raises redis.TimeoutError: the whole reply didn't arrive within ``socket_timeout``.
+        :raises ForkedConnectionError: another process checked the connection out.
+        """
+        # There are three outcomes:
+        #
+        # 1. A reply: one less is owed.
+        # 2. An error reply: the same, since the reply is complete. If it is a replica's refusal of
+        #    a write, the connection may be closed.
+        # 3. Any other exception (a lost connection, a timeout, a signal handler): redis-py closes
+        #    the connection, which drops what is owed. If that is interrupted as well, the reply
+        #    stays owed, and the pool closes the connection.
         if self.pid != os.getpid():  # check_owner(), without the cost of a call
             raise self._not_ours()
         self._parser.deadline = None
         try:
             response = super().read_response(*args, **kwargs)
         except redis.ResponseError as error:
-            self._reply_is_read()  # an error is a reply as well
+            self._reply_is_read()
             if self.is_node:
                 if isinstance(error, REDIRECTION_ERRORS):
                     note_redirection()
@@ -232,12 +254,12 @@ class PooledConnection(AbstractConnection):
         return response
 
     def _was_refused(self, error: redis.ReadOnlyError) -> None:
-        """Say in the error whether anything was executed, and close the connection if it may be."""
+        """Mark the error if nothing was executed; close the connection if that loses nothing."""
         if self.is_one_command:
-            error.unsent = True  # type: ignore[attr-defined]  # as good as: all of it was refused
-        # A caller that keeps the connection for good gets a new one with its next command. But not
-        # while it watches keys or has selected another database: it wouldn't notice the loss.
-        if self.is_settled and getattr(self._parser, "is_left", False):
+            error.unsent = True  # type: ignore[attr-defined]  # all of it was refused
+        # A caller that keeps the connection connects again with its next command. The connection
+        # stays open if it watches keys or has selected another database, which would be lost.
+        if self.is_settled and getattr(self._parser, "must_close", False):
             self.disconnect()
 
     def _reply_is_read(self) -> None:
@@ -246,7 +268,7 @@ class PooledConnection(AbstractConnection):
             self.breaker.succeeded()
 
     def disconnect(self, *args: Any, **kwargs: Any) -> None:
-        """Close the socket; what is unread is gone with it."""
+        """Close the socket, and with it drop all unread replies."""
         if self.pid == _RELEASED:
             return
         super().disconnect(*args, **kwargs)
@@ -254,17 +276,17 @@ class PooledConnection(AbstractConnection):
         self._ready = self._watching = self._altered = False
 
     def shutdown_socket(self) -> None:
-        """Have its holder find it closed, whoever calls this.
+        """Shut the socket down from any thread; the holder's next read fails.
 
-        disconnect() is for the holder alone: a thread that reads would find no socket any more.
+        Only the holder may call disconnect(), which takes the socket away from a thread that reads.
         """
-        opened = self.__dict__.get("_sock")  # whose holder may just have released it
+        opened = self.__dict__.get("_sock")  # missing if the holder has just released it
         if opened is not None:
             with contextlib.suppress(OSError):
-                # Not an SSLSocket's own, which first stops encrypting what its holder sends.
+                # Not SSLSocket.shutdown(), which first stops encrypting what the holder sends.
                 socket.socket.shutdown(opened, socket.SHUT_RDWR)
 
-    # Who holds it
+    # The holder
 
     def attach(
         self,
@@ -272,10 +294,10 @@ class PooledConnection(AbstractConnection):
         breaker: CircuitBreaker | None,
         on_read_only: Callable[[], bool] | None = None,
     ) -> None:
-        """Become a connection of a pool.
+        """Make it a connection of a pool.
 
         :param client: the client's name, for messages.
-        :param breaker: told of what succeeds and fails.
+        :param breaker: counts failures; ``None`` for none.
         :param on_read_only: see :meth:`report_read_only`.
         """
         self.report_read_only(on_read_only)
@@ -283,21 +305,22 @@ class PooledConnection(AbstractConnection):
         self.breaker = breaker
         self._identity = object()
 
-    def moved(self) -> PooledConnection:
-        """Move it into a fresh object; this one is dead from now on."""
+    def reissue(self) -> PooledConnection:
+        """Move the state into a new object and return that; this object is dead from now on."""
         fresh: PooledConnection = object.__new__(type(self))
         state = self.__dict__
         fresh.__dict__ = state
         dead = {"pid": _RELEASED, "_identity": state["_identity"]}
-        if "is_node" in state:  # redis-py asks an error's connection for its address
+        if "is_node" in state:  # a Cluster client reads the address of a failed connection
             dead["_host"], dead["port"], dead["db"] = state["_host"], state["port"], state["db"]
         self.__dict__ = dead
         return fresh
 
     def check_owner(self) -> None:
-        """Make sure that it was taken by this process.
+        """Refuse a connection that another process checked out, or that was released.
 
-        :raises ForkedConnectionError: if it was taken before a fork.
+        :raises ForkedConnectionError: the parent process checked it out before a fork.
+        :raises PoolReleaseError: it was released before.
         """
         if self.pid != os.getpid():
             raise self._not_ours()
@@ -305,11 +328,11 @@ class PooledConnection(AbstractConnection):
     def _leave_to_parent(self) -> None:
         if self.pid == _RELEASED or self._watching or self._altered:
             raise self._not_ours()
-        self.disconnect()  # which closes this process's copy only, without a word to the server
+        self.disconnect()  # closes this process's copy of the socket only
         self._adopt()
 
     def _adopt(self) -> None:
-        """Be this process's from now on; the parent's socket is closed here."""
+        """Make it a connection of this process."""
         self.pid = os.getpid()
         self.is_adopted = True
 
@@ -317,13 +340,13 @@ class PooledConnection(AbstractConnection):
         if self.pid == _RELEASED:
             return PoolReleaseError("this connection was used after it had been released")
         return ForkedConnectionError(
-            f"{self.client}: this connection to {address_of(self)} was taken by process "
-            f"{self.pid}, from which process {os.getpid()} was forked; take a new one (make the "
-            "client, the pipeline or the subscriber anew)"
+            f"{self.client}: this connection to {address_of(self)} was checked out by process "
+            f"{self.pid}, from which process {os.getpid()} was forked. Make a new client, pipeline "
+            "or subscriber in this process."
         )
 
     def _explain(self, error: BaseException) -> None:
-        """Say which client and server an error is about, and whether the command was sent."""
+        """Add the client, the server and whether the command was sent; count it as a failure."""
         unsent = self._connecting_since is not None
         if add_context(error, self.client, self, unsent) and self.breaker is not None:
             self.breaker.failed(error)
@@ -359,7 +382,7 @@ def _text(command: Any) -> str:
 
 
 def _without_numbers(args: Sequence[Any]) -> Sequence[Any]:
-    """The arguments with text in place of whole numbers.
+    """Return the arguments with numbers as text.
 
     hiredis 3.5 crashes when a signal interrupts it while it packs an int.
     """
@@ -370,11 +393,11 @@ _pooled_classes: dict[type, type] = {}
 
 
 def pooled_class(connection_class: Any) -> Any:
-    """A subclass of a connection class of redis-py's that accounts for replies."""
+    """Return the subclass of a redis-py connection class that is a :class:`PooledConnection`."""
     if not isinstance(connection_class, type) or not issubclass(
         connection_class, AbstractConnection
     ):
-        return connection_class  # any callable will do for redis-py
+        return connection_class  # redis-py accepts any callable
     if issubclass(connection_class, PooledConnection):
         return connection_class
     made = _pooled_classes.get(connection_class)

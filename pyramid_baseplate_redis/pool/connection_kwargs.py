@@ -1,4 +1,4 @@
-"""The keyword arguments of redis-py's connections: what they say, and which there are."""
+"""Checks of the keyword arguments for redis-py's connections, and facts read from them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..exceptions import ConfigurationError
 
 
 def has_retries(connection_kwargs: Mapping[str, Any]) -> bool:
-    """Whether redis-py's own retries are on."""
+    """Return whether redis-py's own retries are on."""
     keys = ("retry", "retry_on_timeout", "retry_on_error")
     return any(connection_kwargs.get(key) for key in keys)
 
 
 def server_address(connection_kwargs: Mapping[str, Any]) -> str:
-    """Where a pool's connections go, for messages."""
+    """Return the address of a pool's connections, for messages."""
     if "directory" in connection_kwargs:
         return "the embedded server"
     if "path" in connection_kwargs:
@@ -32,19 +32,19 @@ def server_address(connection_kwargs: Mapping[str, Any]) -> str:
 
 
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-# Classes whose **kwargs are known to go to the next class, and no further than AbstractConnection.
+# Modules of classes that pass their **kwargs on to the next class, up to AbstractConnection.
 _PASS_ON = ("redis.", f"{__name__.partition('.')[0]}.")
 
 
 def check_keywords(pool_class: type, keywords: Mapping[str, Any], name: str = "") -> None:
-    """Refuse a keyword argument that neither the pool nor its connections take.
+    """Refuse a keyword argument that neither the pool nor its connections accept.
 
     redis-py raises the same error, but only when it makes the first connection.
 
     :param pool_class: the pool's class.
     :param keywords: the pool's keyword arguments, with those for its connections.
-    :param name: the name to show in place of the class's, if that one is private.
-    :raises TypeError: nothing takes a keyword argument.
+    :param name: the name to show instead of the class's name, for a private class.
+    :raises TypeError: a keyword argument is unknown.
     """
     connection_class = keywords.get("connection_class", redis.Connection)
     taken = _keywords_of_connection(connection_class)
@@ -63,8 +63,8 @@ def check_keywords(pool_class: type, keywords: Mapping[str, Any], name: str = ""
 def check_caching(name: str, keywords: Mapping[str, Any]) -> None:
     """Refuse redis-py's client-side caching.
 
-    :param name: the client's.
-    :raises ConfigurationError: if it is turned on.
+    :param name: the client's name.
+    :raises ConfigurationError: it is turned on.
     """
     for key in ("cache", "cache_config"):
         if keywords.get(key) is not None:
@@ -75,9 +75,9 @@ def check_caching(name: str, keywords: Mapping[str, Any]) -> None:
 
 
 def _keywords_of_connection(connection_class: Any) -> set[str] | None:
-    """Return the keyword arguments that a connection takes; ``None`` if it may take any."""
+    """Return the keyword arguments that a connection accepts; ``None`` if it may accept any."""
     if not isinstance(connection_class, type):
-        return None  # redis-py calls it, so any callable will do
+        return None  # redis-py accepts any callable
     taken = {"cache", "cache_config"}
     for cls in connection_class.__mro__:
         if "__init__" not in vars(cls) or cls is object:
@@ -87,7 +87,7 @@ def _keywords_of_connection(connection_class: Any) -> set[str] | None:
         if not takes_any:
             break
         if not f"{cls.__module__}.".startswith(_PASS_ON):
-            return None  # only the class itself knows what becomes of its **kwargs
+            return None  # only the class itself knows how it uses its **kwargs
     return taken
 
 

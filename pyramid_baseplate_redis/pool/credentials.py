@@ -1,4 +1,4 @@
-"""Credentials that are read for each new connection, so that a rotated password is picked up."""
+"""Credentials that are read anew for each connection, for passwords that are rotated."""
 
 from __future__ import annotations
 
@@ -9,19 +9,27 @@ from ..settings.sources import _content
 
 
 class PasswordFile(CredentialProvider):
-    """Credentials whose password is read from a file each time a connection is made.
+    """Credentials with a password that is read from a file for each new connection.
 
-    A rotated secret is picked up by the next connection. A line break at the file's end doesn't
-    belong to the password.
+    The next connection uses a rotated password. Line breaks at the end of the file don't belong to
+    the password.
+
+    :param setting: the name of the setting, for messages.
+    :param username: the user's name; ``None`` for the default user.
+    :param path: the file's path.
     """
 
     def __init__(self, setting: str, username: str | None, path: str) -> None:
         self._setting, self._username, self._path = setting, username, path
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        """Read the password; redis-py calls this.
+
+        :raises redis.AuthenticationError: the file is empty or cannot be read.
+        """
         text, reason = _content(self._path)
         if reason:
-            # Not an OSError: redis-py would leave the socket open, and use it unauthenticated.
+            # Not an OSError: redis-py would keep the socket open and use it without a login.
             raise redis.AuthenticationError(f"{self._setting}: cannot read the file: {reason}")
         password = text.rstrip("\r\n")
         if not password:

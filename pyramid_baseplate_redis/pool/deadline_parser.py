@@ -1,7 +1,7 @@
-"""A parser of replies that bounds the time for a whole reply, and reports refused writes.
+"""A reply parser that bounds the time for a whole reply, and reports refused writes.
 
-redis-py waits for ``socket_timeout`` again whenever a piece arrives: a server or a proxy that sends
-a byte now and then holds a request for as long as it likes.
+redis-py's ``socket_timeout`` starts again with each piece that arrives: a server or a proxy that
+sends a byte now and then could hold a request without end.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ from .demotion import says_read_only
 class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # it depends on hiredis
     """redis-py's parser, with a deadline."""
 
-    # When everything has to be there, of time.monotonic(); ``None`` until the first piece of a
-    # reply is waited for, whoever starts to read a reply resets it.
+    # The end of the time for a reply, by time.monotonic(). read_response() of the connection resets
+    # it to ``None``, and the first wait for a piece of the reply sets it.
     deadline: float | None = None
-    # For several replies together, as those of a handshake.
+    # The end of the time for several replies together, those of the handshake.
     last_deadline: float | None = None
 
-    # Called when the server refuses a write because it is a replica; returns whether the connection
-    # is to be closed.
+    # Called when the server refuses a write because it is a replica. If it returns ``True``, the
+    # connection must be closed, which ``must_close`` records.
     on_read_only: Callable[[], bool] | None = None
-    is_left = False  # whether that was the answer
+    must_close = False
 
     def on_connect(self, connection: Any, **kwargs: Any) -> None:
-        """Begin with a new socket; called by redis-py."""
+        """Start with a new socket; redis-py calls this."""
         super().on_connect(connection, **kwargs)
-        self.is_left = False
+        self.must_close = False
 
     def parse_error(self, response: str) -> Exception:
-        """Make the exception for an error reply, those inside the reply to EXEC among them.
+        """Make the exception for an error reply, which may be inside the reply to EXEC.
 
-        This is the only place that sees all of them, and only errors come here.
+        All error replies pass through here, and no other replies do.
         """
         if self.on_read_only is not None and says_read_only(response) and self.on_read_only():
-            self.is_left = True
+            self.must_close = True
         error: Exception = super().parse_error(response)
         return error
 
     def read_from_socket(self, timeout: Any = SENTINEL, raise_on_timeout: bool = True) -> Any:
         """Wait for a piece of a reply.
 
-        :raises redis.TimeoutError: if it doesn't come in time.
+        :raises redis.TimeoutError: it didn't arrive in time.
         """
         if self.deadline is None and self.last_deadline is None:
             seconds = self._socket_timeout if timeout is SENTINEL else timeout
@@ -63,9 +63,9 @@ class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # it dep
         return super().read_from_socket(left, raise_on_timeout)
 
     def handle_pubsub_push_response(self, response: Any) -> Any:
-        """As redis-py's, but without asking for a logger at each message.
+        """Return the message, as redis-py does, but without looking up a logger.
 
-        That takes a lock which all of logging shares, and an interruption on the way leaves it
-        locked: every thread that logs, forks or gets a message would wait for ever.
+        ``logging.getLogger()`` takes a global lock. An interruption could leave it locked, and then
+        every thread that logs, forks or receives a message would hang.
         """
         return response

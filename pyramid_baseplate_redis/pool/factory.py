@@ -1,4 +1,4 @@
-"""Connection pools: ClientSettings become a redis-py pool. Nothing here opens a socket."""
+"""Make connection pools from the settings of a client. Nothing here opens a socket."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ __all__ = [
     "sentinel_pool_from_config",
 ]
 
-# Messages that this process has logged: a second application makes a client's pool again.
+# Messages that this process has logged: a second application makes the same pools again.
 _warned: set[str] = set()
-# A Sentinel's own connections: one is for its announcements.
+# Connections to each Sentinel, one of which subscribes to its announcements.
 _SENTINEL_CONNECTIONS = 5
-_SENTINEL_HEALTH_CHECK = 5.0  # seconds: an announcer that has vanished is missed after that time
+_SENTINEL_HEALTH_CHECK = 5.0  # seconds after which a Sentinel that is gone is noticed
 
 
 def pool_from_config(
@@ -46,12 +46,12 @@ def pool_from_config(
     """Make a connection pool from the settings that start with ``prefix``.
 
     :param app_config: the application's settings.
-    :param prefix: what the keys start with, dot included.
+    :param prefix: the beginning of the keys, with the dot.
     :param kwargs: passed to the pool and through it to its connections; they win over the
-        settings. Times are seconds here, as in redis-py.
+        settings. Times are in seconds, as in redis-py.
     :returns: a :class:`redis.BlockingConnectionPool` that has not opened any socket.
-    :raises ConfigurationError: if a setting is missing, malformed or names an unreadable file.
-    :raises TypeError: if redis-py doesn't know a keyword argument.
+    :raises ConfigurationError: a setting is missing, malformed or names an unreadable file.
+    :raises TypeError: a keyword argument is unknown to redis-py.
 
     The name and the parameters are those of ``baseplate.clients.redis.pool_from_config``.
     """
@@ -61,9 +61,12 @@ def pool_from_config(
 def sentinel_pool_from_config(
     app_config: Mapping[str, Any], prefix: str = "redis.", **kwargs: Any
 ) -> SentinelBlockingConnectionPool:
-    """Make a pool of connections to the server that Sentinels name; see :func:`pool_from_config`.
+    """Make a pool of connections to the server that Sentinels name.
 
-    :raises ConfigurationError: if the URL isn't a ``redis+sentinel://`` one, too.
+    The parameters are those of :func:`pool_from_config`.
+
+    :raises ConfigurationError: as there, or the URL isn't a ``redis+sentinel://`` one.
+    :raises TypeError: a keyword argument is unknown to redis-py.
     """
     settings = load_client_settings(app_config, prefix)
     check_sentinel(settings)
@@ -73,22 +76,26 @@ def sentinel_pool_from_config(
 
 
 def check_sentinel(settings: ClientSettings) -> None:
-    """Refuse a URL that doesn't lead to Sentinels.
+    """Refuse a URL that isn't a ``redis+sentinel://`` one.
 
-    :raises ConfigurationError: which says how to write it.
+    :raises ConfigurationError: it isn't; the message shows how to write one.
     """
     if not settings.parsed_url.is_sentinel:
         raise ConfigurationError(
-            f"{settings.url_place}: leads to no Sentinel; write it like {SENTINEL_EXAMPLE}"
+            f"{settings.url_place}: is not a Sentinel URL. Write it like {SENTINEL_EXAMPLE}"
         )
 
 
 def pool_from_settings(settings: ClientSettings, **kwargs: Any) -> BlockingConnectionPool:
-    """Make the pool of a client; like :func:`pool_from_config`, from settings already read."""
+    """Make the pool of a client from settings that were read; see :func:`pool_from_config`.
+
+    :raises ConfigurationError: as there, or the URL leads to a Cluster.
+    :raises TypeError: a keyword argument is unknown to redis-py.
+    """
     if settings.parsed_url.is_cluster:
         raise ConfigurationError(
-            f"{settings.url_place}: leads to a Cluster, whose nodes have a pool each; use "
-            "cluster_pool_from_config"
+            f"{settings.url_place}: is a Cluster URL, and each node of a Cluster has its own "
+            "pool. Use cluster_pool_from_config() instead."
         )
     keywords, settings = pool_keywords(settings, kwargs)
     rates = settings.track_key_reads_sample_rate, settings.track_key_writes_sample_rate
@@ -112,10 +119,10 @@ def pool_from_settings(settings: ClientSettings, **kwargs: Any) -> BlockingConne
 def pool_keywords(
     settings: ClientSettings, kwargs: Mapping[str, Any]
 ) -> tuple[dict[str, Any], ClientSettings]:
-    """The keyword arguments of a pool, and the settings that hold together with them.
+    """Return the keyword arguments for a pool, and the settings changed to agree with them.
 
-    :param kwargs: they win over the settings.
-    :raises ConfigurationError: as :func:`pool_from_config`.
+    :param kwargs: keyword arguments that win over the settings.
+    :raises ConfigurationError: as for :func:`pool_from_config`.
     """
     settings = dataclasses.replace(settings, keywords=dict(kwargs))
     check_files(settings)
@@ -134,23 +141,26 @@ def pool_keywords(
         "health_check_interval": settings.health_check_interval.total_seconds(),
         "decode_responses": settings.decode_responses,
         "client_name": settings.client_name,
-        # With "auto", redis-py no longer checks at checkout that no unread reply is left.
+        # With "auto", redis-py stops checking for unread data when a connection is checked out.
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         **_address(settings),
     }
     if settings.protocol is not None:
         keywords["protocol"] = settings.protocol
     keywords["breaker"] = make_breaker(settings, _server_of(settings, {**keywords, **kwargs}))
-    if kwargs.get("retry") is not None:  # redis-py's own retries take the place of ours
+    if kwargs.get("retry") is not None:  # redis-py's own retries replace ours
         settings = dataclasses.replace(settings, retries=0)
     keywords |= {**kwargs, **_credentials(settings, kwargs), "client_settings": settings}
     return keywords, settings
 
 
 def _sentinel_manager(settings: ClientSettings, kwargs: Mapping[str, Any]) -> SentinelManager:
-    """The Sentinels have users and passwords of their own, and all else as the servers have."""
+    """Return a manager with one client for each Sentinel.
+
+    The Sentinels have their own users and passwords; all else is configured as for the servers.
+    """
     url = settings.parsed_url
-    # Asking them all in vain takes no longer than connecting to one server and its reply.
+    # To ask all of them in vain takes no longer than to connect to one server and get a reply.
     share = len(url.hosts)
     reply = kwargs.get("socket_timeout", settings.socket_timeout.total_seconds())
     connect = kwargs.get("socket_connect_timeout", settings.socket_connect_timeout.total_seconds())
@@ -159,7 +169,7 @@ def _sentinel_manager(settings: ClientSettings, kwargs: Mapping[str, Any]) -> Se
         "max_connections": _SENTINEL_CONNECTIONS,
         "socket_timeout": reply and reply / share,
         "socket_connect_timeout": connect and connect / share,
-        # Who comes behind those that ask a frozen one goes on to the next soon.
+        # Callers queued behind a hung Sentinel soon give up and try the next one.
         "timeout": ((reply or 0) + (connect or 0)) / share or settings.pool_timeout.total_seconds(),
         "socket_keepalive": kwargs.get("socket_keepalive", settings.socket_keepalive),
         "health_check_interval": _SENTINEL_HEALTH_CHECK,
@@ -184,9 +194,9 @@ def _sentinel_manager(settings: ClientSettings, kwargs: Mapping[str, Any]) -> Se
 
 
 def make_breaker(settings: ClientSettings, server: str) -> CircuitBreaker | None:
-    """The circuit breaker of a pool.
+    """Return the circuit breaker for a pool, or ``None`` if the settings turn it off.
 
-    :param server: for its messages.
+    :param server: the server's address, for messages.
     """
     if not settings.breaker_failures:
         return None
@@ -203,7 +213,7 @@ def _server_of(settings: ClientSettings, keywords: Mapping[str, Any]) -> str:
     )
 
 
-# What the settings of a plain client say, or what only the requests' client is to have.
+# Keyword arguments that plain_client() ignores: it sets them, or only requests' clients use them.
 _NOT_OF_PLAIN_CLIENT = frozenset({
     "max_connections", "timeout", "retry", "retry_on_error", "retry_on_timeout", "decode_responses",
     "queue_class", "breaker", "hot_keys", "leak_warning", "max_idle_time",
@@ -213,7 +223,13 @@ _NOT_OF_PLAIN_CLIENT = frozenset({
 def plain_client(
     settings: ClientSettings, kwargs: Mapping[str, Any], **overrides: Any
 ) -> redis.Redis:
-    """A client for the background, not monitored, which takes no connection from a request's."""
+    """Return a client with one connection for background work, without telemetry.
+
+    It takes no connection from the pool that requests use.
+
+    :param kwargs: the keyword arguments of that pool.
+    :param overrides: keyword arguments that win over those.
+    """
     none = timedelta(0)
     settings = dataclasses.replace(
         settings,
@@ -221,7 +237,7 @@ def plain_client(
         retries=0,
         breaker_failures=0,
         leak_warning=none,
-        max_idle_time=none,  # or else another thread would look after the one connection
+        max_idle_time=none,  # no background thread for a single connection
         decode_responses=False,
         read_from="primary",  # a replica can't be written to
         track_key_reads_sample_rate=0.0,
@@ -235,12 +251,13 @@ def _check_tls_version(settings: ClientSettings, kwargs: Mapping[str, Any]) -> N
     version = kwargs.get("ssl_min_version")
     if version is not None and version < ssl.TLSVersion.TLSv1_2:
         raise ConfigurationError(
-            f"{settings.prefix}ssl_min_version: the keyword argument allows versions below TLSv1.2"
+            f"{settings.prefix}ssl_min_version: the keyword argument allows versions below TLSv1.2."
+            " Pass ssl.TLSVersion.TLSv1_2 or TLSv1_3."
         )
 
 
 def _credentials(settings: ClientSettings, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments first; redis-py takes either a provider or a user name and a password."""
+    """Return a credential provider, or else a user name and a password; redis-py takes one kind."""
     if kwargs.get("credential_provider") is not None:
         return {}
     username = kwargs.get("username", settings.username)
@@ -254,7 +271,7 @@ def _credentials(settings: ClientSettings, kwargs: Mapping[str, Any]) -> dict[st
 def _address(settings: ClientSettings) -> dict[str, Any]:
     url = settings.parsed_url
     if url.scheme == "embedded":
-        # Not above: production needn't load what starts servers.
+        # Imported here because production never needs the code that starts servers.
         from .embedded import EmbeddedConnection, missing_extra
 
         if missing := missing_extra():
@@ -266,7 +283,7 @@ def _address(settings: ClientSettings) -> dict[str, Any]:
     if url.is_sentinel:
         address["connection_class"] = SentinelSSLConnection if url.is_tls else SentinelConnection
         return address | (settings.tls if url.is_tls else {})
-    if not url.is_cluster:  # where each node has its own
+    if not url.is_cluster:  # each node of a Cluster has its own address
         address |= {"host": url.host, "port": url.port}
     if not url.is_tls:
         return address
@@ -277,9 +294,9 @@ logger = logging.getLogger(__package__)
 
 
 def warn_if_unverified(settings: ClientSettings, kwargs: Mapping[str, Any]) -> None:
-    """Log a warning if a client uses TLS without verifying who it talks to.
+    """Log a warning if a client uses TLS without verifying the server.
 
-    One for each client and process.
+    It is logged once for each client and process.
 
     :param kwargs: the pool's keyword arguments, which win over the settings.
     """
@@ -292,20 +309,20 @@ def warn_if_unverified(settings: ClientSettings, kwargs: Mapping[str, Any]) -> N
     requirements = kwargs.get("ssl_cert_reqs", settings.ssl_cert_reqs)
     if requirements in ("none", None, ssl.CERT_NONE):
         key, value, better = "ssl_cert_reqs", "none", "required"
-        problem = "the server's certificate isn't verified: it may be anybody's"
+        problem = "the server's certificate is not verified and may belong to anyone"
     elif requirements in ("optional", ssl.CERT_OPTIONAL):
         key, value, better = "ssl_cert_reqs", "optional", "required"
-        problem = "it is left to Python whether the server's certificate is verified"
+        problem = "Python decides whether the server's certificate is verified"
     elif not kwargs.get("ssl_check_hostname", settings.ssl_check_hostname):
         key, value, better = "ssl_check_hostname", "false", "true"
-        problem = "the server's certificate may be that of any other host"
+        problem = "the server's certificate may be that of another host"
     else:
         return
     if key in kwargs:
         value += ", a keyword argument"
     elif key in settings.in_url:
         value += f", in the query of {settings.url_place}"
-    message = f"{settings.prefix}{key}: {value}: {problem}; write {better}, or leave it out"
+    message = f"{settings.prefix}{key}: {value}: {problem}. Write {better}, or leave it out."
     if message not in _warned:
         _warned.add(message)
         logger.warning(message)

@@ -1,9 +1,9 @@
-"""The slots of a connection pool: last in, first out for the idle, first come, first served.
+"""The queue of a connection pool: last in, first out; waiting callers are served in order.
 
-Nothing here takes a lock, and nothing is counted that can be derived: a signal, a greenlet's end or
-the garbage collector may interrupt any line, use the pool in between and raise. Each step is one
-operation that CPython's containers do whole. What an interruption drops on the way dies, and a slot
-is taken for no longer than it lives. A thread that waits looks after the others' slips, too.
+There are no locks, and no counters for what can be derived: a signal handler, a greenlet kill or a
+finalizer may interrupt any line, re-enter the pool and raise. Each step is one operation that
+CPython performs atomically. If an interruption loses a slot, the slot is freed when it is
+garbage-collected; if it loses a hand-over, a waiter finds out by polling.
 """
 
 from __future__ import annotations
@@ -18,67 +18,69 @@ from typing import Any
 
 from ..telemetry.call_details import add_wait_time
 
-POLL_SECONDS = 0.2  # how often one who waits looks whether an interruption lost something
-TURN_SECONDS = 0.005  # for how long one may go on with the same connection while others wait
+POLL_SECONDS = 0.2  # how often a waiter checks for lost hand-overs
+TURN_SECONDS = 0.005  # how long a thread may retake its connection while others wait
 
 
 class PoolSlot:
-    """One of a pool's places for a connection, taken for as long as this object lives.
+    """One of the pool's ``maxsize`` slots for a connection, taken while this object lives.
 
-    :param home: where the pool counts the slots that are taken.
+    :param taken: the pool's dictionary of taken slots.
     """
 
     __slots__ = (
-        "__weakref__", "closes_at", "connection", "counted", "home", "taken_at", "taken_by",
+        "__weakref__", "closes_at", "connection", "counted", "taken", "taken_at", "taken_by",
         "turn_ends", "turn_of", "warned_at",
     )  # fmt: skip
 
-    def __init__(self, home: Home) -> None:
-        # Not the queue, which refers to the idle ones: they would outlive a pool that is dropped.
-        self.home = home
+    def __init__(self, taken: TakenSlots) -> None:
+        # Not the queue: it refers to idle slots, and a reference back would keep their connections
+        # open after the pool is dropped.
+        self.taken = taken
         self.counted: weakref.ref[PoolSlot] | None = None
         self.connection: weakref.ref[Any] | None = None
-        # Times of time.monotonic().
+        # All times are those of time.monotonic().
         self.closes_at = math.inf
         self.taken_at: float | None = None
         self.turn_ends = -math.inf
         self.warned_at: float | None = None
         self.taken_by: Any = None
-        self.turn_of: int | None = None  # the thread or greenlet
+        self.turn_of: int | None = None  # identifier of a thread or greenlet
 
     def vacate(self) -> None:
-        """Don't count any longer, even while an exception's traceback refers to this object."""
+        """Free the slot now, even if the traceback of an exception still refers to this object."""
         counted, self.counted = self.counted, None
         if counted is not None:
-            self.home.pop(counted, None)  # without the reference there is no callback either
+            self.taken.pop(counted, None)  # a dropped weak reference has no callback
 
     @property
     def is_taken(self) -> bool:
-        """Whether it still counts.
+        """Return whether the slot is still registered as taken.
 
-        It doesn't when a destructor brings it back that the garbage collector called: that has
-        cleared the weak references before.
+        It isn't if the garbage collector runs a finalizer that releases the connection: the
+        collector has cleared the weak references before.
         """
         return self.counted is not None and self.counted() is self
 
 
-Home = dict["weakref.ref[PoolSlot]", None]
-# A slot that nobody uses, the connection in it, if there is one yet, and since when it is idle.
+TakenSlots = dict["weakref.ref[PoolSlot]", None]
+# A slot, its connection (``None`` if none was made yet), and the time at which it became idle.
 Entry = tuple[PoolSlot, Any, float]
 
 
 class FairLifoQueue:
-    """What the pool keeps its connections in, in place of redis-py's ``queue_class``.
+    """The queue in which the pool keeps its connections, for redis-py's ``queue_class``.
 
-    Idle connections are used last in, first out, so that spare ones age. Callers that have to wait
-    are served in their order: a returned connection is for the first of them. With redis-py's own
-    :class:`queue.LifoQueue` whoever happens to run takes it, and some wait until they time out.
+    Idle connections are used last in, first out, so that spare ones age and can be closed. Waiting
+    callers are served in order: a returned connection is for the first of them. In redis-py's
+    default, :class:`queue.LifoQueue`, any running thread may take it, and some callers wait until
+    they time out.
 
-    A turn lasts for 5 ms, not for one command: so long who returned a connection may have it back
-    if he comes before the next one has woken up. A switch of threads for each command would cost a
-    quarter of the throughput. Like Go's ``sync.Mutex``, whose waiters are passed by for 1 ms.
+    For 5 ms the thread that returned a connection may take it again if it asks before the next
+    waiter wakes up. Switching threads after each command would cost a quarter of the throughput.
+    Go's ``sync.Mutex`` lets its waiters be overtaken for 1 ms in the same way.
 
-    :param maxsize: how many slots there are.
+    :param maxsize: the number of slots.
     """
 
     def __init__(self, maxsize: int) -> None:
@@ -87,81 +89,90 @@ class FairLifoQueue:
         self.timeouts = 0
         self._idle: deque[Entry] = deque()
         self._waiters: deque[_Waiter] = deque()
-        # In the order in which they were taken. The dictionary's own method is the callback of the
-        # weak references: it runs whole, wherever the last reference to a slot goes away.
-        self.home: Home = {}
+        # The taken slots, in the order in which they were taken. The callback of the weak
+        # references is the dictionary's own method: it is atomic, wherever a slot dies.
+        self.taken: TakenSlots = {}
 
     @property
     def open(self) -> int:
-        """How many slots are taken, by idle connections and by those in use."""
-        return min(len(self.home), self.maxsize)
+        """Return the number of taken slots, of idle connections and of those in use."""
+        return min(len(self.taken), self.maxsize)
 
     @property
     def idle(self) -> int:
-        """How many connections are idle."""
+        """Return the number of idle connections."""
         return len(self._idle)
 
     @property
     def waiting(self) -> int:
-        """How many callers wait."""
+        """Return the number of waiting callers."""
         return len(self._waiters)
 
     @property
     def queue(self) -> list[Any]:
-        """Like :attr:`queue.Queue.queue`: idle connections, ``None`` for slots never opened."""
+        """Return ``None`` for each free slot, then the idle connections, as in :mod:`queue`."""
         idle = [connection for _, connection, _ in tuple(self._idle)]
         return [None] * (self.maxsize - self.open) + idle
 
     def qsize(self) -> int:
-        """How many callers could have a connection now: idle ones, and slots never opened."""
+        """Return how many callers could be served now, from idle connections and free slots."""
         return self.idle + self.maxsize - self.open
 
     def slots(self) -> list[PoolSlot]:
-        """All slots that are taken."""
-        return [slot for ref in tuple(self.home) if (slot := ref()) is not None]
+        """Return all slots that are taken."""
+        return [slot for ref in tuple(self.taken) if (slot := ref()) is not None]
 
-    def put(self, place: Entry, taken_at: float = -math.inf) -> None:
-        """Hand a place to the first who waits, if the caller's turn is over, or keep it.
+    def put(self, entry: Entry, taken_at: float = -math.inf) -> None:
+        """Put an entry back: for the first waiter, or among the idle connections.
 
-        :param taken_at: when the caller took it, by :func:`time.monotonic`. His turn began then.
+        :param entry: as returned by :meth:`get`.
+        :param taken_at: when the caller took it, by :func:`time.monotonic`; its turn began then.
         """
-        slot = place[0]
+        # There are three cases, and in each of them an entry whose slot is free is dropped:
+        #
+        # 1. No caller waits: the connection becomes idle. A caller that began to wait in between is
+        #    served.
+        # 2. Callers wait, but this caller's turn goes on: the first waiter is woken and takes the
+        #    connection unless this caller is faster.
+        # 3. Callers wait and the turn is over: the connection is handed to the first of them.
+        slot = entry[0]
         if not self._waiters:
             if slot.is_taken:
-                self._idle.append(place)
+                self._idle.append(entry)
             if self._waiters:
                 self.serve()
             return
-        goes_on = self._goes_on(slot, taken_at)
+        turn_continues = self._turn_continues(slot, taken_at)
         if slot.is_taken:
-            self._idle.append(place)
-        if goes_on:
+            self._idle.append(entry)
+        if turn_continues:
             self._wake()
         else:
             self.serve()
 
     def serve(self) -> None:
-        """Give what there is to those who wait; needed whenever a slot has become free."""
+        """Hand what is available to the waiters; call it whenever a slot has become free."""
         while self._waiters:
-            place = self._take()
-            if place is None:
+            entry = self._take()
+            if entry is None:
                 return
             try:
                 waiter = self._waiters.popleft()
             except IndexError:
-                self._put_back(place)
+                self._put_back(entry)
                 continue
-            waiter.give(place)
+            waiter.give(entry)
 
     def get(self, timeout: float | None = None) -> Entry:
-        """Take the place that was put last, or one never opened, waiting in turn if need be.
+        """Take the entry that was put last, or a free slot; if there is neither, wait in line.
 
-        :param timeout: seconds to wait; ``None`` waits for ever.
-        :raises queue.Empty: if there was none in that time.
+        :param timeout: seconds to wait; ``None`` waits forever.
+        :raises queue.Empty: no entry became available within ``timeout``.
         """
-        place = self._take_mine() if self._waiters else self._take()
-        if place is not None:
-            return place
+        # While others wait, the caller may only take what it has just returned itself.
+        entry = self._take_own() if self._waiters else self._take()
+        if entry is not None:
+            return entry
         waiter = _Waiter()
         started = time.monotonic()
         self.waits += 1
@@ -170,11 +181,12 @@ class FairLifoQueue:
             self.serve()
             self._wait(waiter, None if timeout is None else started + timeout)
         except BaseException:
-            # A signal, or a greenlet's end: what was handed over meanwhile goes to the next one.
+            # A signal handler raised, or the greenlet was killed: what was handed to this waiter
+            # goes to the next one.
             self._leave(waiter)
-            for place in waiter.given:
-                self.put(place)
-            self.serve()  # it may have been woken up for one
+            for entry in waiter.given:
+                self.put(entry)
+            self.serve()  # it may have been woken for an idle one
             raise
         finally:
             add_wait_time(time.monotonic() - started)
@@ -184,51 +196,56 @@ class FairLifoQueue:
         if not waiter.given:
             self.timeouts += 1
             raise Empty
-        mine, *others = waiter.given
-        for place in others:
-            self.put(place)
+        mine, *others = waiter.given  # several threads may have served this waiter at once
+        for entry in others:
+            self.put(entry)
         return mine
 
     def take_idle(self, since: float) -> Entry | None:
-        """Take the connection that is idle for longest, if it is so since before ``since``."""
+        """Take the connection that has been idle longest, if it became idle before ``since``.
+
+        :param since: a time of :func:`time.monotonic`.
+        """
         try:
             if self._idle[0][2] >= since:
                 return None
-            place = self._idle.popleft()
+            entry = self._idle.popleft()
         except IndexError:
             return None
-        if place[2] >= since:  # somebody took the first one in between
-            self._idle.appendleft(place)
+        if entry[2] >= since:  # another thread took the first one in between
+            self._idle.appendleft(entry)
             self.serve()
             return None
-        return place
+        return entry
 
     def take_all_idle(self) -> list[Entry]:
-        """Take every connection that is idle."""
-        places = []
+        """Take all idle connections, the last one first."""
+        entries = []
         while True:
             try:
-                places.append(self._idle.pop())
+                entries.append(self._idle.pop())
             except IndexError:
-                return places
+                return entries
 
     def _take(self) -> Entry | None:
         try:
             return self._idle.pop()
         except IndexError:
             pass
-        if len(self.home) >= self.maxsize:
+        if len(self.taken) >= self.maxsize:
             return None
-        slot = PoolSlot(self.home)
-        mine = weakref.ref(slot, self.home.pop)
-        self.home[mine] = None
+        # Several threads may get here for the last free slot. The first ones in the dictionary's
+        # order have it; the slots of the others die when this function returns.
+        slot = PoolSlot(self.taken)
+        mine = weakref.ref(slot, self.taken.pop)
+        self.taken[mine] = None
         slot.counted = mine
-        if len(self.home) > self.maxsize and mine not in [*self.home][: self.maxsize]:
-            return None  # others were faster, and this slot is gone when this function returns
+        if len(self.taken) > self.maxsize and mine not in [*self.taken][: self.maxsize]:
+            return None
         return slot, None, 0.0
 
-    def _goes_on(self, slot: PoolSlot, taken_at: float) -> bool:
-        """Whether it is still the caller's turn to use a connection that he returns."""
+    def _turn_continues(self, slot: PoolSlot, taken_at: float) -> bool:
+        """Return whether the thread that returns a connection may still take it again."""
         me = threading.get_ident()
         if slot.turn_of != me:
             slot.turn_of, slot.turn_ends = me, taken_at + TURN_SECONDS
@@ -237,32 +254,40 @@ class FairLifoQueue:
         slot.turn_of = None
         return False
 
-    def _take_mine(self) -> Entry | None:
-        """Take what the caller has just returned, if nobody has it yet."""
+    def _take_own(self) -> Entry | None:
+        """Take the connection that the caller has just returned, if it is still there."""
         me = threading.get_ident()
         try:
             if self._idle[-1][0].turn_of != me:
                 return None
-            place = self._idle.pop()
+            entry = self._idle.pop()
         except IndexError:
             return None
-        if place[0].turn_of == me:
-            return place
-        self._idle.append(place)  # another's, who has come in between; get() serves next
+        if entry[0].turn_of == me:
+            return entry
+        self._idle.append(entry)  # another thread's; get() calls serve() next
         return None
 
     def _wake(self) -> None:
-        """Let the first who waits take what is there when he runs."""
-        try:  # noqa: SIM105  # contextlib's takes longer, and this is done for each command
+        """Wake the first waiter, which takes an idle connection when it runs."""
+        try:  # noqa: SIM105  # contextlib.suppress takes longer, and this runs for each command
             self._waiters[0].wake()
         except IndexError:
             pass
 
-    def _put_back(self, place: Entry) -> None:
-        if place[1] is not None:
-            self._idle.append(place)
+    def _put_back(self, entry: Entry) -> None:
+        if entry[1] is not None:  # a slot without a connection is freed when it is dropped
+            self._idle.append(entry)
 
     def _wait(self, waiter: _Waiter, deadline: float | None) -> None:
+        """Wait until ``waiter`` has an entry, or until ``deadline``."""
+        # There are three cases when the waiter runs again:
+        #
+        # 1. It was given an entry: done.
+        # 2. It was woken without one: it takes what is available, unless others were faster.
+        # 3. It polls: an interruption may have lost a hand-over. Then serve() does it. Or it may
+        #    have lost this waiter after it was taken from the line. If it is missing twice in a
+        #    row, it goes back to the front; once may mean that it is being served right now.
         absent = 0
         while not waiter.given:
             seconds = POLL_SECONDS
@@ -271,19 +296,18 @@ class FairLifoQueue:
                 if seconds <= 0:
                     return
             if waiter.wait(seconds):
-                if not waiter.given and (place := self._take()) is not None:
-                    waiter.given.append(place)
+                if not waiter.given and (entry := self._take()) is not None:
+                    waiter.given.append(entry)
                 continue
-            # An interruption may have lost a slot, or this waiter after it was chosen.
-            absent = 0 if self._waits(waiter) else absent + 1
+            absent = 0 if self._is_waiting(waiter) else absent + 1
             if absent > 1 and not waiter.given:
                 self._waiters.appendleft(waiter)
             self.serve()
 
-    def _waits(self, waiter: _Waiter) -> bool:
+    def _is_waiting(self, waiter: _Waiter) -> bool:
         try:
             return waiter in self._waiters
-        except RuntimeError:  # changed meanwhile
+        except RuntimeError:  # the line changed meanwhile
             return True
 
     def _leave(self, waiter: _Waiter) -> None:
@@ -291,28 +315,28 @@ class FairLifoQueue:
             self._waiters.remove(waiter)
         except ValueError:
             if not waiter.given:
-                waiter.wait(POLL_SECONDS)  # somebody has just chosen it
+                waiter.wait(POLL_SECONDS)  # another thread is handing it an entry right now
 
 
 class _Waiter:
-    """Somebody who waits for a place."""
+    """A caller that waits for an entry."""
 
     def __init__(self) -> None:
         self.given: list[Entry] = []
-        # Not an Event: its set() would wait for a lock that its wait() holds in the same thread.
+        # Not an Event: in a signal handler, set() would wait for a lock that wait() holds.
         self._signal = threading.Lock()
         self._signal.acquire()
 
     def wait(self, seconds: float) -> bool:
-        """Whether something was given within that time, or is there to be taken."""
+        """Return whether the waiter was woken within ``seconds``."""
         return self._signal.acquire(timeout=seconds)
 
-    def give(self, place: Entry) -> None:
-        self.given.append(place)
+    def give(self, entry: Entry) -> None:
+        self.given.append(entry)
         self.wake()
 
     def wake(self) -> None:
         try:  # noqa: SIM105  # as above
             self._signal.release()
         except RuntimeError:
-            pass  # it was woken before and hasn't run since
+            pass  # already woken; it has not run since

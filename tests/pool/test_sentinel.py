@@ -120,7 +120,7 @@ def test_a_url_that_leads_to_no_sentinel_is_refused() -> None:
     with pytest.raises(ConfigurationError) as caught:
         sentinel_pool_from_config({"foo.url": "redis://:hidden@localhost/0"}, "foo.")
     assert str(caught.value) == (
-        "foo.url: leads to no Sentinel; write it like "
+        "foo.url: is not a Sentinel URL. Write it like "
         "redis+sentinel://host1:26379,host2:26379/mymaster/0"
     )
 
@@ -835,14 +835,14 @@ def test_an_announcement_is_news_although_the_epoch_was_seen() -> None:
 
 def test_a_primary_that_is_about_to_be_demoted_is_not_believed_in() -> None:
     manager = manager_of(FakeSentinel(1, port=1))
-    manager.doubt(("10.0.0.1", 1))
+    manager.distrust(("10.0.0.1", 1))
     assert found(manager) is None
 
 
 def test_doubt_ends_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(discovery, "_LONGEST_DOUBT", 0.05)
+    monkeypatch.setattr(discovery, "_LONGEST_DISTRUST", 0.05)
     manager = manager_of(FakeSentinel(1, port=1))
-    manager.doubt(("10.0.0.1", 1))
+    manager.distrust(("10.0.0.1", 1))
     time.sleep(0.06)
     assert found(manager) == 1
 
@@ -850,7 +850,7 @@ def test_doubt_ends_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_doubt_ends_when_the_switch_is_known() -> None:
     sentinel = FakeSentinel(1, port=2, epoch=2)
     manager = manager_of(sentinel)
-    manager.doubt(("10.0.0.1", 1))
+    manager.distrust(("10.0.0.1", 1))
     manager.learn(1, ("10.0.0.1", 2))
     sentinel.says = {"port": 1, "epoch": 2}  # back again
     assert found(manager) == 1
@@ -869,7 +869,7 @@ def test_an_answer_that_was_overtaken_by_an_announcement_is_not_used(news: str) 
         if news == "a switch":
             manager.learn(4, ("10.0.0.1", 2))
         else:
-            manager.doubt(("10.0.0.1", 1))
+            manager.distrust(("10.0.0.1", 1))
         return {"port": 1, "epoch": 3}
 
     late = FakeSentinel(1)
@@ -1227,6 +1227,6 @@ def test_a_declared_sentinel_client_insists_on_sentinels(
     with pytest.raises(ConfigurationExecutionError) as caught:
         config.make_wsgi_app()
     assert (
-        "foo.url: leads to no Sentinel; write it like "
+        "foo.url: is not a Sentinel URL. Write it like "
         "redis+sentinel://host1:26379,host2:26379/mymaster/0"
     ) in str(caught.value)

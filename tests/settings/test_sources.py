@@ -439,9 +439,9 @@ def warnings(
     return lambda: [record.getMessage() for record in caplog.records]
 
 
-UNVERIFIED = "the server's certificate isn't verified: it may be anybody's; write required"
-OPTIONAL = "it is left to Python whether the server's certificate is verified; write required"
-ANY_HOST = "the server's certificate may be that of any other host; write true"
+UNVERIFIED = "the server's certificate is not verified and may belong to anyone. Write required"
+OPTIONAL = "Python decides whether the server's certificate is verified. Write required"
+ANY_HOST = "the server's certificate may be that of another host. Write true"
 
 
 @pytest.mark.parametrize(
@@ -511,7 +511,7 @@ def test_tls_without_verification_is_warned_of(
 ) -> None:
     own = {f"foo.{key}": value for key, value in settings.items()}
     warn_if_unverified(load_client_settings({"foo.url": url, **own}, "foo."), kwargs)
-    assert warnings() == [f"foo.{message}, or leave it out"]
+    assert warnings() == [f"foo.{message}, or leave it out."]
 
 
 @KEYS

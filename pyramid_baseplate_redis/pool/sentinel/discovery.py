@@ -1,4 +1,4 @@
-"""Asks Sentinels where the primary is, and believes the newest configuration epoch."""
+"""Discovery: ask the Sentinels for the primary, and trust the newest configuration epoch."""
 
 from __future__ import annotations
 
@@ -15,52 +15,47 @@ from redis.sentinel import (
 
 Address = tuple[str, int]
 
-
-_LONGEST_DOUBT = 5.0  # seconds; Sentinels look every second whether a promotion is complete
-
-
-_LONGEST_LAG = 10.0  # seconds; they tell each other every two
-
-
+_LONGEST_DISTRUST = 5.0  # seconds; Sentinels check each second whether a promotion is complete
+_LONGEST_LAG = 10.0  # seconds; Sentinels inform each other every 2 seconds
 _REFUSED = redis.AuthenticationError.__name__
 
 
 class _NoAnswerError(redis.ConnectionError):
-    """A Sentinel can't be asked. redis-py puts its repr() into a message: it says why."""
+    """A Sentinel gave no answer. Its repr() is the reason, for redis-py's messages."""
 
     __repr__ = redis.ConnectionError.__str__
 
 
 class SentinelClient(redis.Redis):
-    """Asks one Sentinel."""
+    """A client of one Sentinel."""
 
     def sentinel_masters(self) -> Any:
-        """The primaries that it watches, by name.
+        """Return the state of each primary that the Sentinel watches, by name.
 
-        :raises redis.ConnectionError: if it can't tell: whoever asks goes on to the next one.
+        :raises redis.ConnectionError: it gave no answer; redis-py then asks the next Sentinel.
         """
         try:
             return super().sentinel_masters()
-        except redis.RedisError as error:  # also if it isn't a Sentinel, or not for this user
+        except redis.RedisError as error:  # also if it isn't a Sentinel or denies the command
             pool: Any = self.connection_pool
             text = str(error).removeprefix(f"{pool.name}: ")
             raise _NoAnswerError(f"{type(error).__name__}: {text}") from error
 
     def __repr__(self) -> str:
-        """Where it is: redis-py puts this into its messages."""
+        """Return the address, for redis-py's messages."""
         keywords = self.connection_pool.connection_kwargs
         return f"{keywords['host']}:{keywords['port']}"
 
 
 class _FailoverState:
-    """What was learned, by several threads: each step is one operation on a dictionary or so."""
+    """The state of failovers, shared by all threads: each change is one atomic operation."""
 
     def __init__(self) -> None:
-        # The primary's address by the configuration's epoch; ``None`` where it wasn't announced.
+        # The primary's address by configuration epoch; ``None`` if none was announced for it.
         self.addresses: dict[int, Address | None] = {0: None}
-        # A primary that is about to be demoted, and until when it is not believed in.
-        self.doubted: tuple[Address | None, float] = (None, 0.0)
-        # Since when most Sentinels tell of nothing but older epochs.
+        # A primary that is about to be demoted, and the time until which it isn't trusted.
+        self.distrusted: tuple[Address | None, float] = (None, 0.0)
+        # The time since which most Sentinels have reported only older epochs.
         self.outdated_since: float | None = None
 
     @property
@@ -69,43 +64,44 @@ class _FailoverState:
         epoch = max(addresses)
         return epoch, addresses[epoch]
 
-    def doubts(self, address: Address) -> bool:
-        doubted, until = self.doubted
-        return doubted == address and time.monotonic() < until
+    def distrusts(self, address: Address) -> bool:
+        distrusted, until = self.distrusted
+        return distrusted == address and time.monotonic() < until
 
 
 class SentinelManager(Sentinel):
-    """redis-py's :class:`~redis.sentinel.Sentinel`, which forgets nothing that it has learned.
+    """redis-py's :class:`~redis.sentinel.Sentinel`, which remembers the newest failover.
 
-    Sentinels hear of a failover one after the other, some 2 seconds late. Each tells its
-    configuration's epoch with the address: what is older than what was seen is not believed.
+    Not all Sentinels learn of a failover at once; some are 2 seconds late. Each reports its
+    configuration epoch with the address, and an epoch older than the newest one is ignored.
 
     :param sentinels: clients of the Sentinels.
-    :param min_other_sentinels: how many others a Sentinel has to see to be believed.
+    :param min_other_sentinels: the number of other Sentinels that a Sentinel must see.
     """
 
     def __init__(self, sentinels: Sequence[redis.Redis], min_other_sentinels: int = 0) -> None:
         super().__init__([], min_other_sentinels=min_other_sentinels, sentinel_kwargs={})
         self.sentinels = list(sentinels)
-        self._knowledge = _FailoverState()
-        # Of one discovery, in a copy of its own: whom a Sentinel has promoted and doesn't name yet,
-        # and how many Sentinels were behind.
+        self._failover_state = _FailoverState()
+        # The state of one discovery, which works on a copy of the manager: the server that was
+        # promoted but isn't reported yet, and the number of Sentinels with an older epoch.
         self._promoted: Address | None = None
         self._outdated = 0
 
     @property
     def addresses(self) -> str:
-        """Where the Sentinels are, for messages."""
+        """Return the addresses of the Sentinels, for messages."""
         keywords = [client.connection_pool.connection_kwargs for client in self.sentinels]
         return ", ".join(sorted(f"{each['host']}:{each['port']}" for each in keywords))
 
     def discover_master(self, service_name: str) -> Address:
-        """Ask for the primary's address.
+        """Ask the Sentinels for the primary's address.
 
-        :raises redis.sentinel.MasterNotFoundError: if no Sentinel knows one.
-        :raises redis.AuthenticationError: if all refuse the user name and the password.
+        :param service_name: the name by which the Sentinels know the primary.
+        :raises redis.sentinel.MasterNotFoundError: no Sentinel reports a primary to trust.
+        :raises redis.AuthenticationError: all Sentinels refuse the user name and the password.
         """
-        # redis-py reorders its list of Sentinels without a lock, and may lose one.
+        # Work on a copy: redis-py reorders its list of Sentinels without a lock, and may lose one.
         own = copy.copy(self)
         own.sentinels = [*self.sentinels]
         own._promoted, own._outdated = None, 0
@@ -117,62 +113,76 @@ class SentinelManager(Sentinel):
             if own._is_outlived():
                 return self.discover_master(service_name)
             if str(error).count(f" - {_REFUSED}: ") == len(own.sentinels):
-                # Nor will they have it the next time.
+                # They would refuse it the next time, too.
                 raise redis.AuthenticationError(*error.args) from None
             raise
         self.sentinels = own.sentinels
-        self._knowledge.outdated_since = None
+        self._failover_state.outdated_since = None
         return host, port
 
     def check_master_state(self, state: dict[str, Any], service_name: str) -> bool:
-        """Whether what a Sentinel says of the primary is to be believed; called by redis-py."""
+        """Return whether to trust a Sentinel's report of the primary; redis-py calls this."""
+        # There are four cases:
+        #
+        # 1. The report's epoch is older than the newest one: the Sentinel is late. Ignore it.
+        # 2. It is the newest, but another address was announced for it, and the failover is in
+        #    progress: the Sentinel reports the old address until the other replicas follow. The
+        #    announced one is used if no Sentinel reports it.
+        # 3. The address is about to be demoted: don't trust it.
+        # 4. Otherwise redis-py's own checks decide.
         epoch: int = state.get("config-epoch", 0)
-        self._knowledge.addresses.setdefault(epoch, None)
-        newest, announced = self._knowledge.newest
+        self._failover_state.addresses.setdefault(epoch, None)
+        newest, announced = self._failover_state.newest
         if epoch < newest:
             self._outdated += 1
             return False
         address = (state["ip"], state["port"])
         if announced not in (None, address) and "failover_in_progress" in state["flags"]:
-            # It waits for the other replicas to follow, and tells the old address until they do.
             self._promoted = announced
         return self.believes(address) and bool(super().check_master_state(state, service_name))
 
     def believes(self, address: Address) -> bool:
-        """Whether nothing that was announced speaks against the primary being there."""
-        _, announced = self._knowledge.newest
-        return announced in (None, address) and not self._knowledge.doubts(address)
+        """Return whether ``address`` agrees with the latest failover announcement."""
+        _, announced = self._failover_state.newest
+        return announced in (None, address) and not self._failover_state.distrusts(address)
 
     def learn(self, epoch: int, address: Address) -> bool:
-        """Believe an announcement, unless it is old news; whether it is news."""
-        newest, announced = self._knowledge.newest
+        """Remember the announcement of a new primary; return whether it was news.
+
+        :param epoch: the configuration epoch. An older one than the newest is not news.
+        :param address: the new primary's address.
+        """
+        newest, announced = self._failover_state.newest
         if epoch < newest or (epoch == newest and announced is not None):
             return False
-        self._knowledge.addresses[epoch] = address
-        self._knowledge.doubted = (None, 0.0)
-        self._knowledge.outdated_since = None
+        self._failover_state.addresses[epoch] = address
+        self._failover_state.distrusted = (None, 0.0)
+        self._failover_state.outdated_since = None
         return True
 
-    def doubt(self, address: Address) -> None:
-        """The server there is about to be demoted: what it acknowledges now may be lost.
+    def distrust(self, address: Address) -> None:
+        """Stop trusting a primary that is about to be demoted: writes to it may be lost.
 
-        That is announced before it happens, who takes over behind it. Should nobody, all stays as
-        it was, after 5 seconds.
+        The demotion is announced first, the new primary later. If none is announced within 5
+        seconds, the old one is trusted again.
         """
-        self._knowledge.doubted = (address, time.monotonic() + _LONGEST_DOUBT)
+        self._failover_state.distrusted = (address, time.monotonic() + _LONGEST_DISTRUST)
 
     def _is_outlived(self) -> bool:
-        """Forget what most Sentinels have been contradicting for too long to be late.
+        """Drop the epochs once most Sentinels have contradicted them for longer than it takes
+        to agree.
 
-        Those that are set up anew count their epochs from 0.
+        Sentinels that are set up anew count their epochs from 0.
+
+        :returns: whether the epochs were dropped.
         """
         if self._outdated <= len(self.sentinels) // 2:
             return False
-        since, now = self._knowledge.outdated_since, time.monotonic()
+        since, now = self._failover_state.outdated_since, time.monotonic()
         if since is None:
-            self._knowledge.outdated_since = now
+            self._failover_state.outdated_since = now
         elif now - since > _LONGEST_LAG:
-            self._knowledge.addresses = {0: None}
-            self._knowledge.outdated_since = None
+            self._failover_state.addresses = {0: None}
+            self._failover_state.outdated_since = None
             return True
         return False

@@ -1,7 +1,7 @@
-"""What Sentinels announce: each is listened to, so that a failover is known at once.
+"""The announcements of Sentinels: a thread for each of them learns of a failover at once.
 
-Asking them happens when a connection is made only; those that are open would stay with a primary
-that was demoted.
+Discovery only happens when a connection is made. Without announcements, open connections would
+stay with a primary that was demoted.
 """
 
 from __future__ import annotations
@@ -24,42 +24,42 @@ _SWITCHED = "+switch-master"  # <service> <old host> <old port> <new host> <new 
 # slave <name> <host> <port> @ <service> <old host> <old port>
 _PROMOTING = "+failover-state-send-slaveof-noone"
 _PROMOTED = "+promoted-slave"
-_LOOKS_EVERY = 1.0  # seconds, whether the pool is still there
+_LOOKS_EVERY = 1.0  # seconds between checks that the pool still exists
 
 
 class Listening(Protocol):
-    """A pool, as its listeners see it."""
+    """The part of a pool that its listeners use."""
 
     pid: int
     service_name: str
     sentinel_manager: Any
-    unheard: deque[redis.Redis]
+    unsubscribed: deque[redis.Redis]
 
     def get_master_address(self) -> Any:
-        """Ask where the primary is."""
+        """Ask for the primary's address."""
 
     def switched(self, address: tuple[str, int]) -> None:
-        """The primary is there from now on."""
+        """Use this address of the primary from now on."""
 
     def demoted(self, address: tuple[str, int]) -> None:
-        """The server there isn't the primary any longer."""
+        """Stop using the server, which isn't the primary any longer."""
 
 
 def start_listening(pool: Listening) -> None:
-    """Listen to the Sentinels that nobody listens to, until the pool is gone.
+    """Start a thread for each Sentinel that has none yet; it ends with the pool.
 
-    In a forked process, call it again. Under gevent they are greenlets.
+    Threads don't survive a fork: call this again in the child. Under gevent they are greenlets.
     """
     while True:
         try:
-            sentinel = pool.unheard.pop()  # so that no two callers listen to the same
+            sentinel = pool.unsubscribed.pop()  # atomic: no other caller gets the same one
         except IndexError:
             return
         try:
-            # Not threading.Thread, for the reason given in housekeeping.py.
+            # Not threading.Thread, for the reason given in runtime/background.py.
             _thread.start_new_thread(_run, (weakref.ref(pool), sentinel, os.getpid()))
-        except RuntimeError:  # the system has no thread left, or Python is about to end
-            pool.unheard.append(sentinel)
+        except RuntimeError:  # too many threads, or Python is shutting down
+            pool.unsubscribed.append(sentinel)
             return
 
 
@@ -70,7 +70,7 @@ def _run(reference: weakref.ref[Listening], sentinel: redis.Redis, pid: int) -> 
         try:
             with sentinel.pubsub(ignore_subscribe_messages=True) as subscriber:
                 subscriber.subscribe(_SWITCHED, _PROMOTING, _PROMOTED)
-                _look_again(reference)  # something may have been announced meanwhile
+                _look_again(reference)  # an announcement before this was missed
                 failures = 0
                 while (pool := reference()) is not None:
                     if pool.pid != pid:
@@ -93,7 +93,7 @@ def _run(reference: weakref.ref[Listening], sentinel: redis.Redis, pid: int) -> 
 def _look_again(reference: weakref.ref[Listening]) -> None:
     pool = reference()
     if pool is not None:
-        with contextlib.suppress(redis.ConnectionError):  # whoever connects next is told
+        with contextlib.suppress(redis.ConnectionError):  # the next connection raises it
             pool.get_master_address()
 
 
@@ -114,7 +114,7 @@ def _heard(reference: weakref.ref[Listening], sentinel: redis.Redis, message: An
     if service != pool.service_name:
         return
     if channel == _PROMOTING:
-        pool.sentinel_manager.doubt(old)
+        pool.sentinel_manager.distrust(old)
         pool.demoted(old)
         return
     states: Any = sentinel.sentinel_masters()
@@ -122,8 +122,9 @@ def _heard(reference: weakref.ref[Listening], sentinel: redis.Redis, message: An
     if state is None:
         return
     primary = (state["ip"], state["port"])
-    # Whoever was held up hears of one failover when there has been another: its epoch isn't this
-    # one's. The Sentinel that promotes goes on telling the old address for a moment.
+    # If this thread was held up, the state may be that of a later failover, with another primary:
+    # its epoch doesn't belong to this announcement. But the Sentinel that promotes reports the old
+    # address for a moment after it has announced the new one.
     promoting = channel == _PROMOTED and "failover_in_progress" in state["flags"]
     if primary != new and not (promoting and primary == old):
         return

@@ -1,7 +1,7 @@
-"""Behind Sentinel: a pool whose connections go to whoever is the primary now, or to a replica.
+"""The pool for Sentinel: connections to the current primary, or to its replicas.
 
-Discovery is redis-py's. What is ours: the pool keeps the promises of :mod:`.blocking_pool`, which
-redis-py's own Sentinel pool doesn't make, and nothing stays with a primary that was demoted.
+Discovery is redis-py's. The pool adds the guarantees of :mod:`.blocking_pool`, which redis-py's
+own Sentinel pool lacks, and closes all connections to a primary that was demoted.
 """
 
 from __future__ import annotations
@@ -33,41 +33,43 @@ _MOST_CONNECTS = 3
 
 
 class _Proxy(SentinelConnectionPoolProxy):
-    """What redis-py's connections know of their pool."""
+    """The view of the pool that redis-py's connections have."""
 
     def get_master_address(self) -> Address:
         before = self.master_address
-        address: Address = super().get_master_address()  # closes the idle ones if it has changed
+        # If the address has changed, redis-py closes the idle connections.
+        address: Address = super().get_master_address()
         pool = self.connection_pool_ref()
         if self.is_master and before not in (None, address) and pool is not None:
             pool.switched(address)
         return address
 
     def is_right(self, address: Address) -> bool:
-        """Whether a connection to there goes where the pool's are to go."""
+        """Return whether the pool may have connections to this address."""
         return not self.is_master or (
             address == self.master_address and bool(self.sentinel_manager.believes(address))
         )
 
     def forget(self, address: Address) -> bool:
-        """Ask for the primary's address anew if it was this one: the server there is a replica.
+        """Ask for the primary's address again if it was this one, which is a replica now.
 
-        Connections to there are closed when they are released. Returns ``False``: what a caller
-        holds isn't closed before.
+        Connections to it are closed when they are released.
+
+        :returns: ``False``, so that a connection in use isn't closed before.
         """
         if self.master_address == address:
             self.master_address = None
         return False
 
     def demoted(self, address: Address) -> None:
-        """The server there is a replica now."""
+        """Notify the pool that the server at this address is a replica now."""
         pool = self.connection_pool_ref()
         if pool is not None:
             pool.demoted(address)
 
 
 class _SentinelConnectionMixin(PooledConnection):
-    """Mixed in between our pools' connections and redis-py's Sentinel connections."""
+    """A mixin between :class:`PooledConnection` and redis-py's Sentinel connections."""
 
     connection_pool: Any
     host: str
@@ -75,21 +77,22 @@ class _SentinelConnectionMixin(PooledConnection):
     _refusal: redis.AuthenticationError | None = None
 
     def connect(self) -> None:
-        """Ask the Sentinels where to go, and connect.
+        """Ask the Sentinels for an address, and connect to it.
 
-        :raises redis.sentinel.MasterNotFoundError: if they don't know; likewise for replicas.
-        :raises redis.AuthenticationError: if they, or the server, refuse the password.
+        :raises redis.sentinel.MasterNotFoundError: they report no primary.
+        :raises redis.sentinel.SlaveNotFoundError: they report no replica and no primary.
+        :raises redis.AuthenticationError: they or the server refuse the password.
         """
         try:
             for _ in range(_MOST_CONNECTS):
                 super().connect()
                 if self.connection_pool.is_right((self.host, self.port)):
                     return
-                self.disconnect()  # announced meanwhile, when there was no socket to hang up
+                self.disconnect()  # a failover was announced while there was no socket to close
             raise MasterNotFoundError("The primary changed while connecting")
         except (MasterNotFoundError, SlaveNotFoundError, redis.AuthenticationError) as error:
             if self._refusal is not None:
-                raise self._refusal from None  # redis-py has gone on to the next replica
+                raise self._refusal from None  # redis-py dropped it to try the next replica
             proxy = self.connection_pool
             where = f"asked Sentinels {proxy.sentinel_manager.addresses}"
             explain_unfound(error, self.client, f"{where} for {proxy.service_name}")
@@ -97,41 +100,42 @@ class _SentinelConnectionMixin(PooledConnection):
                 self.breaker.failed(error)
             raise
         finally:
-            self._refusal = None  # it refers to this connection, which may be dropped
+            self._refusal = None  # its traceback refers to this connection and would keep it alive
 
     def reconnect(self) -> None:
-        """Connect anew, which may be to another server."""
+        """Connect again, maybe to another server."""
         self.connect()
 
     def connect_to(self, address: Address) -> None:
-        """Connect to a server; called by redis-py."""
+        """Connect to a server; redis-py calls this with each address that it tries."""
         note_last_server(*address)
         proxy = self.connection_pool
         if proxy.is_master:
             self.report_read_only(partial(proxy.forget, address))
         try:
-            super().connect_to(address)  # type: ignore[misc]  # of redis-py's, mixed in
+            super().connect_to(address)  # type: ignore[misc]  # redis-py's other base class has it
         except redis.AuthenticationError as error:
             self._refusal = error
             raise
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """See :meth:`.PooledConnection.send_packed_command`."""
-        if self.is_connected:  # otherwise connect_to() tells
+        if self.is_connected:  # otherwise connect_to() records it
             note_last_server(self.host, self.port)
         super().send_packed_command(command, check_health)
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """Read a reply; see :class:`redis.sentinel.SentinelManagedConnection`.
 
-        :raises redis.ConnectionError: if the server isn't the primary any longer.
+        :raises redis.ConnectionError: the server isn't the primary any longer, or the connection
+            is lost.
         """
         try:
             return super().read_response(*args, **kwargs)
         except redis.ConnectionError as error:
             if isinstance(error.__context__, redis.ReadOnlyError):
                 if self.is_one_command:
-                    error.unsent = True  # type: ignore[attr-defined]  # as good as: it was refused
+                    error.unsent = True  # type: ignore[attr-defined]  # all of it was refused
                 self.connection_pool.demoted((self.host, self.port))
             raise
 
@@ -141,21 +145,21 @@ class SentinelConnection(_SentinelConnectionMixin, SentinelManagedConnection):
 
 
 class SentinelSSLConnection(_SentinelConnectionMixin, SentinelManagedSSLConnection):
-    """The same with TLS."""
+    """A connection with TLS to a server that Sentinels name."""
 
 
 class SentinelBlockingConnectionPool(BlockingConnectionPool):
     """A pool of connections to the primary, or to the replicas, that Sentinels name.
 
-    :param service_name: what the Sentinels call it.
-    :param sentinel_manager: asked for addresses.
-    :param is_master: whether to connect to the primary; otherwise to its replicas in turn, and to
-        the primary where there is none.
+    :param service_name: the name by which the Sentinels know the primary.
+    :param sentinel_manager: asks the Sentinels for addresses.
+    :param is_master: ``True`` connects to the primary. ``False`` connects to its replicas in turn,
+        and to the primary if there are none.
     :param check_connection: whether to send a PING on each new connection.
     :param kwargs: as for :class:`~.pool.blocking_pool.BlockingConnectionPool`.
 
-    The names are those of :class:`redis.sentinel.SentinelConnectionPool`, which doesn't wait for a
-    free connection, and goes on writing to a demoted primary for as long as that lets it.
+    The names are those of :class:`redis.sentinel.SentinelConnectionPool`. That pool doesn't wait
+    for a free connection, and writes to a demoted primary until it refuses.
     """
 
     def __init__(
@@ -172,69 +176,70 @@ class SentinelBlockingConnectionPool(BlockingConnectionPool):
         self.is_master = is_master
         self.check_connection = check_connection
         self.proxy = _Proxy(self, is_master, check_connection, service_name, sentinel_manager)
-        self.unheard = deque(sentinel_manager.sentinels)
+        self.unsubscribed = deque(sentinel_manager.sentinels)
         kwargs.setdefault("connection_class", SentinelConnection)
         super().__init__(**kwargs)
         self.connection_kwargs["connection_pool"] = self.proxy
-        self._on_read_only = None  # its connections report to the proxy
+        self._on_read_only = None  # its connections report refused writes to the proxy
 
     @property
     def master_address(self) -> Address | None:
-        """Where the primary was when it was last asked for."""
+        """Return the primary's address from the last discovery; ``None`` if it isn't known."""
         address: Address | None = self.proxy.master_address
         return address
 
     def get_master_address(self) -> Address:
-        """Ask the Sentinels where the primary is.
+        """Ask the Sentinels for the primary's address.
 
-        :raises redis.sentinel.MasterNotFoundError: if they don't know.
+        :raises redis.sentinel.MasterNotFoundError: they report no primary.
+        :raises redis.AuthenticationError: they refuse the user name and the password.
         """
         return self.proxy.get_master_address()
 
     def rotate_slaves(self) -> Any:
-        """The replicas in turn, and the primary last."""
+        """Return an iterator over the addresses of the replicas in turn, and the primary's last."""
         return self.proxy.rotate_slaves()
 
     rotate_replicas = rotate_slaves
 
     def reset(self) -> None:
-        """Forget all connections, as a forked process has to."""
+        """Forget all connections and listeners, as redis-py does in a forked process."""
         self.proxy.reset()
-        self.unheard = deque(self.sentinel_manager.sentinels)
+        self.unsubscribed = deque(self.sentinel_manager.sentinels)
         super().reset()
 
     def switched(self, address: Address) -> None:
-        """The primary is there from now on: nothing stays where it was."""
+        """Close the connections that a failover to ``address`` has made wrong."""
         if not self.is_master:
-            self._leave(lambda there: there == address)  # which was a replica
+            self._close_stale(lambda there: there == address)  # no longer a replica
             return
         self.proxy.master_address = address
         if self.breaker is not None:
-            self.breaker.succeeded()  # this one hasn't failed
-        self._leave(lambda there: there != address)
+            self.breaker.succeeded()  # the new primary hasn't failed
+        self._close_stale(lambda there: there != address)
 
     def demoted(self, address: Address) -> None:
-        """The server there isn't the primary any longer."""
+        """Close all connections to a server that isn't the primary any longer."""
         self.proxy.forget(address)
-        self._leave(lambda there: there == address)
+        self._close_stale(lambda there: there == address)
 
-    def _leave(self, is_left: Callable[[Address], bool]) -> None:
-        for place in reversed(self.pool.take_all_idle()):
-            if is_left(_address_of(place[1])):
-                self._close_idle(place[1])
-                place[0].vacate()
+    def _close_stale(self, is_stale: Callable[[Address], bool]) -> None:
+        for entry in reversed(self.pool.take_all_idle()):
+            if is_stale(_address_of(entry[1])):
+                self._close_idle(entry[1])
+                entry[0].vacate()
             else:
-                self.pool.put(place)
+                self.pool.put(entry)
         self.pool.serve()
         for connection in self._get_in_use_connections():
-            if is_left(_address_of(connection)):
+            if is_stale(_address_of(connection)):
                 connection.shutdown_socket()
 
     def _make_ready(self, connection: Any, slot: PoolSlot) -> None:
-        if self.unheard:
+        if self.unsubscribed:
             start_listening(self)
         if connection.is_connected and not self._is_right(connection):
-            self._replaced(connection)
+            self._replace(connection)
         super()._make_ready(connection, slot)
 
     def _may_be_used_again(self, connection: Any, slot: PoolSlot, now: float) -> bool:
@@ -247,5 +252,5 @@ class SentinelBlockingConnectionPool(BlockingConnectionPool):
 def _address_of(connection: Any) -> Address:
     try:
         return connection.host, connection.port
-    except PoolReleaseError:  # another thread's, who has released it meanwhile
+    except PoolReleaseError:  # another thread has released it meanwhile
         return "", 0
