@@ -77,7 +77,7 @@ def check_cluster(settings: ClientSettings) -> None:
     """
     if not settings.parsed_url.is_cluster:
         raise ConfigurationError(
-            f"{settings.url_place}: is not the URL of a Cluster; write it like {CLUSTER_EXAMPLE}"
+            f"{settings.url_place}: is not a Cluster URL. Write it like {CLUSTER_EXAMPLE}"
         )
 
 
@@ -170,7 +170,7 @@ class ClusterConnectionPool:
     def __repr__(self) -> str:
         """Show the name and the URL, which ``client_settings`` has without its secrets."""
         url = self.client_settings.url
-        return f"<{type(self).__module__}.{type(self).__name__}({self.name}, url={url!r})>"
+        return f"<{type(self).__name__}({self.name}, url={url!r})>"
 
     def cluster(self) -> RedisCluster:
         """Return this process's RedisCluster, which is created at the first call.

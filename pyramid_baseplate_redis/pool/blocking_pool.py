@@ -31,7 +31,6 @@ from .fair_queue import FairLifoQueue, PoolSlot
 
 if TYPE_CHECKING:
     from ..telemetry.operations import Observer
-    from .fair_queue import PoolSlot
 
 _LIFETIME_JITTER = 0.1  # part of max_lifetime: connections made together don't end together
 _MOST_SECONDS_OF_A_ROUND = 30.0
@@ -135,7 +134,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         if settings is None:
             shown: str = super().__repr__()
             return shown
-        return f"<{type(self).__module__}.{type(self).__name__}({self.name}, url={settings.url!r})>"
+        return f"<{type(self).__name__}({self.name}, url={settings.url!r})>"
 
     # Check-out and release
 

@@ -1014,12 +1014,12 @@ def test_a_url_of_a_single_server_is_refused(client_class: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         client_class().parse("foo", {"foo.url": f"redis://:{SECRET}@h"})
     assert str(caught.value) == (
-        "foo.url: is not the URL of a Cluster; write it like redis+cluster://host1:7000,host2:7001"
+        "foo.url: is not a Cluster URL. Write it like redis+cluster://host1:7000,host2:7001"
     )
 
 
 def test_a_single_pool_is_refused_for_a_cluster() -> None:
-    with pytest.raises(ConfigurationError, match="use cluster_pool_from_config"):
+    with pytest.raises(ConfigurationError, match="Use cluster_pool_from_config"):
         pool_from_config({"foo.url": "redis+cluster://h"}, "foo.")
 
 
