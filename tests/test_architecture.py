@@ -56,7 +56,7 @@ def test_loggers_are_named_after_sub_packages() -> None:
     names = {
         (path.relative_to(PACKAGE).parts[0], argument)
         for path in PACKAGE.rglob("*.py")
-        for argument in re.findall(r"getLogger\((.*?)\)", path.read_text())
+        for argument in re.findall(r"= logging.getLogger\((.*?)\)", path.read_text())
     }
 
     assert ("pool", "__package__") in names
