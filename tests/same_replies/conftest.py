@@ -52,19 +52,20 @@ def lone_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def quick_cluster(valkey_cluster: Cluster) -> Iterator[Cluster]:
     """A Cluster whose blocking commands end in time."""
     yield from _quick(valkey_cluster)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def quick_sentinels(valkey_sentinels: SentinelSet) -> Iterator[SentinelSet]:
     """A Sentinel set, likewise."""
     yield from _quick(valkey_sentinels)
 
 
 def _quick(topology: T) -> Iterator[T]:
+    topology.tidy()  # tests of failovers may have come before
     before = [node.client.config_get("hz") for node in topology.nodes]
     for node in topology.nodes:
         node.client.config_set("hz", _HZ)
