@@ -91,6 +91,12 @@ def reroute(
             if not anywhere:
                 raise
             return _do_elsewhere(cluster, do, attempts)
+    except UNREACHED as error:
+        if attempts.is_answered:
+            # Nothing was sent to this node, but another one has executed its part: a retry of the
+            # whole, by foo.retries or by the application, would execute that part again.
+            error.unsent = False  # type: ignore[union-attr]
+        raise
     finally:
         attempts.error = None  # breaks a cycle: its traceback refers to the attempts
         _attempts.reset(token)

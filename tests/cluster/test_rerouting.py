@@ -254,3 +254,25 @@ def test_a_redirection_to_a_node_that_cannot_be_reached_fails_with_the_connectio
     keep_layout(client, monkeypatch)
     with pytest.raises(redis.ConnectionError, match=REFUSED):
         client.incr("foo")
+
+
+def publishes(cluster: Cluster) -> int:
+    """Count the PUBLISH commands that the primaries have executed."""
+    stats = [node.client.info("commandstats") for node in cluster.primaries()]
+    return sum(each["cmdstat_publish"]["calls"] for each in stats if "cmdstat_publish" in each)
+
+
+def test_a_part_that_a_node_has_executed_is_not_repeated_by_retries(
+    cluster: Cluster, make: MakeClusterClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make(retries="2")
+    dead = put_dead_node(client, "foo")
+    keep_layout(client, monkeypatch)
+    nodes = client.nodes_manager.nodes_cache
+    nodes[dead.name] = nodes.pop(dead.name)  # it is asked last
+    for node in cluster.primaries():
+        node.client.config_resetstat()
+    with pytest.raises(redis.ConnectionError) as caught:
+        client.execute_command("PUBLISH", "news", "x", target_nodes=RedisCluster.PRIMARIES)
+    assert publishes(cluster) == len(cluster.primaries()) - 1
+    assert is_retryable(caught.value) is None
