@@ -56,8 +56,8 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         ``context_name``.
     :param kwargs: see :class:`redis.Redis`. redis-py passes them when it makes clients of this
         class itself (``from_url``, ``Sentinel.master_for``).
-    :raises TypeError: ``server_span`` is not a span, for example because the arguments are
-        redis-py's positional ``host`` and ``port``.
+    :raises TypeError: ``server_span`` is not a span, or there is no pool and ``context_name`` is
+        not an identifier: the arguments are redis-py's positional ``host`` and ``port``.
 
     The names are those of ``baseplate.clients.redis``. The constructor takes as long as a command.
     Requests get their client from :class:`~.factories.RedisContextFactory`, which is much faster.
@@ -71,6 +71,12 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         redis_client_name: str = "",
         **kwargs: Any,
     ) -> None:
+        if connection_pool is None and not context_name.isidentifier():
+            # Without the value: it may be a URL with a password.
+            raise TypeError(
+                "context_name: is not the name of a client; pass the arguments of redis.Redis by "
+                "name, such as host= and port="
+            )
         self.context_name = context_name
         self.server_span = checked_span(server_span)
         self.redis_client_name = redis_client_name

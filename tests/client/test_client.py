@@ -622,7 +622,14 @@ def test_a_client_that_keeps_its_connection_is_of_a_subclass_with_another_constr
 @pytest.mark.parametrize("port", [7911, "7911"])
 def test_positional_arguments_of_redis_py_are_refused(port: Any) -> None:
     with pytest.raises(TypeError, match=r"^server_span: .* pass the arguments of redis.Redis by n"):
-        MonitoredRedisConnection("127.0.0.1", port)
+        MonitoredRedisConnection("localhost", port)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "cache-1", "redis://:secret@localhost"])
+def test_a_positional_host_is_refused_without_being_quoted(host: str) -> None:
+    with pytest.raises(TypeError, match=r"^context_name: .*by name") as caught:
+        MonitoredRedisConnection(host)
+    assert host not in str(caught.value)
 
 
 def test_arguments_of_redis_py_may_be_named(valkey: Server) -> None:
