@@ -6,6 +6,7 @@ command on a plain pool skips the parts of redis-py's ``execute_command`` that d
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import threading
@@ -276,6 +277,14 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
             if attribute in self.__dict__:
                 made.__dict__[attribute] = self.__dict__[attribute]
         return made
+
+    def __del__(self) -> None:
+        connection: Any = self.__dict__.get("connection")
+        if connection is not None:
+            # In a cycle, its socket may be finalized after this: see MonitoredPipelineMixin.
+            with contextlib.suppress(Exception):
+                connection.disconnect()
+        super().__del__()
 
     def close(self) -> None:
         """Return the connection to the pool if this client keeps one; see :meth:`client`."""

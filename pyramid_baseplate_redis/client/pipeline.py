@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 from collections.abc import Callable
@@ -132,6 +133,15 @@ class MonitoredPipelineMixin(Pipeline):
             lambda: _immediate_execute_command(self, *args, **options),
             reads=args[0] == "WATCH" or only_reads(args[0]),
         )
+
+    def __del__(self) -> None:
+        # The garbage collector finalizes everything in a cycle, the connection's socket too, and
+        # maybe after this. Close the connection first, or its next user would find it closed in
+        # the middle of a command.
+        with contextlib.suppress(Exception):
+            if self.connection is not None:
+                self.connection.disconnect()
+            self.reset()
 
     def reset(self) -> None:  # type: ignore[override]  # redis-py's has no return value either
         """Discard queued commands and watched keys, and return the connection to the pool.
