@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 from typing import Any
 
@@ -41,7 +42,8 @@ class _Flag:
     def wait(self, timeout: float | None = None) -> bool:
         ends_at = math.inf if timeout is None else time.monotonic() + timeout
         while not self._is_set and (left := ends_at - time.monotonic()) > 0:
-            time.sleep(min(left, _POLL_SECONDS))
+            # Not time.sleep: see runtime/background.py. This Event is private to this call.
+            threading.Event().wait(min(left, _POLL_SECONDS))
         return self._is_set
 
 

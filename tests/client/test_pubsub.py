@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import redis
@@ -450,3 +451,17 @@ def test_a_subscriber_can_be_closed_whatever_was_interrupted(
     subscriber = make_client(valkey).pubsub()
     assert not isinstance(subscriber.subscribed_event, threading.Event)
     subscriber.close()
+
+
+def test_waiting_for_the_first_subscription_does_not_call_time_sleep(
+    valkey: Server, make_client: MakeClient
+) -> None:
+    # As in redis-py: an application's test that replaces time.sleep counts its own calls.
+    callers: list[int] = []
+
+    def sleep(seconds: float) -> None:
+        callers.append(threading.get_ident())
+
+    with make_client(valkey).pubsub() as subscriber, mock.patch("time.sleep", sleep):
+        assert subscriber.get_message(timeout=0.05) is None
+    assert threading.get_ident() not in callers

@@ -10,7 +10,7 @@ import _thread
 import contextlib
 import logging
 import os
-import time
+import threading
 import weakref
 from collections import deque
 from typing import Any, Protocol
@@ -85,7 +85,8 @@ def _run(reference: weakref.ref[Listening], sentinel: redis.Redis, pid: int) -> 
         except Exception:
             logger.exception("listening to a Sentinel failed")
         failures += 1
-        time.sleep(backoff.compute(failures))
+        # Not time.sleep: see runtime/background.py.
+        threading.Event().wait(backoff.compute(failures))
         if reference() is None:
             return
 
