@@ -41,7 +41,7 @@ PROJECTS: Mapping[str, Project] = {
         "-p no:logging -p no:warnings"
         " tests/cache/test_redis_backend.py tests/cache/test_redis_sentinel_backend.py",
         ("mako",),
-        servers=(SuiteServer(), SuiteSentinel(service="pifpaf")),
+        servers=(SuiteServer(), SuiteSentinel(services=("pifpaf",))),
         environment={"DOGPILE_REDIS_PORT": "6379", "DOGPILE_REDIS_SENTINEL_PORT": "26379"},
     ),
     "limits": Project(
@@ -70,10 +70,10 @@ PROJECTS: Mapping[str, Project] = {
         extras="[hiredis]",
         servers=(
             SuiteServer(options=("--unixsocket", "/tmp/redis.sock")),
-            SuiteSentinel(service="127.0.0.1"),
+            SuiteSentinel(services=("default_service", "127.0.0.1")),
         ),
     ),
-    "walrus": Project("-o python_files=*.py walrus/tests"),
+    "walrus": Project("walrus/tests/__init__.py"),  # which has all tests
     "huey": Project("huey/tests"),
     "dramatiq": Project(
         # None of the files left out uses Redis.

@@ -34,20 +34,19 @@ class SuiteServer:
 class SuiteSentinel(SuiteServer):
     """A Sentinel that watches a server of the suite.
 
-    :param service: the name of what it watches.
+    :param services: the names of what it watches; some suites use several for the same server.
     :param watched: the port of the server.
     """
 
     port: int = 26379
-    service: str = "mymaster"
+    services: Sequence[str] = ("mymaster",)
     watched: int = 6379
 
     def command(self, binary: str, directory: Path) -> list[str]:
         file = directory / f"sentinel-{self.port}.conf"
-        file.write_text(
-            f"port {self.port}\nbind 127.0.0.1\ndir {directory}\n"
-            f"sentinel monitor {self.service} 127.0.0.1 {self.watched} 1\n"
-        )
+        watched = [f"sentinel monitor {name} 127.0.0.1 {self.watched} 1" for name in self.services]
+        lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {directory}", *watched]
+        file.write_text("\n".join(lines) + "\n")
         return [binary, str(file), "--sentinel"]
 
 

@@ -63,15 +63,16 @@ class Suite:
 
         :raises subprocess.TimeoutExpired: if they don't end.
         """
-        paths = [_HERE / "plugins", self.checkout]
+        paths, options = [_HERE / "plugins", self.checkout], ""
         if swapped is not Swapped.NOTHING:
             paths.insert(0, _HERE / "swap")
+            options = "-p check_swap"
         environment = {
             **os.environ,
             **self.project.environment,
             "PATH": f"{Path(self.python).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
-            "PYTEST_ADDOPTS": "",
+            "PYTEST_ADDOPTS": options,
             "SWAP_POOLS": "1" if swapped is Swapped.POOLS else "",
         }
         outcomes: Outcomes = {}

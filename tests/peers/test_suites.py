@@ -68,11 +68,11 @@ def client():
 def planted(tmp_path: Path):  # type: ignore[no-untyped-def]
     """Make the suite of a project whose only test file has the tests given."""
 
-    def make(tests: str) -> Suite:
+    def make(tests: str, options: str = "") -> Suite:
         (tmp_path / "test_planted.py").write_text(PREAMBLE + tests)
         port = free_port()
         project = Project(
-            "test_planted.py",
+            f"{options} test_planted.py",
             servers=(SuiteServer(port),),
             environment={"SERVER_PORT": str(port)},
         )
@@ -95,6 +95,14 @@ def test_a_suite_fails_when_a_test_passes_with_plain_redis_py_only(
     suite = planted("def test_class():\n    assert type(client()).__module__ == 'redis.client'\n")
     assert not compare(suite)
     assert "  failed only with ours: test_planted::test_class\n" in capsys.readouterr().out
+
+
+def test_a_suite_that_has_plain_redis_py_after_all_is_not_taken_for_equal(
+    planted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = planted("def test_set():\n    assert client().set('a', 1)\n", "-o python_files=*.py")
+    assert not compare(suite)
+    assert "  not run only with ours: test_planted::test_set\n" in capsys.readouterr().out
 
 
 def test_a_process_that_a_test_starts_has_our_client_too(planted) -> None:
