@@ -137,19 +137,19 @@ class Tracing:
         token = otel_context.attach(
             otel_context.Context() if current is None else trace.set_span_in_context(current)
         )
-        originals = [module._tracer for module in self._modules]
+        originals = [module.tracer for module in self._modules]
         proxies = {name: getattr(package_metrics, name) for name in self._histograms}
         metrics._internal._METER_PROVIDER = self.meter_provider
         vars(package_metrics).update(self._histograms)
         trace._TRACER_PROVIDER = self.provider
         for module in self._modules:
-            module._tracer = self._tracer  # type: ignore[attr-defined]
+            module.tracer = self._tracer  # type: ignore[attr-defined]
         try:
             yield
         finally:
             measurements.flush()  # with these histograms, and not while others are timed
             for module, original in zip(self._modules, originals, strict=True):
-                module._tracer = original  # type: ignore[attr-defined]
+                module.tracer = original  # type: ignore[attr-defined]
             trace._TRACER_PROVIDER = None
             metrics._internal._METER_PROVIDER = None
             vars(package_metrics).update(proxies)

@@ -260,7 +260,7 @@ class ClusterConnectionPool:
 
     @property
     def is_made(self) -> bool:
-        """Whether this process has created its RedisCluster."""
+        """Return whether this process has created its RedisCluster."""
         return self._made is not None and self._pid == os.getpid()
 
     def disconnect(self, inuse_connections: bool = True) -> None:
