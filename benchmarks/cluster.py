@@ -1,6 +1,6 @@
-"""What the package adds to one GET of a Cluster, and what binding its client to a request costs.
+"""Measure a GET on a Cluster, and the creation of a request's client.
 
-Run it with ``python benchmarks/cluster.py``; it has three primaries and three replicas of its own.
+Run ``python benchmarks/cluster.py``. It starts three primaries and three replicas.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def variants(cluster: Cluster, url: str) -> list[Variant]:
     span = states.recording_provider.get_tracer("benchmark").start_span("GET /")
     recorded = factory.make_object_for_context("foo", span)
     no_span = factory.make_object_for_context("foo", None)
-    recorded.get(KEY)  # the process's RedisCluster is made
+    recorded.get(KEY)  # creates the RedisCluster of this process
     bind = partial(factory.make_object_for_context, "foo", span)
     bind_standalone = partial(standalone.make_object_for_context, "foo", span)
     return [

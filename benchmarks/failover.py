@@ -1,8 +1,8 @@
-"""Sentinel fails over while 8 threads write: what is lost, and for how long nothing is written.
+"""Measure lost writes and downtime while Sentinel fails over and 8 threads write.
 
-Run it with ``python benchmarks/failover.py``; it takes about two minutes. ``--server redis`` takes
-the ``redis-server`` of the system in place of a Valkey. ``--check`` exits 1 when ours loses a write
-where ``min-replicas-to-write`` is 1, or more than one in a thousand where it isn't.
+Run ``python benchmarks/failover.py``; it takes about two minutes. ``--server redis`` uses the
+system's ``redis-server`` instead of Valkey. ``--check`` exits with 1 if our client loses a write
+although ``min-replicas-to-write`` is 1, or more than one write in a thousand without it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.support.topologies import Node, SentinelSet, running_sentinels
 
 WRITERS = 8
 BEFORE = 1.0  # seconds of writing
-BEHIND = 1.0
+AFTER = 1.0  # seconds of writing after the failover
 MOST = 1e-3  # of the acknowledged writes, where the servers don't wait for replicas
 Make = Callable[[SentinelSet], redis.Redis]
 
@@ -47,7 +47,7 @@ def plain(servers: SentinelSet) -> redis.Redis:
 
 
 def killed(servers: SentinelSet) -> None:
-    """It is restarted as a replica as soon as the other one is the primary."""
+    """Kill the primary, and restart it as a replica when the other server is the primary."""
     old = servers.kill_primary()
     new = servers.wait_for_new_primary(old.port)
     old.restart()
@@ -59,7 +59,7 @@ def planned(servers: SentinelSet) -> None:
 
 
 class Writers:
-    """Threads that write until they are stopped, and remember what was acknowledged and when."""
+    """Threads that write until they are stopped, and record each acknowledgement and its time."""
 
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
@@ -93,7 +93,7 @@ class Writers:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one failover; ``gap`` is in seconds, without a write that is still there."""
+    """The result of one failover. ``gap`` is the longest time in seconds without a kept write."""
 
     acknowledged: int
     lost: int
@@ -107,8 +107,8 @@ def outcome(make: Make, servers: SentinelSet, begin: Callable[[SentinelSet], Non
     with Writers(client) as writers:
         time.sleep(BEFORE)
         begin(servers)
-        _wait_for_replication(new)  # by then the old primary takes no writes any longer
-        time.sleep(BEHIND)
+        _wait_for_replication(new)  # from then on the old primary accepts no writes
+        time.sleep(AFTER)
     numbers: Any = new.client.smembers("numbers")
     kept = {int(number) for number in numbers}
     times = sorted(when for when, number in writers.acknowledged if number in kept)

@@ -1,7 +1,7 @@
-"""50 threads on 4 connections: what turns cost, beside redis-py's pool, which gives none.
+"""Measure the cost of fairness: 50 threads on 4 connections, our pool against redis-py's.
 
-Run it with ``python benchmarks/fairness.py`` on a quiet machine; ``--check`` exits 1 when fewer
-than 0.95 of redis-py's calls come through.
+Run ``python benchmarks/fairness.py`` on a quiet machine. ``--check`` exits with 1 if our pool
+serves fewer than 0.95 of the calls that redis-py's pool serves.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TARGET = 0.95
 
 
 def calls_per_second(pool: redis.ConnectionPool) -> float:
-    """How many calls of 50 threads come through, all together."""
+    """Return how many calls of 50 threads are served in a second."""
     client = redis.Redis(connection_pool=pool)
     started = time.monotonic()
     ends_at = started + SECONDS
@@ -52,7 +52,7 @@ def main() -> int:
         settings = {"foo.url": url, "foo.max_connections": str(CONNECTIONS)}
         ours = pool_from_config(settings, "foo.", timeout=30)
         stock = stock_pool(ours)
-        # By turns: whatever slows the machine down slows both.
+        # In turns, because a machine that is slow for a while then slows both.
         pairs = [(calls_per_second(ours), calls_per_second(stock)) for _ in range(SLICES)]
         ours.disconnect()
         stock.disconnect()

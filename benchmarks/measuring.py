@@ -1,4 +1,4 @@
-"""What the benchmarks share: a server, the states of tracing, interleaved timing, tables."""
+"""Shared by the benchmarks: a server, states of tracing, interleaved timing, tables."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ console = Console()
 
 @contextmanager
 def running_valkey(placement: str = "free") -> Iterator[str]:
-    """Start a Valkey that saves nothing on a free port of the loopback interface.
+    """Start a Valkey without persistence on a free port of the loopback interface.
 
-    :param placement: ``apart`` keeps the server and this process on a CPU each, ``together`` on the
-        same one, ``free`` leaves it to the scheduler.
+    :param placement: ``apart`` binds the server and this process to a CPU each, ``together`` to
+        the same one, ``free`` leaves the choice to the scheduler.
     :returns: its URL.
     """
     port = get_port(None)
@@ -70,7 +70,7 @@ def _place(server: int, placement: str) -> None:
 
 
 def stock_pool(ours: BlockingConnectionPool) -> redis.BlockingConnectionPool:
-    """redis-py's own pool with the very settings of one of this package's."""
+    """Return a pool of redis-py's own class with the settings of one of this package's pools."""
     return redis.BlockingConnectionPool(  # type: ignore[no-untyped-call]
         max_connections=ours.max_connections,
         timeout=ours.timeout,
@@ -80,7 +80,7 @@ def stock_pool(ours: BlockingConnectionPool) -> redis.BlockingConnectionPool:
 
 
 class DroppedSpans(SpanProcessor):
-    """Counts the spans that end and drops them: no variant pays for an exporter."""
+    """Count and drop the spans that end, so that no variant pays for an exporter."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -93,13 +93,14 @@ class DroppedSpans(SpanProcessor):
 
 
 class Tracing:
-    """A state that tracing can be in: no SDK, everything recorded, or nothing sampled.
+    """A state of tracing: no SDK, everything recorded, or nothing sampled.
 
-    OpenTelemetry takes one tracer provider per process, for good, and tracers made at import time
-    keep the first one they meet. To have several states in one process, entering one puts its
-    provider where ``set_tracer_provider`` would, and gives the package's modules a tracer of the
-    state's own: the proxy that OpenTelemetry makes for them at import time, which finds the state's
-    provider on first use and keeps it. So each state is what a process is that has no other.
+    OpenTelemetry accepts one tracer provider per process, and a tracer that was made at import time
+    keeps the first provider that it finds. To have several states in one process, entering a state
+    puts its provider where ``set_tracer_provider`` would put it, and gives the package's modules a
+    tracer of the state: a proxy like the one that OpenTelemetry makes at import time, which finds
+    the state's provider on first use and keeps it. Each state is therefore like a process of its
+    own.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class Tracing:
     def example(
         self, call: Callable[[], object], current: Span | None = None
     ) -> list[ReadableSpan]:
-        """The spans that ``call`` records."""
+        """Return the spans that ``call`` records."""
         spans: list[ReadableSpan] = []
         with self(current):
             self.dropped.kept = spans
@@ -133,7 +134,7 @@ class Tracing:
 
     @contextmanager
     def __call__(self, current: Span | None = None) -> Iterator[None]:
-        """Be in this state, with ``current`` as the current span."""
+        """Enter this state, with ``current`` as the current span."""
         token = otel_context.attach(
             otel_context.Context() if current is None else trace.set_span_in_context(current)
         )
@@ -147,7 +148,7 @@ class Tracing:
         try:
             yield
         finally:
-            measurements.flush()  # with these histograms, and not while others are timed
+            measurements.flush()  # into these histograms, and not while other variants are timed
             for module, original in zip(self._modules, originals, strict=True):
                 module.tracer = original  # type: ignore[attr-defined]
             trace._TRACER_PROVIDER = None
@@ -157,7 +158,7 @@ class Tracing:
 
 
 def _histograms(provider: MeterProvider) -> dict[str, metrics.Histogram]:
-    """What stands in for the proxies of the package's metrics module, by their names there."""
+    """Return the histograms that replace the proxies in the package's metrics module, by name."""
     meter = provider.get_meter(_PACKAGE)
     return {
         name: meter.create_histogram(
@@ -172,7 +173,7 @@ def _histograms(provider: MeterProvider) -> dict[str, metrics.Histogram]:
 
 @dataclass(frozen=True)
 class TracingStates:
-    """All of them, and the providers of those that have an SDK."""
+    """All states of tracing, and the providers of those that have an SDK."""
 
     none: Tracing
     recorded: Tracing
@@ -184,7 +185,7 @@ class TracingStates:
 
     @classmethod
     def make(cls) -> TracingStates:
-        """Make them. Import all of the package first: its modules are looked up now."""
+        """Create the states. Import the package first, since its modules are looked up now."""
         recording = TracerProvider(sampler=ParentBased(ALWAYS_ON))
         unsampling = TracerProvider(sampler=ParentBased(ALWAYS_OFF))
         return cls(
@@ -199,11 +200,11 @@ class TracingStates:
 
 
 def instrumented_redis_class(provider: TracerProvider) -> type[redis.Redis]:
-    """A redis.Redis as OpenTelemetry's instrumentation makes it.
+    """Return a subclass of redis.Redis that OpenTelemetry's instrumentation has instrumented.
 
-    The instrumentation patches redis-py's classes for the whole process. Here its wrapped methods
-    are moved to subclasses, and redis-py is put back as it was, so that plain and instrumented
-    clients stand side by side.
+    The instrumentation patches redis-py's classes for the whole process. This function moves the
+    wrapped methods to subclasses and restores redis-py, so that a process can have plain and
+    instrumented clients side by side.
     """
     instrumentor = RedisInstrumentor()
     instrumentor.instrument(tracer_provider=provider)
@@ -226,12 +227,12 @@ def instrumented_redis_class(provider: TracerProvider) -> type[redis.Redis]:
 
 @dataclass(frozen=True)
 class Variant:
-    """One of the things that are timed side by side.
+    """A call that is timed side by side with others.
 
-    :param call: what is timed.
-    :param calls: how often it is called in one sample.
-    :param tracing: the state that tracing is in meanwhile.
-    :param spans: how many spans a call records; a benchmark of something else would be worthless.
+    :param call: the call.
+    :param calls: number of calls in one sample.
+    :param tracing: the state of tracing during the calls.
+    :param spans: number of spans that a call records; checked, so that nothing else is measured.
     """
 
     name: str
@@ -247,10 +248,10 @@ class Variant:
 
 @dataclass(frozen=True)
 class Samples:
-    """Microseconds per call of each variant, round by round: by the clock, and CPU time.
+    """Microseconds per call of each variant in each round: wall-clock time and CPU time.
 
-    The clock has the server's time, the network's and the scheduler's in it; the CPU time is
-    this process's own.
+    Wall-clock time includes the server, the network and the scheduler. CPU time is that of the
+    calling thread.
     """
 
     clock: dict[str, list[float]]
@@ -260,9 +261,9 @@ class Samples:
 def measure(variants: Sequence[Variant], rounds: int) -> Samples:
     """Time the variants in turn.
 
-    A round times each variant once, in an order of its own, so that a machine that is slow for a
-    while is slow for all, and that none always follows the same other. The garbage collector is on,
-    since it is on in applications; it starts each sample with nothing to do.
+    A round times each variant once, in a random order: a machine that is slow for a while is then
+    slow for all, and no variant always follows the same other one. The garbage collector is on, as
+    in applications; a collection before each sample leaves it nothing to do.
     """
     for variant in variants:
         with variant.surroundings():
@@ -280,7 +281,7 @@ def measure(variants: Sequence[Variant], rounds: int) -> Samples:
             for variant in order:
                 with variant.surroundings():
                     gc.collect()
-                    variant.call()  # what ran in between has emptied the caches
+                    variant.call()  # fills the CPU's caches, which other variants have used
                     clock, cpu = _sample(variant)
                 samples.clock[variant.name].append(clock)
                 samples.cpu[variant.name].append(cpu)
@@ -331,20 +332,20 @@ class Spread:
 
 
 def ratio(samples: Mapping[str, list[float]], name: str, base: str) -> Spread:
-    """How many times what ``base`` takes ``name`` takes, each pair from the same round."""
+    """Return the times of ``name`` divided by those of ``base`` in the same round."""
     pairs = zip(samples[name], samples[base], strict=True)
     return Spread.of([mine / other for mine, other in pairs])
 
 
 def added(samples: Mapping[str, list[float]], name: str, base: str, unit: float) -> Spread:
-    """What ``name`` takes more than ``base``, in units of ``unit`` microseconds."""
+    """Return the times of ``name`` minus those of ``base``, in units of ``unit`` microseconds."""
     pairs = zip(samples[name], samples[base], strict=True)
     return Spread.of([(mine - other) / unit for mine, other in pairs])
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the result: a figure, and the target that it should reach if it has one."""
+    """A line of the result: a figure, and the target that it should reach, if any."""
 
     name: str
     microseconds: float
@@ -379,7 +380,7 @@ def rows(
     targets: Mapping[str, float | None],
     figure: Callable[[str], Spread],
 ) -> list[Row]:
-    """The rows of the variants that ``targets`` names, with their targets."""
+    """Return the rows of the variants in ``targets``, with their targets."""
     return [
         Row(name, statistics.median(samples[name]), figure(name), target)
         for name, target in targets.items()
@@ -389,19 +390,19 @@ def rows(
 def arguments(description: str | None, rounds: int) -> argparse.Namespace:
     """Read the command line: ``rounds``, ``placement`` and ``check``."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--rounds", type=int, help=f"how many rounds; default {rounds}")
+    parser.add_argument("--rounds", type=int, help=f"number of rounds; default {rounds}")
     parser.add_argument("--quick", action="store_true", help="a fifth of the rounds")
     parser.add_argument(
         "--placement", choices=PLACEMENTS, default=PLACEMENTS[0], help="CPUs of client and server"
     )
-    parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
     chosen = parser.parse_args()
     chosen.rounds = max(4, chosen.rounds or (rounds // 5 if chosen.quick else rounds))
     return chosen
 
 
 def verdict(rows: Sequence[Row], check: bool) -> int:
-    """The exit status."""
+    """Print the missed targets and return the exit status."""
     missed = [row for row in rows if not row.met]
     for row in missed:
         console.print(f"missed: {row.name}: {row.figure.median:.3f}, target {row.target:.2f}")

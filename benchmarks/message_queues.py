@@ -1,6 +1,6 @@
-"""Messages a second through a queue, put and processed: ours, RQ, dramatiq and plain redis-py.
+"""Measure messages a second, put and processed: ours, RQ, dramatiq and plain redis-py.
 
-Run by ``python benchmarks/queue.py``; ``README.rst`` tells how to read the table.
+Run ``python benchmarks/queue.py``. The documents explain how to read the table.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pyramid_baseplate_redis.pool.factory import BlockingConnectionPool
 ROUNDS = 60
 MESSAGES = 96  # in each round
 BODY = b"x" * 100
-MANY = 16  # what dramatiq's own worker fetches at once, with its eight threads
+MANY = 16  # messages that dramatiq's worker with its eight threads fetches at once
 
 PLAIN = "plain redis-py"
 OURS = "ours, no SDK"
@@ -42,13 +42,13 @@ AHEAD_OF = [(OURS, DRAMATIQ), (OURS, RQ), (OURS_MANY, DRAMATIQ_MANY)]
 
 @dataclass
 class Peer:
-    """A queue: what puts a message, and what receives, processes and acknowledges one."""
+    """A queue: a function that puts a message, and one that receives and acknowledges it."""
 
     put: Callable[[], object]
     process: Callable[[], object]
     tracing: Tracing
-    at_once: int = 1  # how many messages one call of ``process`` is for
-    put_seconds: list[float] = field(default_factory=list)  # of each round
+    at_once: int = 1  # messages per call of ``process``
+    put_seconds: list[float] = field(default_factory=list)  # one for each round
     process_seconds: list[float] = field(default_factory=list)
 
     @property
@@ -56,7 +56,7 @@ class Peer:
         return [sum(pair) for pair in zip(self.put_seconds, self.process_seconds, strict=True)]
 
     def run(self) -> None:
-        """One round."""
+        """Run one round."""
         with self.tracing():
             gc.collect()
             self.put_seconds.append(_timed(self.put, MESSAGES))
@@ -71,13 +71,13 @@ def _timed(call: Callable[[], object], calls: int) -> float:
 
 
 def handle(body: bytes | str) -> None:
-    """What processes a message."""
+    """Process a message."""
     if len(body) != len(BODY):
         raise AssertionError(body)
 
 
 def plain(pool: redis.ConnectionPool, tracing: Tracing) -> Peer:
-    """XADD, XREADGROUP and XACK; the entries stay in the stream."""
+    """Return XADD, XREADGROUP and XACK as a queue. The entries stay in the stream."""
     client = redis.Redis(connection_pool=pool)
     client.xgroup_create("plain", "workers", "0", mkstream=True)
 
@@ -95,7 +95,7 @@ def _client(pool: redis.ConnectionPool) -> MonitoredRedisConnection:
 
 
 def ours(pool: redis.ConnectionPool, name: str, tracing: Tracing) -> Peer:
-    """A DurableMessageQueue, which deletes what is acknowledged."""
+    """Return a DurableMessageQueue, which deletes acknowledged messages."""
     queue = _client(pool).durable_queue(name)
 
     def process() -> None:
@@ -106,7 +106,7 @@ def ours(pool: redis.ConnectionPool, name: str, tracing: Tracing) -> Peer:
 
 
 def ours_many(pool: redis.ConnectionPool, tracing: Tracing) -> Peer:
-    """The same, with receive_many."""
+    """Return a DurableMessageQueue that is read with receive_many()."""
     queue = _client(pool).durable_queue("many")
 
     def process() -> None:
@@ -118,7 +118,7 @@ def ours_many(pool: redis.ConnectionPool, tracing: Tracing) -> Peer:
 
 
 def with_dramatiq(url: str, tracing: Tracing, prefetch: int) -> Peer:
-    """Its Redis broker and, in place of a worker's threads, what these do with a message."""
+    """Return dramatiq's Redis broker. This thread does the work of its worker's threads."""
     broker = RedisBroker(url=url, middleware=[])
     name = f"prefetch_{prefetch}"
     actor = dramatiq.actor(handle, actor_name=name, queue_name=name, broker=broker)
@@ -134,7 +134,7 @@ def with_dramatiq(url: str, tracing: Tracing, prefetch: int) -> Peer:
 
 
 def with_rq(pool: redis.ConnectionPool, tracing: Tracing) -> Peer:
-    """Its SimpleWorker, which forks no process for a job."""
+    """Return RQ with its SimpleWorker, which does not fork a process for each job."""
     connection = redis.Redis(connection_pool=pool)
     queue = rq.Queue("rq", connection=connection)
     worker = rq.SimpleWorker([queue], connection=connection)
@@ -166,7 +166,7 @@ def peers(url: str) -> dict[str, Peer]:
 
 
 def show(measured: dict[str, Peer]) -> list[str]:
-    """Print the table; what of the targets is missed."""
+    """Print the table and return the missed targets."""
     base = measured[PLAIN].seconds
     table = Table(title="Messages a second", title_justify="left")
     table.add_column("")

@@ -1,6 +1,6 @@
-"""What the package adds to one GET, beside plain redis-py and OpenTelemetry's instrumentation.
+"""Measure a GET against plain redis-py and OpenTelemetry's instrumentation.
 
-Run it with ``python benchmarks/overhead.py``; ``README.rst`` tells how to read the tables.
+Run ``python benchmarks/overhead.py``. The documents explain how to read the tables.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ ADDED_IN_SPANS: dict[str, float | None] = {
     OTEL_UNSAMPLED: None,
     OTEL_RECORDED: None,
 }
-# Of what OpenTelemetry's instrumentation adds, which has no metrics.
+# In parts of the time that OpenTelemetry's instrumentation adds, which has no metrics.
 ADDED_OF_OTEL: dict[str, float | None] = {
     RECORDED: None,
     METERED: None,
@@ -106,7 +106,7 @@ def variants(url: str) -> list[Variant]:
     assert isinstance(ours, BlockingConnectionPool)
     stock = stock_pool(ours)
 
-    # Its name in the labels sets it apart from the other one.
+    # Its name in the labels distinguishes it from the other client.
     counted = RedisClient("counted").parse("foo", {"foo.url": url})
     observe_client(counted)
 

@@ -1,6 +1,6 @@
-"""Messages a second through a queue; run it with ``python benchmarks/queue.py``.
+"""Measure messages a second through a queue; run ``python benchmarks/queue.py``.
 
-A module of the standard library has this name, too, and this folder is in front of it.
+A module of the standard library has the same name, and this folder comes first on ``sys.path``.
 """
 
 import sys
@@ -10,7 +10,7 @@ if __name__ == "__main__":
     from message_queues import main
 
     sys.exit(main())
-else:  # what another benchmark uses asks for the standard library's
+else:  # a library that another benchmark uses imports the standard library's queue
     folder = sys.path.pop(0)
     del sys.modules["queue"]
     import queue  # noqa: F401

@@ -1,6 +1,6 @@
-"""What the package adds to a whole request: a Pyramid application called in this process.
+"""Measure a whole request of a Pyramid application that is called in this process.
 
-Run it with ``python benchmarks/request.py``; ``README.rst`` tells how to read the table.
+Run ``python benchmarks/request.py``. The documents explain how to read the table.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ TARGETS: dict[str, float | None] = {
     OTEL_UNSAMPLED: None,
     OTEL_RECORDED: None,
 }
-SPANS = 7  # the request's, its five commands' and its pipeline's
+SPANS = 7  # of the request, five commands and a pipeline
 
 
 def view(request: Request) -> Response:
-    """Five commands, then a pipeline of ten."""
+    """Send five commands, then a pipeline of ten."""
     client = request.foo
     client.set("greeting", "hello")
     greeting = client.get("greeting")
@@ -78,7 +78,7 @@ def view(request: Request) -> Response:
 
 
 def application(configure: Callable[[Configurator], object], **settings: str) -> Any:
-    """The WSGI application; ``configure`` gives it ``request.foo``."""
+    """Create the WSGI application; ``configure`` adds ``request.foo``."""
     config = Configurator(settings=settings)
     configure(config)
     config.add_route("visitor", "/visitors/{name}")
@@ -87,7 +87,7 @@ def application(configure: Callable[[Configurator], object], **settings: str) ->
 
 
 def requester(app: Any) -> Callable[[], object]:
-    """What a WSGI server does for a request."""
+    """Return a function that makes a request as a WSGI server does."""
     template: dict[str, Any] = {
         "PATH_INFO": "/visitors/alice",
         "REMOTE_ADDR": "127.0.0.1",
@@ -113,9 +113,9 @@ def requester(app: Any) -> Callable[[], object]:
 
 
 class BareSpans:
-    """The same spans with the same attributes, made by nothing but the SDK: the least they cost.
+    """The same spans with the same attributes, made by the SDK alone: a lower bound of the cost.
 
-    :param recorded: the spans that this package makes of a request.
+    :param recorded: the spans of a request that this package makes.
     """
 
     def __init__(self, tracer: Tracer, recorded: Sequence[ReadableSpan]) -> None:
@@ -148,7 +148,7 @@ class BareSpans:
         (self._request_name,) = [s.name for s in recorded if s.kind is SpanKind.SERVER]
 
     def around(self, request: Callable[[], object]) -> Callable[[], object]:
-        """The request in its server span."""
+        """Return ``request`` in a server span."""
 
         def in_span() -> object:
             span = self._started(self._request_name, SpanKind.SERVER)

@@ -11,15 +11,15 @@ from pyramid_baseplate_redis import RedisClient
 
 
 def main(global_config: dict[str, str], **settings: Any) -> Any:
-    """Make the WSGI application that an .ini file describes."""
+    """Create the WSGI application from the settings of an .ini file."""
     with Configurator(settings=settings) as config:
         config.include("pyramid_jinja2")
         config.include("pyramid_baseplate_redis")
         config.include(".tracing")
         config.include(".metrics")
         config.include(".routes")
-        # request.links, configured by links.*; what it stores is text. Without the argument this
-        # line could be left out: the settings alone make a client.
+        # request.links, configured by links.*. The settings alone would declare it; this line is
+        # here because its values are text (decode_responses).
         config.add_redis_client("links", RedisClient(decode_responses=True))
         config.add_message_queue("clicks", client="links", durable=True)
         config.set_csrf_storage_policy(CookieCSRFStoragePolicy(httponly=True))

@@ -1,4 +1,6 @@
-"""Links and clicks: what they are, and how they are kept in Redis.
+"""Store links and clicks in Redis.
+
+These are the keys:
 
 ====================== =========== ==================================================
 key                    type        holds
@@ -34,9 +36,9 @@ _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 
 
 def checked_url(text: str) -> str:
-    """Return the web address that ``text`` is, in ASCII as a ``Location`` header needs it.
+    """Return ``text`` as a web address in ASCII, the form that a ``Location`` header needs.
 
-    :raises ValueError: if it isn't one that a link may lead to; the message is for the user.
+    :raises ValueError: a link may not lead to it. The message is written for the user.
     """
     text = text.strip()
     if len(text) > MOST_CHARACTERS:
@@ -64,7 +66,7 @@ def checked_url(text: str) -> str:
 
 @dataclass(frozen=True)
 class Click:
-    """A link was followed."""
+    """The event that a visitor followed a link."""
 
     code: str
     at: datetime
@@ -76,7 +78,7 @@ class Click:
     def from_message(cls, message: bytes | str) -> Click:
         """Read what :meth:`to_message` wrote.
 
-        :raises ValueError: if ``message`` is something else.
+        :raises ValueError: ``message`` is not a click.
         """
         try:
             fields = json.loads(message)
@@ -86,7 +88,7 @@ class Click:
 
 
 def add_link(redis: MonitoredRedisConnection, url: str) -> str:
-    """Make a link to ``url`` and return its code."""
+    """Create a link to ``url`` and return its code."""
     while True:
         code = "".join(secrets.choice(_ALPHABET) for _ in range(_CODE_LENGTH))
         if redis.set(f"link:{code}", url, nx=True):
@@ -94,13 +96,13 @@ def add_link(redis: MonitoredRedisConnection, url: str) -> str:
 
 
 def find_link(redis: MonitoredRedisConnection, code: str) -> str | None:
-    """The address that a link leads to; ``None`` if there is no such link."""
+    """Return the address that a link leads to, or ``None`` if there is no link with this code."""
     url: Any = redis.get(f"link:{code}")
     return None if url is None else str(url)
 
 
 def link_with_clicks(redis: MonitoredRedisConnection, code: str) -> tuple[str | None, int]:
-    """The address that a link leads to, and how often it was followed."""
+    """Return the address that a link leads to, and how often it was followed."""
     with redis.pipeline("link_page", transaction=False) as pipeline:
         pipeline.get(f"link:{code}")
         pipeline.zscore("links:followed", code)
@@ -109,7 +111,7 @@ def link_with_clicks(redis: MonitoredRedisConnection, code: str) -> tuple[str | 
 
 
 def count_click(redis: MonitoredRedisConnection, code: str) -> None:
-    """Count that a link was followed."""
+    """Count one more click on a link."""
     with redis.pipeline("count_click") as pipeline:
         pipeline.zincrby("links:followed", 1, code)
         pipeline.incr("links:clicks")
@@ -117,7 +119,7 @@ def count_click(redis: MonitoredRedisConnection, code: str) -> None:
 
 
 def keep_click(redis: MonitoredRedisConnection, click: Click) -> None:
-    """Keep a click for the statistics; the worker's part."""
+    """Add a click to the statistics. The worker calls this."""
     with redis.pipeline("keep_click") as pipeline:
         pipeline.hincrby("links:days", click.at.date().isoformat(), 1)
         pipeline.lpush("links:latest", click.to_message())
@@ -127,7 +129,7 @@ def keep_click(redis: MonitoredRedisConnection, click: Click) -> None:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the page of the most-followed links shows."""
+    """The figures on the page of the most-followed links."""
 
     most_followed: list[tuple[str, str, int]]  # code, address, clicks
     total: int
@@ -137,9 +139,10 @@ class Statistics:
 
 
 def links_one_by_one(redis: MonitoredRedisConnection) -> list[tuple[str, str | None, int]]:
-    """Codes, addresses and clicks of all links that were followed: two round trips for each.
+    """Return codes, addresses and clicks of all followed links, with two round trips for each.
 
-    :func:`statistics` needs one for all. This is what the debug toolbar's Redis panel finds.
+    It is slow on purpose: the debug toolbar's Redis panel finds it and suggests a pipeline.
+    :func:`statistics` reads everything in two round trips.
     """
     codes: Any = redis.zrange("links:followed", 0, -1, desc=True)
     links = []
@@ -151,7 +154,7 @@ def links_one_by_one(redis: MonitoredRedisConnection) -> list[tuple[str, str | N
 
 
 def statistics(redis: MonitoredRedisConnection) -> Statistics:
-    """Read the statistics: two round trips, so two spans."""
+    """Read the statistics in two round trips, which are two spans."""
     with redis.pipeline("statistics", transaction=False) as pipeline:
         pipeline.zrange("links:followed", 0, MOST_SHOWN - 1, desc=True, withscores=True)
         pipeline.get("links:clicks")

@@ -1,4 +1,4 @@
-"""Where the app's metrics go, those of its connection pool: printed, sent by OTLP, or nowhere.
+"""Print the metrics of the app's connection pool, send them by OTLP, or turn them off.
 
 The setting ``metrics`` is ``console``, ``otlp`` or ``off``.
 """
@@ -27,7 +27,7 @@ _PREFIX = "db.client.connection."
 
 
 def includeme(config: Configurator) -> None:
-    """Set OpenTelemetry's metrics up as the setting ``metrics`` says."""
+    """Set up OpenTelemetry's metrics according to the setting ``metrics``."""
     where = config.registry.settings.get("metrics", "off")
     if where not in ("console", "otlp", "off"):
         raise ConfigurationError(f"metrics: {where!r} is not one of console, otlp, off")
@@ -43,7 +43,7 @@ def includeme(config: Configurator) -> None:
 
 
 def pool_lines(data: MetricsData) -> str:
-    """A line for each connection pool: ``pool links  idle 1  used 0  max 50 ...``."""
+    """Return a line for each connection pool: ``pool links  idle 1  used 0  max 50 ...``."""
     pools: dict[str, list[str]] = defaultdict(list)
     for resource in data.resource_metrics:
         for scope in resource.scope_metrics:

@@ -1,4 +1,4 @@
-"""The app's addresses."""
+"""The routes of the app."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pyramid.config import Configurator
 
 
 def includeme(config: Configurator) -> None:
-    """Add the routes; the last one takes whatever the others leave."""
+    """Add the routes. The last one matches every path that the others don't."""
     config.add_static_view("static", "static", cache_max_age=3600)
     config.add_redis_health_view("/health/redis")  # for a readiness probe
     config.add_route("home", "/")

@@ -1,7 +1,7 @@
-"""Where the app's spans go: printed for a developer, sent by OTLP, or nowhere.
+"""Print the app's spans for a developer, send them by OTLP, or turn them off.
 
-The setting ``tracing`` is ``console``, ``otlp`` or ``off``. Where OTLP sends to is told by
-OpenTelemetry's own environment variables, such as ``OTEL_EXPORTER_OTLP_ENDPOINT``.
+The setting ``tracing`` is ``console``, ``otlp`` or ``off``. OpenTelemetry's own environment
+variables, such as ``OTEL_EXPORTER_OTLP_ENDPOINT``, configure OTLP.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pyramid.exceptions import ConfigurationError
 
 
 def includeme(config: Configurator) -> None:
-    """Set OpenTelemetry up as the setting ``tracing`` says."""
+    """Set up OpenTelemetry's tracing according to the setting ``tracing``."""
     where = config.registry.settings.get("tracing", "off")
     if where not in ("console", "otlp", "off"):
         raise ConfigurationError(f"tracing: {where!r} is not one of console, otlp, off")
@@ -46,7 +46,7 @@ def includeme(config: Configurator) -> None:
 
 @dataclass
 class _Unfinished:
-    """The spans of a trace whose root goes on."""
+    """The ended spans of a trace whose root span has not ended."""
 
     spans: list[ReadableSpan] = field(default_factory=list)
     left_out: int = 0
@@ -55,14 +55,14 @@ class _Unfinished:
 class SpanTreePrinter(SpanExporter):
     """Prints a trace when its root has ended: a line for each span, indented under its parent.
 
-    Belongs into a :class:`SimpleSpanProcessor`. A span that ends after its root, such as that of a
-    thread which outlives its request, is printed by itself.
+    Use it with a :class:`SimpleSpanProcessor`. A span that ends after its root, for example in a
+    thread that outlives its request, is printed alone.
 
     :param out: where to print; standard output by default.
-    :param quiet: requests for paths that start so are only printed when they fail.
-    :param most_traces: so many unfinished traces are kept; beyond that the oldest one is printed
-        as far as it got.
-    :param most_spans: so many spans of a trace are kept and printed; the rest is counted.
+    :param quiet: beginnings of paths; requests for them are printed only if they fail.
+    :param most_traces: number of unfinished traces to keep. If there are more, the oldest one is
+        printed unfinished.
+    :param most_spans: number of spans of a trace to keep and print; the others are counted.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class SpanTreePrinter(SpanExporter):
         return SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
-        """Print what is still unfinished."""
+        """Print the traces that are still unfinished."""
         with self._lock:
             while self._unfinished:
                 self._print(self._give_up_oldest())
@@ -98,7 +98,7 @@ class SpanTreePrinter(SpanExporter):
             self._out.flush()
 
     def _add(self, span: ReadableSpan) -> Iterator[str]:
-        """Take a span in and yield the lines that can be printed now."""
+        """Add a span and yield the lines that can be printed now."""
         trace_id = span.context.trace_id
         if span.parent is None or span.parent.is_remote:
             below = self._unfinished.pop(trace_id, _Unfinished())
@@ -133,7 +133,7 @@ class SpanTreePrinter(SpanExporter):
 
 
 def _tree(roots: list[ReadableSpan], below: _Unfinished) -> Iterator[str]:
-    """The lines of a trace; a span whose parent isn't there stands right under the root."""
+    """Yield the lines of a trace. A span whose parent is missing is shown under the root."""
     known = {span.context.span_id for span in below.spans}
     children: dict[int | None, list[ReadableSpan]] = {}
     for span in sorted(below.spans, key=lambda span: span.start_time or 0):

@@ -1,4 +1,4 @@
-"""Keeps clicks for the statistics, a message of the queue at a time.
+"""The worker's handler: it adds each click in the queue to the statistics.
 
 predis work example_app/development.ini clicks example_app.worker:handle
 """
@@ -14,12 +14,12 @@ logger = logging.getLogger("example_app.worker")
 
 
 def handle(context: ServerContext, message: DurableMessage) -> None:
-    """Keep the click that a message tells of.
+    """Add the click in a message to the statistics.
 
-    Should the worker die behind that, another one keeps the click again: the statistics may count
-    some twice, but none is lost.
+    If the worker dies after that and before the message is acknowledged, another worker adds the
+    click again: some clicks may count twice, but none is lost.
 
-    :raises ValueError: if it is no click; after five attempts it is a dead letter.
+    :raises ValueError: the message is not a click. After five attempts it becomes a dead letter.
     """
     click = Click.from_message(message.body)
     keep_click(context.links, click)

@@ -1,4 +1,4 @@
-"""Make a link, look at it, follow it, and see which links are followed most."""
+"""The pages that create a link, show it, follow it, and list the most-followed links."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The answer to an address that leads nowhere."""
+"""The response to a request for a page or a link that does not exist."""
 
 from __future__ import annotations
 

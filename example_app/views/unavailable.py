@@ -1,4 +1,4 @@
-"""The answer while Redis can't be reached."""
+"""The response to a request while Redis cannot be reached."""
 
 from __future__ import annotations
 
