@@ -8,9 +8,7 @@ import pytest
 from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationConflictError, ConfigurationExecutionError
 
-from pyramid_baseplate_redis import (
-    MessageQueue,
-)
+from pyramid_baseplate_redis import MessageQueue
 from pyramid_baseplate_redis.interfaces import IMessageQueueFactory
 
 from ..support.configurators import NOWHERE, introspectable, refusal, request_of
