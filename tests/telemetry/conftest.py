@@ -1,0 +1,50 @@
+"""A metric reader, clients to measure, and a server that a test may stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+
+from pyramid_baseplate_redis import RedisClient
+
+from ..support.metrics import Connect, numbers, reader
+from ..support.servers import Server, running_server
+
+_providers: list[MeterProvider] = []
+
+
+@pytest.fixture
+def provider() -> None:
+    """Collect metrics with the reader of ``tests/support/metrics.py``."""
+    if not _providers:  # OpenTelemetry takes one provider per process, for good
+        _providers.append(MeterProvider(metric_readers=[reader]))
+        metrics.set_meter_provider(_providers[0])
+
+
+@pytest.fixture
+def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    """Make a client, whose name is that of its pool in the metrics."""
+    pools: list[Any] = []
+
+    def make(url: str, name: str = "", **settings: str) -> Any:
+        name = name or f"client{next(numbers)}"
+        keys = {f"{name}.{key}": value for key, value in settings.items()}
+        factory = RedisClient().parse(name, {f"{name}.url": url, **keys})
+        pools.append(factory.connection_pool)
+        return factory.make_object_for_context(name, None)
+
+    yield make
+    for pool in pools:
+        pool.disconnect()
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[Server]:
+    """A server of this test's own."""
+    with running_server("valkey", tmp_path) as server:
+        yield server
