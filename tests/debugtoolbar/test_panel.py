@@ -46,6 +46,7 @@ class TestTab:
         assert toolbar.tab["class"] == ["disabled"]
         assert toolbar.panel is None
 
+    @pytest.mark.alone("a slow command is a reason for advice")
     def test_has_no_colour_where_all_is_well(self, serve: Callable[..., Toolbar]) -> None:
         toolbar = serve(get_a)
         toolbar.get()
