@@ -23,6 +23,7 @@ class PackageSettings:
     health_details: bool = False
     prometheus: bool = False
     queues: list[str] | None = None
+    print_spans: bool = False
 
     @classmethod
     def from_config(cls, app_config: Mapping[str, Any]) -> PackageSettings:
@@ -38,6 +39,7 @@ class PackageSettings:
             "health_details": parsers.boolean,
             "prometheus": parsers.boolean,
             "queues": parsers.words,
+            "print_spans": parsers.boolean,
         }
         values = {}
         for key, raw in own_keys(app_config, PACKAGE_PREFIX):

@@ -11,9 +11,12 @@ from pyramid.events import ContextFound, NewResponse
 from pyramid.request import Request
 from pyramid.tweens import EXCVIEW, INGRESS, MAIN
 
+from ..exceptions import ConfigurationError
 from ..health.probes import Probes
 from ..health.view import add_redis_health_view
 from ..interfaces import IRedisContextFactory, IRedisProbes
+from ..settings.fields import PACKAGE_PREFIX
+from ..settings.package import PackageSettings
 from .client_directive import add_redis_client, discover_clients
 from .queue_directive import DISCOVERY, add_message_queue, discover_queues
 from .request_cleanup import await_body
@@ -37,6 +40,30 @@ def configure(config: Configurator) -> None:
     # Deferred until the application has added its settings and declared its clients.
     config.action("discover redis clients", discover_clients, args=(config,), order=PHASE2_CONFIG)
     config.action("discover message queues", discover_queues, args=(config,), order=DISCOVERY)
+    config.action("print spans", print_spans_if_set, args=(config,), order=DISCOVERY)
+
+
+def print_spans_if_set(config: Configurator) -> None:
+    """Print the spans of this process if the setting ``baseplate_redis.print_spans`` is true.
+
+    :raises ConfigurationError: the OpenTelemetry SDK is missing, or another one is in use.
+    """
+    if not PackageSettings.from_config(config.registry.settings).print_spans:
+        return
+    key = f"{PACKAGE_PREFIX}print_spans"
+    try:
+        from ..telemetry.span_printer import print_spans  # needs the SDK, which is optional
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("opentelemetry.sdk"):
+            raise
+        raise ConfigurationError(
+            f"{key}: the OpenTelemetry SDK is not installed. Install "
+            "pyramid_baseplate_redis[dev], or remove this setting."
+        ) from None
+    try:
+        print_spans()
+    except TypeError as error:
+        raise ConfigurationError(f"{key}: {error}. Remove this setting.") from None
 
 
 def request_span(request: Request) -> Span:

@@ -40,7 +40,7 @@ from ..support.servers import Server, free_port, open_sockets_to
 
 class TestSettings:
     def test_unknown_place_for_spans_is_an_error(self) -> None:
-        with pytest.raises(ConfigurationError, match="'file' is not one of console, otlp, off"):
+        with pytest.raises(ConfigurationError, match="'file' is not one of otlp, off"):
             main({}, **{"links.url": "redis://localhost", "tracing": "file"})
 
     def test_production_has_the_four_settings_of_the_reference(self) -> None:

@@ -60,6 +60,7 @@ def test_the_package_has_defaults() -> None:
         ("health_details", "true", True),
         ("clients", "foo bar", ["foo", "bar"]),
         ("queues", "jobs mails", ["jobs", "mails"]),
+        ("print_spans", "true", True),
     ],
 )
 def test_a_setting_of_the_package_is_read(key: str, raw: Any, value: Any) -> None:
@@ -87,7 +88,7 @@ def test_a_setting_of_the_package_is_read(key: str, raw: Any, value: Any) -> Non
             "url",
             "redis://h",
             "unknown setting; the settings are clients, server_span, trust_trace_headers, "
-            "health_details, prometheus and queues",
+            "health_details, prometheus, queues and print_spans",
         ),
         ("sever_span", "auto", "unknown setting; did you mean baseplate_redis.server_span?"),
     ],

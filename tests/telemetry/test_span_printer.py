@@ -1,9 +1,12 @@
-"""The spans that the example app prints."""
+"""Printed spans: the tree of a trace, and the setting that turns printing on."""
 
 from __future__ import annotations
 
 import io
 import re
+import subprocess
+import sys
+import textwrap
 import threading
 from typing import Any
 
@@ -13,7 +16,10 @@ from opentelemetry.sdk.trace import Span, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import NonRecordingSpan, SpanContext, StatusCode, TraceFlags
 
-from example_app.tracing import SpanTreePrinter
+from pyramid_baseplate_redis.telemetry.command_spans import WAIT_TIME
+from pyramid_baseplate_redis.telemetry.span_printer import SpanTreePrinter
+
+from ..support.servers import Server
 
 
 class Printed:
@@ -105,7 +111,7 @@ class TestPrintedSpans:
         [
             ("http.response.status_code", 302, "302"),
             ("db.operation.batch.size", 5, "5 commands"),
-            ("db.client.connection.wait_time", 0.25, "waited 250 ms for a connection"),
+            (WAIT_TIME, 0.25, "waited 250 ms for a connection"),
         ],
     )
     def test_detail_is_shown_behind_the_duration(self, key: str, value: float, shown: str) -> None:
@@ -190,4 +196,78 @@ class TestPrintedSpans:
         assert len(traces) == 200
         assert all(
             children == [f"  {root}.{child}" for child in range(3)] for root, *children in traces
+        )
+
+
+APPLICATION = """
+    import sys
+    from pyramid.config import Configurator
+    from pyramid.response import Response
+    from webtest import TestApp
+    SET_UP
+
+    def view(request):
+        request.foo.set("greeting", "hello")
+        return Response(b"done")
+
+    settings = {"foo.url": sys.argv[1], "baseplate_redis.print_spans": "true"}
+    for _ in range(2):  # a second application in the same process prints nothing twice
+        with Configurator(settings=settings) as config:
+            config.include("pyramid_baseplate_redis")
+            config.add_route("home", "/")
+            config.add_view(view, route_name="home")
+        app = TestApp(config.make_wsgi_app())
+    app.get("/")
+    AFTER
+"""
+
+
+def run(url: str, set_up: str = "", after: str = "") -> subprocess.CompletedProcess[str]:
+    """Run an application in a process that has no tracer provider yet."""
+    code = textwrap.dedent(APPLICATION.replace("SET_UP", set_up).replace("AFTER", after))
+    return subprocess.run(
+        [sys.executable, "-c", code, url], capture_output=True, text=True, timeout=60
+    )
+
+
+def printed_names(output: str) -> list[str]:
+    return [re.sub(r" +\d+\.\d+ ms.*", "", line) for line in output.splitlines()]
+
+
+class TestPrintSpansSetting:
+    def test_prints_a_request_with_its_commands(self, valkey: Server) -> None:
+        result = run(valkey.url)
+        assert printed_names(result.stdout) == ["GET /", "  foo.SET"], result.stderr
+
+    def test_adds_a_processor_to_the_sdk_s_provider_that_is_set(self, valkey: Server) -> None:
+        set_up = """
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+"""
+        after = "print([span.name for span in exporter.get_finished_spans()])"
+        result = run(valkey.url, set_up, after)
+        assert printed_names(result.stdout) == ["GET /", "  foo.SET", "['foo.SET', 'GET /']"], (
+            result.stderr
+        )
+
+    def test_names_the_extra_if_the_sdk_is_missing(self, valkey: Server) -> None:
+        result = run(valkey.url, 'sys.modules["opentelemetry.sdk"] = None')
+        assert "Install pyramid_baseplate_redis[dev]" in result.stderr
+        assert (
+            "baseplate_redis.print_spans: the OpenTelemetry SDK is not installed" in result.stderr
+        )
+
+    def test_is_an_error_beside_a_provider_that_is_not_the_sdk_s(self, valkey: Server) -> None:
+        set_up = (
+            "from opentelemetry import trace; trace.set_tracer_provider(trace.NoOpTracerProvider())"
+        )
+        result = run(valkey.url, set_up)
+        assert "baseplate_redis.print_spans: the tracer provider is a NoOpTracerProvider" in (
+            result.stderr
         )
