@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from opentelemetry.trace import Span
 from redis.lock import Lock
@@ -13,12 +13,18 @@ from ..queues.list_queue import MessageQueue
 from ..telemetry.operations import ClientTelemetry, Observer
 from .lua_scripts import monitored_lock_class
 from .open_resources import OpenResources
+from .pipeline_base import MonitoredPipelineBase
 
 T = TypeVar("T")
+C = TypeVar("C", bound="MonitoredClient[Any]")
+P = TypeVar("P", bound=MonitoredPipelineBase)
 
 
-class MonitoredClient:
-    """Mixin for redis-py's client classes: telemetry, clean-up, locks and queues."""
+class MonitoredClient(Generic[P]):
+    """Mixin for redis-py's client classes: telemetry, clean-up, transactions, locks and queues.
+
+    Its type parameter is the class of the client's pipelines.
+    """
 
     context_name: str
     server_span: Span
@@ -28,6 +34,15 @@ class MonitoredClient:
     _held: OpenResources | None
     # Set on a request's client. Returns ``request.tm``, or None without pyramid_tm.
     transaction_manager: Callable[[], Any] | None = None
+
+    def bound_to(self: C, server_span: Span) -> C:
+        """Return a copy of this client whose commands belong to ``server_span``."""
+        twin = object.__new__(type(self))
+        attributes = twin.__dict__
+        attributes.update(self.__dict__)
+        attributes["server_span"] = server_span
+        attributes["_held"] = None  # the copy must not close them when its request ends
+        return twin
 
     def give_back(self) -> None:
         """Return the connections that this client's pipelines, subscribers and monitors still hold.
@@ -64,6 +79,56 @@ class MonitoredClient:
     def _pipeline_name(self, name: str | None) -> str:
         suffix = f"_{name}" if name else ""
         return f"{self.context_name}.pipeline{suffix}"
+
+    def _pipeline_arguments(
+        self, name: str | bool | None, transaction: Any, shard_hint: Any, default: Any
+    ) -> tuple[str, Any, Any]:
+        """Return a pipeline's span name, ``transaction`` and ``shard_hint``.
+
+        :param default: the default of ``transaction``.
+        """
+        if isinstance(name, bool):  # redis-py's order: pipeline(transaction, shard_hint)
+            shard_hint = shard_hint if transaction is default else transaction
+            name, transaction = None, name
+        return self._pipeline_name(name), transaction, shard_hint
+
+    def transaction(
+        self,
+        func: Callable[[P], Any],
+        *watches: Any,
+        name: str | None = None,
+        shard_hint: str | None = None,
+        value_from_callable: bool = False,
+        watch_delay: float | None = None,
+    ) -> Any:
+        """Call ``func`` with a pipeline and execute that, until no watched key changed meanwhile.
+
+        In a Cluster, all keys must be in one slot.
+
+        :param func: queues commands on the pipeline. If it reads the watched keys first, it calls
+            ``multi()`` after reading.
+        :param watches: keys to watch.
+        :param name: completes the span's name, ``<context_name>.pipeline_<name>``.
+        :param shard_hint: see :meth:`redis.Redis.pipeline`.
+        :param value_from_callable: return the result of ``func`` instead of the commands' results.
+        :param watch_delay: seconds to wait before each further attempt.
+        :raises redis.ConnectionError: the reply to the transaction was lost, and it is unknown
+            whether the transaction was executed. (redis-py would execute it again.)
+        """
+
+        def named(pipeline: P) -> Any:
+            pipeline.trace_name = self._pipeline_name(name)
+            pipeline.is_repeated = True
+            return func(pipeline)
+
+        plain: Any = super()
+        return plain.transaction(
+            named,
+            *watches,
+            shard_hint=shard_hint,
+            value_from_callable=value_from_callable,
+            watch_delay=watch_delay,
+        )
 
     def lock(
         self,

@@ -23,10 +23,11 @@ from ..telemetry.command_spans import checked_span
 from ..telemetry.hot_keys import HotKeyTracker
 from ..telemetry.operations import ClientTelemetry
 from .base import MonitoredClient
-from .lua_scripts import loads_script
+from .lua_scripts import fail_command
 from .monitor import MonitoredMonitor
 from .open_resources import OpenResources
-from .pipeline import MonitoredRedisPipeline, copied_callbacks, monitored_module_pipeline
+from .pipeline import MonitoredRedisPipeline, monitored_module_pipeline
+from .pipeline_base import copied_callbacks
 from .pubsub import MonitoredPubSub
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _OF_THE_REQUEST = ("context_name", "server_span", "redis_client_name", "_telemet
                    "transaction_manager")  # fmt: skip
 
 
-class MonitoredRedisConnection(MonitoredClient, redis.Redis):
+class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Redis):
     """A Redis client whose commands show up as spans of a request.
 
     It behaves exactly like :class:`redis.Redis`: results and exceptions are the objects that
@@ -100,15 +101,11 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         redis-py's constructor builds a table of about 170 response callbacks. The copy shares the
         table until one of the two clients calls ``set_response_callback``.
         """
-        twin = object.__new__(type(self))
         self._own_callbacks = False
-        attributes = twin.__dict__
-        attributes.update(self.__dict__)
-        attributes["server_span"] = server_span
+        twin = super().bound_to(server_span)
         # Not shared: the copy would release or close them when its request ends.
-        attributes["connection"] = None
-        attributes["auto_close_connection_pool"] = False
-        attributes["_held"] = None
+        twin.connection = None
+        twin.auto_close_connection_pool = False
         return twin
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -124,10 +121,7 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         try:
             result = self._executed(args, options)
         except BaseException as error:
-            if isinstance(error, redis.exceptions.NoScriptError) and loads_script():
-                operation.end_noscript()
-            else:
-                operation.fail(error)
+            fail_command(operation, error)
             raise
         operation.end(result)
         return result
@@ -187,10 +181,11 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
         :param transaction: whether the commands are executed atomically (MULTI ... EXEC).
         :param shard_hint: see :meth:`redis.Redis.pipeline`.
         """
-        if isinstance(name, bool):
-            name, transaction, shard_hint = None, name, _not_bool(transaction) or shard_hint
+        trace_name, transaction, shard_hint = self._pipeline_arguments(
+            name, transaction, shard_hint, default=True
+        )
         made = MonitoredRedisPipeline(
-            self._pipeline_name(name),
+            trace_name,
             self.server_span,
             self.connection_pool,
             self.response_callbacks,
@@ -202,42 +197,6 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
             hot_keys=self._hot_keys,
         )
         return self._hold(made)
-
-    def transaction(
-        self,
-        func: Callable[[MonitoredRedisPipeline], Any],
-        *watches: Any,
-        name: str | None = None,
-        shard_hint: str | None = None,
-        value_from_callable: bool = False,
-        watch_delay: float | None = None,
-    ) -> Any:
-        """Call ``func`` with a pipeline and execute that, until no watched key changed meanwhile.
-
-        :param func: queues commands on the pipeline. If it reads the watched keys first, it calls
-            ``multi()`` after reading.
-        :param watches: keys to watch.
-        :param name: completes the span's name, ``<context_name>.pipeline_<name>``.
-        :param shard_hint: see :meth:`redis.Redis.pipeline`.
-        :param value_from_callable: return the result of ``func`` instead of the commands' results.
-        :param watch_delay: seconds to wait before each further attempt.
-        :raises redis.ConnectionError: the reply to the transaction was lost, and it is unknown
-            whether the transaction was executed. (redis-py would execute it again.)
-        """
-
-        def named(pipeline: redis.client.Pipeline) -> Any:
-            monitored = cast(MonitoredRedisPipeline, pipeline)
-            monitored.trace_name = self._pipeline_name(name)
-            monitored.is_repeated = True
-            return func(monitored)
-
-        return super().transaction(
-            named,
-            *watches,
-            shard_hint=shard_hint,
-            value_from_callable=value_from_callable,
-            watch_delay=watch_delay,
-        )
 
     def pubsub(self, **kwargs: Any) -> MonitoredPubSub:
         """Create a subscriber. Its commands have spans; waiting for messages has none.
@@ -309,26 +268,10 @@ class MonitoredRedisConnection(MonitoredClient, redis.Redis):
     def _module(self, module: Any) -> Any:
         make = module.pipeline  # makes a pipeline of the module's own class
 
-        def pipeline(
-            name: str | bool | None = None, transaction: Any = True, shard_hint: Any = None
-        ) -> Any:
-            if isinstance(name, bool):
-                name, transaction, shard_hint = None, name, _not_bool(transaction) or shard_hint
-            made = make(transaction=transaction, shard_hint=shard_hint)
-            return self._hold(
-                monitored_module_pipeline(
-                    made,
-                    self._pipeline_name(name),
-                    self.server_span,
-                    self._telemetry,
-                    self._retry,
-                    self._hot_keys,
-                )
-            )
+        def pipeline(*args: Any, **kwargs: Any) -> Any:
+            model = self.pipeline(*args, **kwargs)
+            made = make(transaction=model.transaction, shard_hint=model.shard_hint)
+            return self._hold(monitored_module_pipeline(made, model))
 
         module.pipeline = pipeline
         return module
-
-
-def _not_bool(value: Any) -> Any:
-    return None if isinstance(value, bool) else value

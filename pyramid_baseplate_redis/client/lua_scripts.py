@@ -6,12 +6,23 @@ import inspect
 from typing import Any
 
 from redis.commands.core import Script
+from redis.exceptions import NoScriptError
 from redis.lock import Lock
+
+from ..telemetry.operations import Operation
 
 _MOST_FRAMES = 8  # from execute_command up to Script.__call__ there are three
 
 
-def loads_script() -> bool:
+def fail_command(operation: Operation, error: BaseException) -> None:
+    """Record that a command failed, except if redis-py loads the script that is missing."""
+    if isinstance(error, NoScriptError) and _loads_script():
+        operation.end_noscript()
+    else:
+        operation.fail(error)
+
+
+def _loads_script() -> bool:
     """Return whether a :class:`~redis.commands.core.Script` sent the current EVALSHA.
 
     A Script loads the script after NOSCRIPT, which is therefore no error of the command. Only the

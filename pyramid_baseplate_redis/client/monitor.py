@@ -15,7 +15,7 @@ class MonitoredMonitor(Monitor):
 
     def __init__(
         self,
-        client: MonitoredClient,
+        client: MonitoredClient[Any],
         connection_pool: Any = None,
     ) -> None:
         self._client = client

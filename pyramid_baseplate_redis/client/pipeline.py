@@ -4,80 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import os
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import redis
 from opentelemetry.trace import Span
-from redis.client import CaseInsensitiveDict, Pipeline
+from redis.client import Pipeline
 
 from ..command_table import only_reads
 from ..exceptions import lost_reply
 from ..retries import RetryPolicy
-from ..telemetry import command_spans, otel
+from ..telemetry import command_spans
 from ..telemetry.hot_keys import HotKeyTracker
 from ..telemetry.operations import ClientTelemetry
-
-P = TypeVar("P", bound="MonitoredPipelineMixin")
+from .pipeline_base import (
+    KeepsErrorCodes,
+    MonitoredPipelineBase,
+    copied_callbacks,
+    return_connection,
+)
 
 # OpenTelemetry's instrumentation of redis-py wraps these, which would start further spans.
 _execute = inspect.unwrap(Pipeline.execute)
 _immediate_execute_command = inspect.unwrap(Pipeline.immediate_execute_command)
 
 
-def copied_callbacks(callbacks: dict[str, Any]) -> CaseInsensitiveDict:
-    """Return a copy of response callbacks that several clients share."""
-    own = CaseInsensitiveDict({})  # dict.copy() would return a plain dict
-    dict.update(own, callbacks)
-    return own
-
-
-class MonitoredPipelineMixin(Pipeline):
+class MonitoredPipelineMixin(MonitoredPipelineBase, KeepsErrorCodes, Pipeline):
     """Mixin that monitors a pipeline, for redis-py's pipeline and those of its modules."""
 
-    trace_name: str
-    server_span: Span
-    _telemetry: ClientTelemetry
-    _retry: RetryPolicy | None = None
-    _hot_keys: HotKeyTracker | None = None
-    is_repeated = False  # the caller executes it again after a WatchError
-    _first_error: tuple[Exception, str | None] | None = None
-
-    def __enter__(self: P) -> P:
-        return self
-
-    def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Send all queued commands in one span and return their results.
-
-        :param raise_on_error: raise the first error; otherwise errors are among the results. The
-            span records the first error in both cases.
-        :raises redis.WatchError: a watched key has changed. The span does not count as failed.
-        """
+    def _batch(self) -> tuple[Sequence[Any], bool] | None:
         if not self.command_stack and not self.watching:
-            return cast("list[Any]", _execute(self, raise_on_error))
-        if self._hot_keys is not None:
-            for args, _ in self.command_stack:
-                self._hot_keys.sample(args)
+            return None
         in_transaction: Any = self.transaction  # redis-py's flag hides the method of that name
-        transaction = bool(in_transaction or self.explicit_transaction)
-        operation = self._telemetry.start_batch(
-            self.server_span, self.trace_name, transaction, self.command_stack
-        )
-        if operation is None:
-            return self._executed(raise_on_error)
-        try:
-            results = self._executed(raise_on_error)
-        except BaseException as error:
-            operation.fail(error, self._take_code(error))
-            raise
-        if not raise_on_error:
-            for result in results:
-                if isinstance(result, Exception):
-                    operation.fail(result, self._take_code(result), results)
-                    return results
-        operation.end(results)
-        return results
+        return self.command_stack, bool(in_transaction or self.explicit_transaction)
 
     def _executed(self, raise_on_error: bool) -> list[Any]:
         try:
@@ -120,11 +79,7 @@ class MonitoredPipelineMixin(Pipeline):
     def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         """Send a command immediately, in its own span: WATCH, and what is read before MULTI."""
         self._check_replies()
-        if self._hot_keys is not None:
-            self._hot_keys.sample(args)
-        return self._telemetry.run(
-            self.server_span, args, lambda: self._immediately_executed(args, options)
-        )
+        return self.run_as_operation(args, lambda: self._immediately_executed(args, options))
 
     def _immediately_executed(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if self._retry is None or self.watching:
@@ -154,33 +109,13 @@ class MonitoredPipelineMixin(Pipeline):
         self.command_stack = []
         self.scripts = set()
         self.explicit_transaction = False
-        if connection is None:
-            return
-        if connection.pid != os.getpid():
-            connection.disconnect()  # this process's copy; the parent returns the original
-            return
-        if watching and connection.is_connected and not getattr(connection, "owes_replies", False):
-            try:
-                connection.send_command("UNWATCH")
-                connection.read_response()
-            except (redis.ConnectionError, redis.TimeoutError):
-                connection.disconnect()
-        self.connection_pool.release(connection)
+        if connection is not None:
+            return_connection(connection, watching, self.connection_pool.release)
 
     def set_response_callback(self, command: str, callback: Callable[..., Any]) -> None:
         """Set a response callback for this pipeline alone."""
         self.response_callbacks = copied_callbacks(self.response_callbacks)
         super().set_response_callback(command, callback)
-
-    def annotate_exception(self, exception: Any, number: int, command: Any) -> None:
-        # redis-py is about to put the command, with its values, before the server's error code.
-        if self._first_error is None:
-            self._first_error = (exception, otel.status_code(exception))
-        super().annotate_exception(exception, number, command)
-
-    def _take_code(self, error: BaseException) -> str | None:
-        first, self._first_error = self._first_error, None
-        return first[1] if first is not None and first[0] is error else None
 
 
 class MonitoredRedisPipeline(MonitoredPipelineMixin):
@@ -243,22 +178,12 @@ def _monitored_class(pipeline_class: type) -> type:
     return made
 
 
-def monitored_module_pipeline(
-    pipeline: Any,
-    trace_name: str,
-    server_span: Span,
-    telemetry: ClientTelemetry,
-    retry: RetryPolicy | None = None,
-    hot_keys: HotKeyTracker | None = None,
-) -> Any:
+def monitored_module_pipeline(pipeline: Any, model: MonitoredRedisPipeline) -> Any:
     """Turn the pipeline of a module (JSON, search, time series) into a monitored one.
 
-    The parameters are those of :class:`MonitoredRedisPipeline`. Returns ``pipeline`` itself.
+    :param model: a pipeline of the client, whose telemetry and retries it gets.
+    :returns: ``pipeline`` itself.
     """
     pipeline.__class__ = _monitored_class(type(pipeline))
-    pipeline.trace_name = trace_name
-    pipeline.server_span = server_span
-    pipeline._telemetry = telemetry
-    pipeline._retry = retry
-    pipeline._hot_keys = hot_keys
+    pipeline.__dict__ = {**vars(model), **vars(pipeline)}
     return pipeline

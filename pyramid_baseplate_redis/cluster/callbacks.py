@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from ..client.pipeline import copied_callbacks
+from ..client.pipeline_base import copied_callbacks
 
 Callbacks = Mapping[str, Callable[..., Any]]
 

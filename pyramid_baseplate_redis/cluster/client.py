@@ -17,10 +17,10 @@ from opentelemetry.trace import Span
 from redis.cluster import RedisCluster
 
 from ..client.base import MonitoredClient
-from ..client.lua_scripts import loads_script
+from ..client.lua_scripts import fail_command
 from ..client.monitor import MonitoredMonitor
 from ..client.open_resources import OpenResources
-from ..client.pipeline import copied_callbacks
+from ..client.pipeline_base import copied_callbacks
 from ..command_table import only_reads
 from ..pool.error_messages import explain_cross_slot, hide_arguments
 from ..retries import RetryPolicy, was_unsent
@@ -45,7 +45,9 @@ _REFUSED = (
 )
 
 
-class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster):
+class MonitoredRedisClusterConnection(
+    MonitoredClient[MonitoredRedisClusterPipeline], Reroutable, SharedCluster
+):
     """A client of a Redis Cluster whose commands show up as spans of a request.
 
     It behaves like :class:`redis.cluster.RedisCluster`, except after a failed connection:
@@ -120,12 +122,7 @@ class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster
         """Return a copy of this client whose commands belong to ``server_span``."""
         if self._adopted_by != os.getpid() and self.connection_pool.is_made:
             self._adopt()
-        twin = object.__new__(type(self))
-        attributes = twin.__dict__
-        attributes.update(self.__dict__)
-        attributes["server_span"] = server_span
-        attributes["_held"] = None
-        return twin
+        return super().bound_to(server_span)
 
     def _own(self) -> dict[str, Any]:
         """Return the attributes that this client does not share with others of the process."""
@@ -158,10 +155,7 @@ class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster
             explain_cross_slot(error)
             hide_arguments(error, args)
             if operation is not None:
-                if isinstance(error, redis.exceptions.NoScriptError) and loads_script():
-                    operation.end_noscript()
-                else:
-                    operation.fail(error)
+                fail_command(operation, error)
             raise
         if operation is not None:
             operation.end(result)
@@ -259,47 +253,20 @@ class MonitoredRedisClusterConnection(MonitoredClient, Reroutable, SharedCluster
         :param shard_hint: must be empty, as in redis-py.
         :raises redis.exceptions.RedisClusterException: ``shard_hint`` is given.
         """
-        if isinstance(name, bool):
-            name, transaction, shard_hint = None, name, transaction or shard_hint
+        trace_name, transaction, shard_hint = self._pipeline_arguments(
+            name, transaction, shard_hint, default=None
+        )
         if shard_hint:
             raise redis.exceptions.RedisClusterException("shard_hint is deprecated in cluster mode")
-        return self._hold(
-            MonitoredRedisClusterPipeline(
-                self._pipeline_name(name),
-                self.server_span,
-                self,
-                transaction=bool(transaction),
-                retry=self._retry,
-                hot_keys=self._hot_keys,
-            )
+        made = MonitoredRedisClusterPipeline(
+            trace_name,
+            self.server_span,
+            self,
+            transaction=bool(transaction),
+            retry=self._retry,
+            hot_keys=self._hot_keys,
         )
-
-    def transaction(
-        self,
-        func: Callable[[MonitoredRedisClusterPipeline], Any],
-        *watches: Any,
-        name: str | None = None,
-        shard_hint: str | None = None,
-        value_from_callable: bool = False,
-        watch_delay: float | None = None,
-    ) -> Any:
-        """Call ``func`` with a pipeline and execute that, until no watched key changed meanwhile.
-
-        All keys must be in one slot. The parameters are those of
-        :meth:`.MonitoredRedisConnection.transaction`.
-        """
-
-        def named(pipeline: Any) -> Any:
-            pipeline.trace_name = self._pipeline_name(name)
-            return func(pipeline)
-
-        return super().transaction(
-            named,
-            *watches,
-            shard_hint=shard_hint,
-            value_from_callable=value_from_callable,
-            watch_delay=watch_delay,
-        )
+        return self._hold(made)
 
     def pubsub(
         self, node: Any = None, host: str | None = None, port: int | None = None, **kwargs: Any

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from operator import itemgetter
 from types import SimpleNamespace
@@ -17,12 +17,11 @@ from redis.backoff import NoBackoff
 from redis.cluster import ClusterPipeline, PipelineStrategy, RedisCluster
 from redis.retry import Retry
 
-from ..client.pipeline import copied_callbacks
+from ..client.pipeline_base import KeepsErrorCodes, MonitoredPipelineBase, copied_callbacks
 from ..command_table import only_reads
 from ..exceptions import REDIRECTION_ERRORS
 from ..pool.error_messages import explain_cross_slot, hide_arguments
 from ..retries import RetryPolicy
-from ..telemetry import otel
 from ..telemetry.hot_keys import HotKeyTracker
 from .callbacks import TransactionCallbacks
 from .rerouting import UNREACHED, Reroutable, last_asked_node, reroute
@@ -39,7 +38,7 @@ _execute_command = inspect.unwrap(RedisCluster.execute_command)
 _SENT_AGAIN = ClusterPipeline.ERRORS_ALLOW_RETRY
 
 
-class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
+class MonitoredRedisClusterPipeline(MonitoredPipelineBase, Reroutable, ClusterPipeline):
     """A pipeline whose execution is one span; created by ``request.foo.pipeline(name)``.
 
     It differs from :class:`redis.cluster.ClusterPipeline` in two ways:
@@ -76,7 +75,6 @@ class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
         self._telemetry = client.client_telemetry
         self._retry = retry
         self._hot_keys = hot_keys
-        self._first_error: tuple[Exception, str | None] | None = None
         self.in_transaction = transaction
         callbacks: Any = client.cluster_response_callbacks
         if transaction:
@@ -102,9 +100,6 @@ class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
         )
         self._failures: Iterator[Exception] | None = None
 
-    def __enter__(self) -> MonitoredRedisClusterPipeline:
-        return self
-
     @property
     def reinitialize_counter(self) -> int:
         """See :attr:`.MonitoredRedisClusterConnection.reinitialize_counter`."""
@@ -126,46 +121,23 @@ class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
         """The connection that a transaction holds while it watches keys."""
         return getattr(self._execution_strategy, "_transaction_connection", None)
 
-    def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Send all queued commands in one span and return their results.
-
-        :param raise_on_error: raise the first error; otherwise errors are among the results. The
-            span records the first error in both cases.
-        :raises redis.WatchError: a watched key has changed. The span does not count as failed.
-        """
+    def _batch(self) -> tuple[Sequence[Any], bool] | None:
         queue = self._execution_strategy.command_queue
         if not queue and self.connection is None:
-            self.check_replies()
-            return cast("list[Any]", _execute(self, raise_on_error))
-        if self._hot_keys is not None:
-            for command in queue:
-                self._hot_keys.sample(command.args)
-        operation = self._telemetry.start_batch(
-            self.server_span,
-            self.trace_name,
-            self.in_transaction,
-            [(command.args, command.options) for command in queue],
-        )
+            return None
+        return [(command.args, command.options) for command in queue], self.in_transaction
+
+    def _executed(self, raise_on_error: bool) -> list[Any]:
+        queue = self._execution_strategy.command_queue
         try:
-            results = self._executed(raise_on_error)
+            return self._tried(raise_on_error)
         except BaseException as error:
             explain_cross_slot(error)
             for command in queue:
                 hide_arguments(error, command.args)
-            if operation is not None:
-                operation.fail(error, self._take_code(error))
             raise
-        if operation is None:
-            return results
-        if not raise_on_error:
-            for result in results:
-                if isinstance(result, Exception):
-                    operation.fail(result, self._take_code(result), results)
-                    return results
-        operation.end(results)
-        return results
 
-    def _executed(self, raise_on_error: bool) -> list[Any]:
+    def _tried(self, raise_on_error: bool) -> list[Any]:
         self.check_replies()
         queue = self._execution_strategy.command_queue
         # Only pipelines that just read are repeated: a node may have executed its part although
@@ -229,28 +201,13 @@ class MonitoredRedisClusterPipeline(Reroutable, ClusterPipeline):
             self.reset()
             raise redis.WatchError("The connection was lost while watching one or more keys")
 
-    def traced(self, args: tuple[Any, ...], call: Callable[[], Any]) -> Any:
-        """Call ``call``, which sends the command ``args`` immediately, in the command's span."""
-        if self._hot_keys is not None:
-            self._hot_keys.sample(args)
-        return self._telemetry.run(self.server_span, args, call)
-
     def close(self) -> None:
         """Return the connection to the pool; see :meth:`reset`."""
         self.reset()
 
-    def note_error(self, error: Exception) -> None:
-        """Note the first error, before redis-py puts the command before the server's error code."""
-        if self._first_error is None:
-            self._first_error = (error, otel.status_code(error))
 
-    def _take_code(self, error: BaseException) -> str | None:
-        first, self._first_error = self._first_error, None
-        return first[1] if first is not None and first[0] is error else None
-
-
-class _Pipeline(PipelineStrategy):
-    """redis-py's strategy for plain pipelines, which also notes errors and prevents a deadlock.
+class _Pipeline(KeepsErrorCodes, PipelineStrategy):
+    """redis-py's strategy for plain pipelines, which also keeps error codes and avoids a deadlock.
 
     redis-py checks out a connection to each node in the order of the commands. Two pipelines that
     use the same nodes in opposite order could wait for each other until ``pool_timeout``. Here all
@@ -263,10 +220,6 @@ class _Pipeline(PipelineStrategy):
     def __init__(self, pipe: MonitoredRedisClusterPipeline) -> None:
         super().__init__(pipe)
         self._nodes_manager: Any = SimpleNamespace(initialize=self._refresh_layout)
-
-    def annotate_exception(self, exception: Any, number: int, command: Any) -> None:
-        self._pipe.note_error(exception)
-        super().annotate_exception(exception, number, command)
 
     def _send_cluster_commands(
         self, stack: Any, raise_on_error: bool = True, allow_redirections: bool = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.cluster import TransactionStrategy
 from redis.retry import Retry
 
+from ..client.pipeline_base import KeepsErrorCodes, return_connection
 from ..exceptions import REDIRECTION_ERRORS
 from ..pool.error_messages import explain_cross_slot, hide_arguments
 from ..retries import was_unsent
@@ -56,7 +56,7 @@ class RedirectionRetry(Retry):
         return super().call_with_retry(do, failed, is_retryable, with_failure_count=True)
 
 
-class MonitoredTransactionStrategy(TransactionStrategy):
+class MonitoredTransactionStrategy(KeepsErrorCodes, TransactionStrategy):
     """redis-py's strategy for transactions, with a span for each command sent before MULTI.
 
     It also corrects how redis-py handles lost connections, redirections and callbacks while keys
@@ -66,10 +66,6 @@ class MonitoredTransactionStrategy(TransactionStrategy):
     _pipe: Any  # a MonitoredRedisClusterPipeline, whose module imports this one
     _pool: Any = None  # where the connection comes from
     has_watched = False  # whether a node watches keys for this transaction
-
-    def annotate_exception(self, exception: Any, number: int, command: Any) -> None:
-        self._pipe.note_error(exception)
-        super().annotate_exception(exception, number, command)
 
     def reset(self) -> None:
         """Discard queued commands and watched keys, and return the connection to the pool.
@@ -82,18 +78,8 @@ class MonitoredTransactionStrategy(TransactionStrategy):
         self._command_queue = []
         self._pipeline_slots = set()
         self._explicit_transaction = self._executing = self.has_watched = False
-        if connection is None:
-            return
-        if connection.pid != os.getpid():
-            connection.disconnect()  # this process's copy, if it is still open
-            return
-        if watching and connection.is_connected and not getattr(connection, "owes_replies", False):
-            try:
-                connection.send_command("UNWATCH")
-                connection.read_response()
-            except (redis.ConnectionError, redis.TimeoutError):
-                connection.disconnect()
-        self._give_back(connection)
+        if connection is not None:
+            return_connection(connection, watching, self._give_back)
 
     def _give_back(self, connection: Any) -> None:
         pool, self._pool = self._pool, None
@@ -121,7 +107,7 @@ class MonitoredTransactionStrategy(TransactionStrategy):
     def _immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         self._pipe.check_replies()
         execute = partial(super()._immediate_execute_command, *args, **options)
-        result = self._pipe.traced(args, lambda: self._rerouted(execute))
+        result = self._pipe.run_as_operation(args, lambda: self._rerouted(execute))
         if args[0] in self.IMMEDIATE_EXECUTE_COMMANDS:
             self.has_watched = args[0] == "WATCH"
         return self._callbacks.apply_own(args[0], result, **options)

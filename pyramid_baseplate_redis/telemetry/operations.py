@@ -134,16 +134,15 @@ class Operation:
         if self.metered or self.telemetry.observers:
             self._tell(result)
 
-    def fail(self, error: BaseException, code: str | None = None, result: object = None) -> None:
+    def fail(self, error: BaseException, result: object = None) -> None:
         """Record that it failed; a :class:`redis.WatchError` only ends it.
 
-        :param code: the server's error code, if ``error`` no longer has it.
         :param result: passed to the observers, if the caller gets a result and no exception.
         """
         self._over()
         if not isinstance(error, redis.WatchError):
             self.error = error
-            self.code = code or otel.status_code(error)
+            self.code = getattr(error, "noted_code", None) or otel.status_code(error)
         if self.span is not None:
             command_spans.fail(self.span, error, self.notes, self.code)
         self._tell(result)
@@ -279,16 +278,7 @@ class ClientTelemetry:
 
         An exception of ``call`` is recorded and passed on.
         """
-        operation = self.start_command(server_span, args)
-        if operation is None:
-            return call()
-        try:
-            result = call()
-        except BaseException as error:
-            operation.fail(error)
-            raise
-        operation.end(result)
-        return result
+        return run_operation(self.start_command(server_span, args), call)
 
     def start_batch(
         self, server_span: Span, trace_name: str, is_transaction: bool, commands: Sequence[Any]
@@ -315,3 +305,35 @@ class ClientTelemetry:
             operation.span = self.tracer.started_batch(context, trace_name, attributes, commands)
         operation.begin(None)
         return operation
+
+
+def run_operation(
+    operation: Operation | None, call: Callable[[], T], *, may_contain_errors: bool = False
+) -> T:
+    """Call ``call``, record its end in ``operation``, and return its result.
+
+    An exception of ``call`` is recorded and passed on.
+
+    :param operation: a started operation; ``None`` if nothing records it.
+    :param may_contain_errors: whether the result is a list, in which the first exception counts as
+        the failure of the operation.
+    """
+    if operation is None:
+        return call()
+    try:
+        result = call()
+    except BaseException as error:
+        operation.fail(error)
+        raise
+    results: Any = result if may_contain_errors else ()
+    for each in results:
+        if isinstance(each, Exception):
+            operation.fail(each, result)
+            return result
+    operation.end(result)
+    return result
+
+
+def note_code(error: Exception) -> None:
+    """Note the server's error code on ``error``: redis-py is about to put other text before it."""
+    vars(error).setdefault("noted_code", otel.status_code(error))
