@@ -21,7 +21,7 @@ from ..client.pipeline_base import KeepsErrorCodes, MonitoredPipelineBase, copie
 from ..command_table import only_reads
 from ..exceptions import REDIRECTION_ERRORS
 from ..pool.error_messages import explain_cross_slot, hide_arguments
-from ..retries import RetryPolicy
+from ..retries import RetryPolicy, was_unsent
 from ..telemetry.hot_keys import HotKeyTracker
 from .callbacks import TransactionCallbacks
 from .rerouting import UNREACHED, Reroutable, last_asked_node, reroute
@@ -169,7 +169,12 @@ class MonitoredRedisClusterPipeline(MonitoredPipelineBase, Reroutable, ClusterPi
         if self._failures is None:  # the first of them, in redis-py's order
             queue = sorted(self._execution_strategy.command_queue, key=lambda each: each.position)
             results = [command.result for command in queue]
-            failures = [each for each in results if isinstance(each, _SENT_AGAIN)]
+            failures: list[Any] = [each for each in results if isinstance(each, _SENT_AGAIN)]
+            if not all(isinstance(each, Exception) and was_unsent(each) for each in results):
+                # Another node has executed its part, or will do so after a redirection: a retry of
+                # the whole pipeline would execute that part again.
+                for each in failures:
+                    each.unsent = False
             self._failures = iter(failures)
         failed = next(self._failures)
         if not isinstance(failed, REDIRECTION_ERRORS):

@@ -28,17 +28,22 @@ UNREACHED = (redis.ConnectionError, redis.TimeoutError)
 class _Attempts:
     """The attempts at one command, pipeline or transaction; there are at most two."""
 
-    __slots__ = ("asked", "error", "is_answered", "unreached")
+    __slots__ = ("asked", "error", "is_answered", "is_second_noted", "unreached")
 
     def __init__(self) -> None:
         self.asked = ""  # the node to which a connection was requested last
         self.is_answered = False  # whether a node has executed a part
         self.unreached = ""  # the node that could not be reached, which the second attempt avoids
         self.error: Exception | None = None  # of the first attempt
+        self.is_second_noted = False  # whether the span counts the second attempt
 
     def ask(self, node: str) -> None:
-        if self.error is not None and node == self.unreached:
-            raise self.error
+        if self.error is not None:
+            if node == self.unreached:
+                raise self.error
+            if not self.is_second_noted:
+                self.is_second_noted = True
+                note_retry()
         self.asked = node
 
     def give_up(self, node: str, error: Exception) -> None:
@@ -106,7 +111,6 @@ def _do_elsewhere(cluster: Any, do: Callable[[], T], attempts: _Attempts) -> T:
     default_node = cluster.get_default_node()
     if default_node is not None and default_node.name == attempts.unreached:
         cluster.replace_default_node()  # like redis-py: it gets commands without a key
-    note_retry()
     return do()
 
 
