@@ -18,6 +18,7 @@ from opentelemetry.trace import Span
 
 from ..command_table import only_reads
 from ..pool.blocking_pool import BlockingConnectionPool
+from ..pool.connection_kwargs import check_caching
 from ..retries import RetryPolicy
 from ..telemetry.command_spans import checked_span
 from ..telemetry.hot_keys import HotKeyTracker
@@ -60,6 +61,7 @@ class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Re
         class itself (``from_url``, ``Sentinel.master_for``).
     :raises TypeError: ``server_span`` is not a span, or there is no pool and ``context_name`` is
         not an identifier: the arguments are redis-py's positional ``host`` and ``port``.
+    :raises ConfigurationError: redis-py's client-side caching is turned on.
 
     The names are those of ``baseplate.clients.redis``. The constructor takes as long as a command.
     Requests get their client from :class:`~.factories.RedisContextFactory`, which is much faster.
@@ -79,6 +81,8 @@ class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Re
                 "context_name: is not the name of a client; pass the arguments of redis.Redis by "
                 "name, such as host= and port="
             )
+        if connection_pool is None:
+            check_caching(context_name, kwargs)
         self.context_name = context_name
         self.server_span = checked_span(server_span)
         self.redis_client_name = redis_client_name
