@@ -233,9 +233,9 @@ class MonitoredRedisClusterConnection(
 
     def set_response_callback(self, command: str, callback: Callable[..., Any]) -> None:
         """Set a response callback for this client alone."""
-        if not self._own_callbacks:
-            self.cluster_response_callbacks = copied_callbacks(self.cluster_response_callbacks)
-            self._own_callbacks = True
+        # Copied each time: a copy of this client, made by bound_to(), may share them.
+        self.cluster_response_callbacks = copied_callbacks(self.cluster_response_callbacks)
+        self._own_callbacks = True
         super().set_response_callback(command, callback)
 
     def pipeline(  # type: ignore[override]  # the name comes first, as in baseplate
