@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from opentelemetry.trace import Span
 from redis.lock import Lock
@@ -32,16 +32,25 @@ class MonitoredClient(Generic[P]):
     connection_pool: Any
     _telemetry: ClientTelemetry
     _held: OpenResources | None
+    _own_callbacks: bool  # whether no other client shares its response callbacks
+    # The attributes that a copy by bound_to() does not share, with their values in the copy: at the
+    # end of its request, it must not close what the original holds.
+    _unshared: ClassVar[Mapping[str, Any]] = {"_held": None}
     # Set on a request's client. Returns ``request.tm``, or None without pyramid_tm.
     transaction_manager: Callable[[], Any] | None = None
 
     def bound_to(self: C, server_span: Span) -> C:
-        """Return a copy of this client whose commands belong to ``server_span``."""
+        """Return a copy of this client whose commands belong to ``server_span``.
+
+        redis-py's constructor builds a table of about 170 response callbacks. The copy shares the
+        table until one of the two clients calls ``set_response_callback``.
+        """
+        self._own_callbacks = False
         twin = object.__new__(type(self))
         attributes = twin.__dict__
         attributes.update(self.__dict__)
+        attributes.update(self._unshared)
         attributes["server_span"] = server_span
-        attributes["_held"] = None  # the copy must not close them when its request ends
         return twin
 
     def give_back(self) -> None:
@@ -101,7 +110,7 @@ class MonitoredClient(Generic[P]):
         value_from_callable: bool = False,
         watch_delay: float | None = None,
     ) -> Any:
-        """Call ``func`` with a pipeline and execute that, until no watched key changed meanwhile.
+        """Call ``func`` with a pipeline and execute it; do both again if a watched key has changed.
 
         In a Cluster, all keys must be in one slot.
 

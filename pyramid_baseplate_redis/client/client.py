@@ -10,8 +10,8 @@ import contextlib
 import inspect
 import os
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import redis
 from opentelemetry.trace import Span
@@ -67,6 +67,12 @@ class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Re
     Requests get their client from :class:`~.factories.RedisContextFactory`, which is much faster.
     """
 
+    _unshared: ClassVar[Mapping[str, Any]] = {
+        "_held": None,
+        "connection": None,
+        "auto_close_connection_pool": False,
+    }
+
     def __init__(
         self,
         context_name: str = "redis",
@@ -75,13 +81,13 @@ class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Re
         redis_client_name: str = "",
         **kwargs: Any,
     ) -> None:
-        if connection_pool is None and not context_name.isidentifier():
-            # Without the value: it may be a URL with a password.
-            raise TypeError(
-                "context_name: is not the name of a client; pass the arguments of redis.Redis by "
-                "name, such as host= and port="
-            )
         if connection_pool is None:
+            if not context_name.isidentifier():
+                # Without the value: it may be a URL with a password.
+                raise TypeError(
+                    "context_name: is not the name of a client; pass the arguments of redis.Redis "
+                    "by name, such as host= and port="
+                )
             check_caching(context_name, kwargs)
         self.context_name = context_name
         self.server_span = checked_span(server_span)
@@ -98,19 +104,6 @@ class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Re
         # acquire(): a signal handler that raises right after it would leave it locked forever.
         self.connection_lock = threading.RLock()
         self._held: OpenResources | None = None
-
-    def bound_to(self, server_span: Span) -> MonitoredRedisConnection:
-        """Return a copy of this client whose commands belong to ``server_span``.
-
-        redis-py's constructor builds a table of about 170 response callbacks. The copy shares the
-        table until one of the two clients calls ``set_response_callback``.
-        """
-        self._own_callbacks = False
-        twin = super().bound_to(server_span)
-        # Not shared: the copy would release or close them when its request ends.
-        twin.connection = None
-        twin.auto_close_connection_pool = False
-        return twin
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Execute a command in a span and return its parsed response.

@@ -89,7 +89,7 @@ class MonitoredRedisClusterConnection(
         self._retry = RetryPolicy.of(connection_pool.client_settings)
         self._hot_keys = connection_pool.hot_keys
         self._held: OpenResources | None = None
-        self._own_callbacks = False
+        self._own_callbacks = self._has_set_callbacks = False
         self._adopted_by = 0  # the process whose state was copied
 
     def __getattr__(self, name: str) -> Any:
@@ -102,7 +102,7 @@ class MonitoredRedisClusterConnection(
     def _adopt(self) -> None:
         """Copy the state of this process's RedisCluster, which is created if there is none."""
         own = self._own()
-        if self._own_callbacks:
+        if self._has_set_callbacks:
             own["cluster_response_callbacks"] = self.cluster_response_callbacks
         self.__dict__.update(vars(self.connection_pool.cluster()))
         self.__dict__.update(own, _adopted_by=os.getpid())
@@ -233,9 +233,9 @@ class MonitoredRedisClusterConnection(
 
     def set_response_callback(self, command: str, callback: Callable[..., Any]) -> None:
         """Set a response callback for this client alone."""
-        # Copied each time: a copy of this client, made by bound_to(), may share them.
-        self.cluster_response_callbacks = copied_callbacks(self.cluster_response_callbacks)
-        self._own_callbacks = True
+        if not self._own_callbacks:
+            self.cluster_response_callbacks = copied_callbacks(self.cluster_response_callbacks)
+            self._own_callbacks = self._has_set_callbacks = True
         super().set_response_callback(command, callback)
 
     def pipeline(  # type: ignore[override]  # the name comes first, as in baseplate
@@ -303,4 +303,5 @@ class MonitoredRedisClusterConnection(
 
 
 _OWN = ("context_name", "server_span", "connection_pool", "redis_client_name", "_telemetry",
-        "_retry", "_hot_keys", "_held", "_own_callbacks", "transaction_manager")  # fmt: skip
+        "_retry", "_hot_keys", "_held", "_own_callbacks", "_has_set_callbacks",
+        "transaction_manager")  # fmt: skip
