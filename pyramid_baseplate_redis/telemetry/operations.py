@@ -132,7 +132,7 @@ class Operation:
         if self.span is not None:
             command_spans.end(self.span, self.notes)
         if self.metered or self.telemetry.observers:
-            self._tell(result)
+            self._report(result)
 
     def fail(self, error: BaseException, result: object = None) -> None:
         """Record that it failed; a :class:`redis.WatchError` only ends it.
@@ -142,10 +142,11 @@ class Operation:
         self._over()
         if not isinstance(error, redis.WatchError):
             self.error = error
+            # See note_code().
             self.code = getattr(error, "noted_code", None) or otel.status_code(error)
         if self.span is not None:
             command_spans.fail(self.span, error, self.notes, self.code)
-        self._tell(result)
+        self._report(result)
 
     def end_noscript(self) -> None:
         """Record that the server does not know an EVALSHA's script.
@@ -156,7 +157,7 @@ class Operation:
         self.code = "NOSCRIPT"
         if self.span is not None:
             command_spans.end_noscript(self.span, self.notes)
-        self._tell(None)
+        self._report(None)
 
     def _over(self) -> None:
         if self.started:
@@ -167,7 +168,7 @@ class Operation:
                 self.context, self.args, self.start_time, self.notes
             )
 
-    def _tell(self, result: object) -> None:
+    def _report(self, result: object) -> None:
         if self.metered:
             try:
                 metrics.record_operation(self.duration, self.describe(), self.error, self.code)
