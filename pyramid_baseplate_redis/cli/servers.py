@@ -89,7 +89,7 @@ class Servers:
                 service="",
             )
             there: ClientSettings = dataclasses.replace(settings, parsed_url=url)
-            self._clients[address] = plain_client(there, settings.keywords)
+            self._clients[address] = plain_client(there)
         return Server(address, self._clients[address])
 
 

@@ -10,7 +10,6 @@ import dataclasses
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ from redis.utils import check_protocol_version
 from ..exceptions import ConfigurationError
 from ..pool.blocking_pool import BlockingConnectionPool
 from ..pool.connection_kwargs import check_keywords
-from ..pool.factory import make_breaker, pool_keywords
+from ..pool.factory import background_settings, make_breaker, pool_kwargs
 from ..pool.fair_queue import PoolSlot
 from ..settings.client import ClientSettings
 from ..settings.sources import load_client_settings
@@ -113,19 +112,19 @@ class ClusterConnectionPool:
 
     def __init__(self, client_settings: ClientSettings, **kwargs: Any) -> None:
         check_cluster(client_settings)
-        _refuse_settings(client_settings.prefix, kwargs)
-        self._of_the_cluster = {key: kwargs.pop(key) for key in _OF_THE_CLUSTER if key in kwargs}
-        self.hot_keys: HotKeyTracker | None = kwargs.pop("hot_keys", None)
-        self._keywords, self.client_settings = pool_keywords(client_settings, kwargs)
-        rates = (
-            client_settings.track_key_reads_sample_rate,
-            client_settings.track_key_writes_sample_rate,
-        )
+        given = client_settings.overridden_by(kwargs)
+        _refuse_settings(given.prefix, given.keywords)
+        keywords = dict(given.keywords)
+        self._of_the_cluster = {
+            key: keywords.pop(key) for key in _OF_THE_CLUSTER if key in keywords
+        }
+        self.hot_keys: HotKeyTracker | None = keywords.pop("hot_keys", None)
+        self.client_settings = dataclasses.replace(given, keywords=keywords)
+        self._keywords = pool_kwargs(self.client_settings)
+        rates = given.track_key_reads_sample_rate, given.track_key_writes_sample_rate
         #: Makes an unmonitored client with connections of its own. Keyword arguments override the
         #: settings.
-        self.make_background_client: Callable[..., RedisCluster] = partial(
-            _plain_cluster, client_settings, {**kwargs, **self._of_the_cluster}
-        )
+        self.make_background_client: Callable[..., RedisCluster] = partial(_plain_cluster, given)
         if self.hot_keys is None and any(rates):
             tracker = HotKeyTracker(self.make_background_client, *rates, client_settings.name)
             self.hot_keys = tracker
@@ -311,24 +310,9 @@ class ClusterConnectionPool:
         return made
 
 
-def _plain_cluster(
-    settings: ClientSettings, kwargs: Mapping[str, Any], **overrides: Any
-) -> RedisCluster:
+def _plain_cluster(settings: ClientSettings, **overrides: Any) -> RedisCluster:
     """Make a client for background work, which takes no connections from requests."""
-    settings = dataclasses.replace(
-        settings,
-        max_connections=1,
-        retries=0,
-        breaker_failures=0,
-        leak_warning=timedelta(0),
-        track_key_reads_sample_rate=0.0,
-        track_key_writes_sample_rate=0.0,
-        read_from_replicas=False,
-        decode_responses=False,
-    )
-    overridden = {"max_connections", "leak_warning", "decode_responses"}
-    kept = {key: value for key, value in kwargs.items() if key not in overridden}
-    return ClusterConnectionPool(settings, **{**kept, **overrides}).cluster()
+    return ClusterConnectionPool(background_settings(settings, overrides)).cluster()
 
 
 class _NodePool(BlockingConnectionPool):

@@ -1,11 +1,37 @@
-"""Credentials that are read anew for each connection, for passwords that are rotated."""
+"""Credentials from the settings; passwords in files are read anew for each connection."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import redis
 from redis.credentials import CredentialProvider
 
-from ..settings.sources import _content
+from ..settings.client import ClientSettings
+from ..settings.sources import file_content
+
+
+def server_credentials(settings: ClientSettings) -> dict[str, Any]:
+    """Return a credential provider, or else a user name and a password; redis-py takes one kind."""
+    if settings.keywords.get("credential_provider") is not None:
+        return {}
+    username = settings.keyword_argument("username")
+    if settings.password_file is not None and settings.keywords.get("password") is None:
+        return _from_file(f"{settings.prefix}password_file", username, settings.password_file)
+    return {"username": username, "password": settings.keyword_argument("password")}
+
+
+def sentinel_credentials(settings: ClientSettings) -> dict[str, Any]:
+    """Return the same for the Sentinels, which have their own users and passwords."""
+    username, path = settings.sentinel_username, settings.sentinel_password_file
+    if path is not None:
+        return _from_file(f"{settings.prefix}sentinel_password_file", username, path)
+    return {"username": username, "password": settings.sentinel_password}
+
+
+def _from_file(setting: str, username: str | None, path: str) -> dict[str, Any]:
+    provider = PasswordFile(setting, username, path)
+    return {"credential_provider": provider, "username": None, "password": None}
 
 
 class PasswordFile(CredentialProvider):
@@ -27,7 +53,7 @@ class PasswordFile(CredentialProvider):
 
         :raises redis.AuthenticationError: the file is empty or cannot be read.
         """
-        text, reason = _content(self._path)
+        text, reason = file_content(self._path)
         if reason:
             # Not an OSError: redis-py would keep the socket open and use it without a login.
             raise redis.AuthenticationError(f"{self._setting}: cannot read the file: {reason}")

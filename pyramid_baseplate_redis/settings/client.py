@@ -15,8 +15,18 @@ from typing import Any
 
 from ..exceptions import ConfigurationError
 from . import parsers
-from .fields import elsewhere, own_keys, parsed, setting, unknown_key
-from .url import RedisURL, parse_url, redacted, url_values
+from .fields import (
+    elsewhere,
+    own_keys,
+    parsed,
+    redis_setting,
+    setting,
+    settings_of,
+    tls_setting,
+    unknown_key,
+)
+from .url import RedisURL, parse_url, redacted
+from .url_arguments import url_values
 
 URL_KEYS = ("url", "url_env", "url_file")
 
@@ -63,12 +73,12 @@ class ClientSettings:
 
     url_env: str | None = setting(parsers.variable_name)
     url_file: str | None = setting(parsers.path_of_url)
-    max_connections: int = setting(parsers.whole_number(1, 65_535), 50)
-    pool_timeout: timedelta = setting(parsers.Timespan, _FIVE_SECONDS)
-    socket_connect_timeout: timedelta = setting(parsers.positive_timespan, _FIVE_SECONDS)
-    socket_timeout: timedelta = setting(parsers.positive_timespan, _FIVE_SECONDS)
-    socket_keepalive: bool = setting(parsers.boolean, True)
-    health_check_interval: timedelta = setting(parsers.Timespan, timedelta(0))
+    max_connections: int = redis_setting(parsers.whole_number(1, 65_535), 50)
+    pool_timeout: timedelta = redis_setting(parsers.Timespan, _FIVE_SECONDS, keyword="timeout")
+    socket_connect_timeout: timedelta = redis_setting(parsers.positive_timespan, _FIVE_SECONDS)
+    socket_timeout: timedelta = redis_setting(parsers.positive_timespan, _FIVE_SECONDS)
+    socket_keepalive: bool = redis_setting(parsers.boolean, True)
+    health_check_interval: timedelta = redis_setting(parsers.Timespan, timedelta(0))
     max_idle_time: timedelta = setting(parsers.Timespan, timedelta(minutes=10))
     max_lifetime: timedelta = setting(parsers.Timespan, timedelta(hours=1))
     leak_warning: timedelta = setting(parsers.Timespan, timedelta(0))
@@ -80,23 +90,23 @@ class ClientSettings:
     health_timeout: timedelta = setting(parsers.positive_timespan, timedelta(seconds=1))
     # By default redis-py speaks RESP3 and converts replies to the shapes of RESP2. An explicit
     # number turns the conversion off, so redis-py gets one only if the application sets it.
-    protocol: int | None = setting(parsers.whole_number(2, 3))
-    decode_responses: bool = setting(parsers.boolean, False)
-    client_name: str | None = setting(parsers.connection_name)
-    username: str | None = setting(parsers.text)
-    password: str | None = setting(parsers.secret, hidden=True)
+    protocol: int | None = redis_setting(parsers.whole_number(2, 3))
+    decode_responses: bool = redis_setting(parsers.boolean, False)
+    client_name: str | None = redis_setting(parsers.connection_name)
+    username: str | None = redis_setting(parsers.text)
+    password: str | None = redis_setting(parsers.secret, hidden=True)
     password_file: str | None = setting(parsers.path, hidden=True)
 
-    ssl_ca_certs: str | None = setting(parsers.path, only="TLS")
-    ssl_ca_path: str | None = setting(parsers.path, only="TLS")
-    ssl_ca_data: str | None = setting(parsers.text, hidden=True, only="TLS")
-    ssl_certfile: str | None = setting(parsers.path, only="TLS")
-    ssl_keyfile: str | None = setting(parsers.path, only="TLS")
-    ssl_password: str | None = setting(parsers.secret, hidden=True, only="TLS")
-    ssl_cert_reqs: str = setting(_certificate_requirements, "required", only="TLS")
-    ssl_check_hostname: bool = setting(parsers.boolean, True, only="TLS")
-    ssl_min_version: ssl.TLSVersion = setting(_tls_version, ssl.TLSVersion.TLSv1_2, only="TLS")
-    ssl_ciphers: str | None = setting(parsers.text, only="TLS")
+    ssl_ca_certs: str | None = tls_setting(parsers.path)
+    ssl_ca_path: str | None = tls_setting(parsers.path)
+    ssl_ca_data: str | None = tls_setting(parsers.text, hidden=True)
+    ssl_certfile: str | None = tls_setting(parsers.path)
+    ssl_keyfile: str | None = tls_setting(parsers.path)
+    ssl_password: str | None = tls_setting(parsers.secret, hidden=True)
+    ssl_cert_reqs: str = tls_setting(_certificate_requirements, "required")
+    ssl_check_hostname: bool = tls_setting(parsers.boolean, True)
+    ssl_min_version: ssl.TLSVersion = tls_setting(_tls_version, ssl.TLSVersion.TLSv1_2)
+    ssl_ciphers: str | None = tls_setting(parsers.text)
 
     sentinel_username: str | None = setting(parsers.text, only="Sentinel")
     sentinel_password: str | None = setting(parsers.secret, hidden=True, only="Sentinel")
@@ -131,12 +141,32 @@ class ClientSettings:
     @property
     def tls(self) -> dict[str, Any]:
         """The ``ssl_*`` settings, as redis-py's keyword arguments of the same names."""
-        tls = [item.name for item in _fields() if item.metadata["only"] == "TLS"]
-        keywords = {name: getattr(self, name) for name in tls}
+        names = [name for name, item in SETTINGS.items() if item.metadata["only"] == "TLS"]
+        return {name: self.keyword_argument(name) for name in names}
+
+    def overridden_by(self, keywords: Mapping[str, Any]) -> ClientSettings:
+        """Return the settings together with keyword arguments of the pool, which win over them.
+
+        :param keywords: in redis-py's units and types; times are seconds.
+        """
+        given = {**self.keywords, **keywords}
+        # redis-py's own retries replace ours.
+        retries = self.retries if given.get("retry") is None else 0
+        return dataclasses.replace(self, keywords=given, retries=retries)
+
+    def keyword_argument(self, keyword: str) -> Any:
+        """Return the pool's keyword argument or, if it has none, the setting as redis-py takes it.
+
+        :param keyword: redis-py's name, such as ``timeout`` for ``pool_timeout``.
+        """
+        if keyword in self.keywords:
+            return self.keywords[keyword]
+        value = getattr(self, SETTING_OF_KEYWORD[keyword])
+        if isinstance(value, timedelta):
+            return value.total_seconds()
         # A plain int, as redis-py reads it from a URL: RQ's SpawnWorker writes the repr of a pool's
         # keyword arguments into source code, and the repr of an enum's member is not valid Python.
-        keywords["ssl_min_version"] = int(self.ssl_min_version)
-        return keywords
+        return int(value) if isinstance(value, ssl.TLSVersion) else value
 
     @property
     def url_key(self) -> str:
@@ -175,12 +205,11 @@ class ClientSettings:
         pairs: dict[str, object] = {"prefix": self.prefix}
         if not self._url_is_elsewhere:
             pairs["url"] = self.url
-        for item in _fields():
-            if item.metadata["only"] in _missing(self.parsed_url):
-                continue
-            value = getattr(self, item.name)
-            if value is not None:
-                pairs[item.name] = "***" if self.hides(item.name) else value
+        missing = _missing(self.parsed_url)
+        for name, item in SETTINGS.items():
+            value = getattr(self, name)
+            if value is not None and item.metadata["only"] not in missing:
+                pairs[name] = "***" if self.hides(name) else value
         if self.username and not self._has_password:
             # It may be the password: redis://secret@host is a common slip for redis://:secret@host.
             pairs["username"] = "***"
@@ -211,15 +240,14 @@ class ClientSettings:
         if not prefix.endswith(".") or prefix == ".":
             raise ConfigurationError('prefix: must end with a dot, such as "foo."')
         given = dict(own_keys(app_config, prefix))
-        by_key = PARSERS
         for key in given:
-            if key not in by_key and key != "url":
-                raise ConfigurationError(unknown_key(prefix, key, [*by_key, "url"]))
+            if key not in PARSERS and key != "url":
+                raise ConfigurationError(unknown_key(prefix, key, [*PARSERS, "url"]))
         where, raw_url = _raw_url(prefix, given, read_url)
         url = parsed(prefix, where, parse_url, raw_url)
         given.pop("url", None)
-        values = {key: parsed(prefix, key, by_key[key], raw) for key, raw in given.items()}
-        url, in_url = parsed(prefix, where, lambda url: url_values(url, by_key, prefix), url)
+        values = {key: parsed(prefix, key, PARSERS[key], raw) for key, raw in given.items()}
+        url, in_url = parsed(prefix, where, lambda url: url_values(url, SETTINGS, prefix), url)
         settings = cls(
             prefix=prefix,
             parsed_url=url,
@@ -237,12 +265,13 @@ class ClientSettings:
         return settings
 
 
-def _fields() -> list[dataclasses.Field[Any]]:
-    return [item for item in dataclasses.fields(ClientSettings) if "parse" in item.metadata]
-
-
-PARSERS: dict[str, Callable[[Any], Any]] = {item.name: item.metadata["parse"] for item in _fields()}
-HIDDEN = frozenset(item.name for item in _fields() if not item.repr)
+SETTINGS = settings_of(ClientSettings)
+PARSERS: dict[str, Callable[[Any], Any]] = {
+    name: item.metadata["parse"] for name, item in SETTINGS.items()
+}
+HIDDEN = frozenset(name for name, item in SETTINGS.items() if not item.repr)
+#: The setting that a keyword argument of the pool overrides.
+SETTING_OF_KEYWORD = {item.metadata["keyword"] or name: name for name, item in SETTINGS.items()}
 
 
 def _url_key(prefix: str, given: Mapping[str, Any]) -> str:
@@ -301,14 +330,14 @@ def _check_together(settings: ClientSettings, values: Mapping[str, Any]) -> None
             if key in values:
                 raise ConfigurationError(f"{prefix}{key}: an embedded server has no users")
     missing = _missing(settings.parsed_url)
-    for item in _fields():
+    for name, item in SETTINGS.items():
         what = item.metadata["only"]
-        if what in missing and item.name in values:
+        if what in missing and name in values:
             needed = _NEEDED[what]
             if what == "TLS" and scheme.startswith("redis"):
                 needed = f"TLS; write {scheme.replace('redis', 'rediss')}://"
             raise ConfigurationError(
-                f"{prefix}{item.name}: needs {needed} in {settings.url_place}, or leave it out"
+                f"{prefix}{name}: needs {needed} in {settings.url_place}, or leave it out"
             )
     if settings.sentinel_password is not None and settings.sentinel_password_file is not None:
         raise ConfigurationError(

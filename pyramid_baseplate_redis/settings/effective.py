@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import ssl
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from .client import PARSERS, ClientSettings
+from .client import SETTING_OF_KEYWORD, SETTINGS, ClientSettings
 
 _HIDDEN = "***"
-_DEFAULTS = {item.name: item.default for item in dataclasses.fields(ClientSettings)}
 _RATES = ("track_key_reads_sample_rate", "track_key_writes_sample_rate")
-# redis-py's keyword arguments that are a setting of another name, or a part of the URL.
-_SETTING_OF_KEYWORD = {"timeout": "pool_timeout"}
-_ADDRESS = ("host", "port", "db", "path")
+_ADDRESS = ("host", "port", "db", "path")  # keyword arguments that are a part of the URL
 _UNITS = (("hour", 3_600_000), ("minute", 60_000), ("second", 1_000), ("millisecond", 1))
 
 
@@ -46,7 +42,7 @@ def effective_settings(settings: ClientSettings) -> list[EffectiveSetting]:
             origin = f"file ({settings.prefix}{key}_file)"
             found[key] = EffectiveSetting(key, _HIDDEN, origin)
     for keyword, value in settings.keywords.items():
-        key = _SETTING_OF_KEYWORD.get(keyword, keyword)
+        key = SETTING_OF_KEYWORD.get(keyword, keyword)
         found[key] = EffectiveSetting(key, _of_keyword(settings, key, value), "keyword argument")
     if settings.keywords.get("retry") is not None:  # it replaces ours
         found["retries"] = EffectiveSetting("retries", "0", "keyword argument")
@@ -75,11 +71,11 @@ def _of_keyword(settings: ClientSettings, key: str, value: Any) -> str:
     """
     if value is None:
         return "none"
-    if key in PARSERS:
+    if key in SETTINGS:
         names_nobody = key == "username" and not _has_password(settings)
         if settings.hides(key) or names_nobody:
             return _HIDDEN
-        if isinstance(_DEFAULTS[key], timedelta) and isinstance(value, (int, float)):
+        if isinstance(SETTINGS[key].default, timedelta) and isinstance(value, (int, float)):
             return _written(key, timedelta(seconds=value))
         return _written(key, value)
     if key in _ADDRESS and isinstance(value, (str, int)):

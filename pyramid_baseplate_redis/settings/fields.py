@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import Field, field, fields
+from functools import partial
 from typing import Any
 
 from ..exceptions import ConfigurationError
@@ -14,7 +15,13 @@ PACKAGE_PREFIX = "baseplate_redis."
 
 
 def setting(
-    parse: Callable[[Any], Any], default: Any = None, *, hidden: bool = False, only: str = ""
+    parse: Callable[[Any], Any],
+    default: Any = None,
+    *,
+    hidden: bool = False,
+    only: str = "",
+    in_url: bool = False,
+    keyword: str = "",
 ) -> Any:
     """Return a dataclass field that is also a setting.
 
@@ -22,8 +29,22 @@ def setting(
     :param default: the value if the setting is absent.
     :param hidden: whether it is a secret.
     :param only: the feature that it needs: ``TLS``, ``Sentinel`` or ``Cluster``.
+    :param in_url: whether it may be a query argument of the URL, as in redis-py.
+    :param keyword: the name of the pool's keyword argument, and of the query argument, if it is not
+        that of the field.
     """
-    return field(default=default, repr=not hidden, metadata={"parse": parse, "only": only})
+    metadata = {"parse": parse, "only": only, "in_url": in_url, "keyword": keyword}
+    return field(default=default, repr=not hidden, metadata=metadata)
+
+
+# A setting that redis-py has as well, as a keyword argument and a query argument of URLs.
+redis_setting = partial(setting, in_url=True)
+tls_setting = partial(redis_setting, only="TLS")
+
+
+def settings_of(cls: type) -> dict[str, Field[Any]]:
+    """Return the fields of a dataclass that are settings, by name."""
+    return {item.name: item for item in fields(cls) if "parse" in item.metadata}
 
 
 def own_keys(app_config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

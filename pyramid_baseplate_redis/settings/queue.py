@@ -10,7 +10,7 @@ from typing import Any
 
 from ..exceptions import ConfigurationError
 from . import parsers
-from .fields import PACKAGE_PREFIX, own_keys, parsed, setting, unknown_key
+from .fields import PACKAGE_PREFIX, own_keys, parsed, setting, settings_of, unknown_key
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class QueueSettings:
 
 
 PARSERS: dict[str, Callable[[Any], Any]] = {
-    item.name: item.metadata["parse"] for item in dataclasses.fields(QueueSettings)
+    name: item.metadata["parse"] for name, item in settings_of(QueueSettings).items()
 }
 
 

@@ -35,7 +35,7 @@ def read_url(key: str, place: str, environ: Mapping[str, str] = os.environ) -> s
             raise ValueError(f"{where} is not set; set it to {_A_URL}")
     else:
         where = "the file"
-        text, reason = _content(place)
+        text, reason = file_content(place)
         if reason:
             raise ValueError(
                 f"cannot read the file: {reason}; write the path of one that contains {_A_URL}"
@@ -47,7 +47,7 @@ def read_url(key: str, place: str, environ: Mapping[str, str] = os.environ) -> s
     return text
 
 
-def _content(path: str) -> tuple[str, str]:
+def file_content(path: str) -> tuple[str, str]:
     """Return a file's text, or an empty one and the reason.
 
     An exception would be chained to the one that contains the path or the bytes.

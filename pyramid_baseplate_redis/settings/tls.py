@@ -1,4 +1,4 @@
-"""Checks of the files that settings name: passwords, certificates and keys of TLS."""
+"""Checks at startup: the files that settings name, and how TLS is verified."""
 
 from __future__ import annotations
 
@@ -10,6 +10,28 @@ from ..exceptions import ConfigurationError
 from .client import ClientSettings
 
 logger = logging.getLogger(__package__)
+
+# Messages that this process has logged: a second application makes the same pools again.
+_warned: set[str] = set()
+
+
+def verify(settings: ClientSettings, uses_tls: bool) -> None:
+    """Check the files that settings name and the TLS options, before a pool is made from them.
+
+    :param settings: with the pool's keyword arguments.
+    :param uses_tls: whether the connections use TLS.
+    :raises ConfigurationError: a file cannot be read, OpenSSL cannot use it, or a keyword argument
+        allows old versions of TLS.
+    """
+    check_files(settings)
+    version = settings.keywords.get("ssl_min_version")
+    if version is not None and version < ssl.TLSVersion.TLSv1_2:
+        raise ConfigurationError(
+            f"{settings.prefix}ssl_min_version: the keyword argument allows versions below TLSv1.2."
+            " Pass ssl.TLSVersion.TLSv1_2 or TLSv1_3."
+        )
+    if uses_tls:
+        warn_if_unverified(settings)
 
 
 def check_files(settings: ClientSettings) -> None:
@@ -71,3 +93,30 @@ def _check_tls(settings: ClientSettings) -> None:
         elif key == "ssl_certfile" and key_is_encrypted:
             key, message = "ssl_password", "does not open the private key"
         raise ConfigurationError(f"{settings.prefix}{key}: {message}") from None
+
+
+def warn_if_unverified(settings: ClientSettings) -> None:
+    """Log a warning if the settings turn off the verification of the server's certificate.
+
+    It is logged once for each client and process.
+    """
+    requirements = settings.keyword_argument("ssl_cert_reqs")
+    if requirements in ("none", None, ssl.CERT_NONE):
+        key, value, better = "ssl_cert_reqs", "none", "required"
+        problem = "the server's certificate is not verified and may belong to anyone"
+    elif requirements in ("optional", ssl.CERT_OPTIONAL):
+        key, value, better = "ssl_cert_reqs", "optional", "required"
+        problem = "Python decides whether the server's certificate is verified"
+    elif not settings.keyword_argument("ssl_check_hostname"):
+        key, value, better = "ssl_check_hostname", "false", "true"
+        problem = "the server's certificate may be that of another host"
+    else:
+        return
+    if key in settings.keywords:
+        value += ", a keyword argument"
+    elif key in settings.in_url:
+        value += f", in the query of {settings.url_place}"
+    message = f"{settings.prefix}{key}: {value}: {problem}. Write {better}, or leave it out."
+    if message not in _warned:
+        _warned.add(message)
+        logger.warning(message)

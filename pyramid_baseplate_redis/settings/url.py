@@ -8,16 +8,9 @@ arguments.
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
-
-from . import parsers
 
 SCHEMES = {
     "redis": "redis",
@@ -247,87 +240,3 @@ def redacted(url: RedisURL, username: str | None, has_password: bool, db: int) -
     service = f"/{url.service}" if url.is_sentinel else ""
     database = "" if url.is_cluster else f"/{db}"
     return f"{url.scheme}://{authority}{url.addresses}{service}{database}"
-
-
-# redis-py reads these URL arguments as seconds; the others are parsed like the settings.
-def _url_seconds(value: str) -> timedelta:
-    return parsers.Timespan(f"{value} seconds")
-
-
-def _positive_url_seconds(value: str) -> timedelta:
-    return parsers.positive_timespan(_url_seconds(value))
-
-
-_SECONDS = "a number of seconds, such as 0.5"
-
-
-_IN_URL: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "timeout": ("pool_timeout", _url_seconds),
-    "socket_timeout": ("socket_timeout", _positive_url_seconds),
-    "socket_connect_timeout": ("socket_connect_timeout", _positive_url_seconds),
-    "health_check_interval": ("health_check_interval", _url_seconds),
-}
-
-
-_NOT_IN_URL = {
-    "url_env", "url_file",
-    "pool_timeout", "max_idle_time", "max_lifetime", "leak_warning", "retries", "retry_budget",
-    "breaker_failures", "breaker_reset", "required", "health_timeout", "password_file", "trace",
-    "trace_query_text",
-    "trace_exclude", "sentinel_username", "sentinel_password", "sentinel_password_file",
-    "min_other_sentinels", "read_from", "read_from_replicas", "load_balancing",
-    "require_full_coverage", "metrics", "track_key_reads_sample_rate",
-    "track_key_writes_sample_rate",
-}  # fmt: skip
-
-
-def url_values(
-    url: RedisURL, known: Mapping[str, Callable[[Any], Any]], prefix: str
-) -> tuple[RedisURL, dict[str, Any]]:
-    """Return the settings that a URL contains: user name, password and query arguments.
-
-    :param known: the parser of each setting, by key.
-    :param prefix: the settings' prefix, for messages about an argument.
-    :returns: the URL with the ``db`` of its query, and the values by setting.
-    :raises ValueError: an argument is unknown or malformed, or sets a value that the URL already
-        has; the message contains no value.
-    """
-    allowed = {key: (key, known[key]) for key in known if key not in _NOT_IN_URL} | _IN_URL
-    values: dict[str, Any] = {}
-    for key in ("username", "password"):
-        if getattr(url, key) is not None:
-            values[key] = getattr(url, key)
-    for argument, raw in url.arguments:
-        if argument == "db":
-            allowed_numbers = f"a whole number from 0 to {MOST_DATABASES}"
-            parse = parsers.whole_number(0, MOST_DATABASES)
-            number = _read("db", parse, allowed_numbers, raw)
-            if url.db is not None and url.db != number:
-                raise ValueError("has one database in its path and another one in its query")
-            if url.is_cluster and number:
-                raise ValueError(NOT_DATABASE_0)
-            url = dataclasses.replace(url, db=number)
-        elif argument not in allowed:
-            raise ValueError(_unknown_argument(argument, allowed))
-        else:
-            key, parse = allowed[argument]
-            if key in values:
-                raise ValueError(f"has two values for {key}")
-            form = _SECONDS if argument in _IN_URL else f"it as in {prefix}{key}"
-            values[key] = _read(argument, parse, form, raw)
-    return url, values
-
-
-def _read(name: str, parse: Callable[[str], Any], form: str, raw: str) -> Any:
-    try:
-        return parse(raw)
-    except ValueError:
-        pass
-    # Neither the message nor a chained exception may contain the value.
-    raise ValueError(f"its query argument {name} has a malformed value; write {form}")
-
-
-def _unknown_argument(name: str, allowed: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, [*allowed, "db"], n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"has an unknown query argument{hint}"

@@ -7,14 +7,13 @@ import inspect
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 import redis
 from redis.connection import AbstractConnection
 
 from ..exceptions import ConfigurationError
-from ..pool.factory import pool_from_settings
+from ..pool.factory import plain_client
 from ..settings.client import ClientSettings
 from ..settings.sources import load_client_settings
 from ..settings.tls import check_files
@@ -43,15 +42,13 @@ class StandInClient:
     address: Mapping[str, Any] = field(repr=False)  # may have a password
 
     def plain_client(self, **kwargs: Any) -> redis.Redis:
-        """A client of redis-py's for the same server and database, without spans."""
-        none = timedelta(0)
-        settings = dataclasses.replace(
-            self.settings, max_idle_time=none, leak_warning=none, retries=0, breaker_failures=0,
-            decode_responses=False,
-        )  # fmt: skip
+        """Return a client of redis-py for the same server and database, without spans."""
+        settings = self.settings.overridden_by(self.address)
         if settings.parsed_url.is_cluster:  # of one node
             settings = dataclasses.replace(settings, parsed_url=RedisURL("embedded"))
-        return redis.Redis.from_pool(pool_from_settings(settings, **{**self.address, **kwargs}))
+        # A test may keep a connection, as for a subscription, and go on with the same client.
+        kwargs.setdefault("max_connections", settings.max_connections)
+        return plain_client(settings, **kwargs)
 
 
 def moved(settings: ClientSettings, **changes: Any) -> ClientSettings:

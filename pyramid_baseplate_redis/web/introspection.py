@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..settings.client import HIDDEN, PARSERS
+from ..settings.client import HIDDEN, SETTING_OF_KEYWORD
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 CLIENTS_CATEGORY = "redis clients"
 QUEUES_CATEGORY = "redis message queues"
 REQUEST_CATEGORY = "request extensions"  # Pyramid's
-# Keyword arguments of pools that override a setting of another name.
-_SETTING_OF = {"timeout": "pool_timeout"}
 _PLAIN = (bool, int, float, type(None))
 
 
@@ -42,8 +40,8 @@ def client_facts(name: str, factory: Any, client: Any) -> dict[str, Any]:
     facts["kind"] = "Cluster" if url.is_cluster else "Sentinel" if url.is_sentinel else "standalone"
     facts |= settings.shown()
     for key, value in kwargs.items():
-        setting = _SETTING_OF.get(key, key)
-        if setting in PARSERS and (value is not None or setting in facts):
+        setting = SETTING_OF_KEYWORD.get(key)
+        if setting is not None and (value is not None or setting in facts):
             facts[setting] = _shown(setting, value)
     return facts
 

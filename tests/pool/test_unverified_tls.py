@@ -12,8 +12,7 @@ import pytest
 import redis
 
 from pyramid_baseplate_redis import pool_from_config
-from pyramid_baseplate_redis.pool import factory as pool_factory
-from pyramid_baseplate_redis.pool.factory import warn_if_unverified
+from pyramid_baseplate_redis.pool.factory import pool_kwargs
 from pyramid_baseplate_redis.settings.sources import load_client_settings
 
 KEYS = pytest.mark.parametrize("key", ["url_env", "url_file"])
@@ -38,8 +37,8 @@ def warnings(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], list[str]]:
     """The warnings logged since the test began, in a process that hasn't warned of anything."""
-    monkeypatch.setattr(pool_factory, "_warned", set())
-    caplog.set_level(logging.WARNING, logger="pyramid_baseplate_redis.pool")
+    monkeypatch.setattr("pyramid_baseplate_redis.settings.tls._warned", set())
+    caplog.set_level(logging.WARNING, logger="pyramid_baseplate_redis.settings")
     return lambda: [record.getMessage() for record in caplog.records]
 
 
@@ -114,7 +113,7 @@ def test_tls_without_verification_is_warned_of(
     message: str,
 ) -> None:
     own = {f"foo.{key}": value for key, value in settings.items()}
-    warn_if_unverified(load_client_settings({"foo.url": url, **own}, "foo."), kwargs)
+    pool_kwargs(load_client_settings({"foo.url": url, **own}, "foo.").overridden_by(kwargs))
     assert warnings() == [f"foo.{message}, or leave it out."]
 
 
@@ -123,7 +122,7 @@ def test_a_warning_of_tls_names_the_key_that_leads_to_the_url(
     elsewhere: Elsewhere, warnings: Callable[[], list[str]], key: str
 ) -> None:
     app_config = elsewhere(key, "rediss://thehost?ssl_cert_reqs=none")
-    warn_if_unverified(load_client_settings(app_config, "foo."), {})
+    pool_kwargs(load_client_settings(app_config, "foo."))
     (message,) = warnings()
     assert f"none, in the query of the URL of foo.{key}: " in message
     assert "thehost" not in message
@@ -143,7 +142,7 @@ def test_there_is_no_warning_where_all_is_verified_or_there_is_no_tls(
     warnings: Callable[[], list[str]], url: str, settings: dict[str, str], kwargs: dict[str, Any]
 ) -> None:
     own = {f"foo.{key}": value for key, value in settings.items()}
-    warn_if_unverified(load_client_settings({"foo.url": url, **own}, "foo."), kwargs)
+    pool_kwargs(load_client_settings({"foo.url": url, **own}, "foo.").overridden_by(kwargs))
     assert warnings() == []
 
 

@@ -26,7 +26,7 @@ with warnings.catch_warnings():
         MonitoredRedisPipeline,
     )
     from pyramid_baseplate_redis.client import client
-    from pyramid_baseplate_redis.pool.factory import pool_keywords
+    from pyramid_baseplate_redis.pool.factory import pool_kwargs
     from pyramid_baseplate_redis.settings.sources import load_client_settings
 
 _PLAIN = redis.Redis
@@ -47,8 +47,7 @@ class SwappedPool(BlockingConnectionPool):
             if value is not None or key in _NONE_MEANS_NEVER
         }
         settings = load_client_settings({"redis.url": url or _url(given)}, "redis.")
-        made, _ = pool_keywords(settings, given)
-        super().__init__(**made)
+        super().__init__(**pool_kwargs(settings.overridden_by(given)))
 
     @classmethod
     def from_url(cls, url: str, **keywords: Any) -> SwappedPool:
