@@ -17,6 +17,10 @@ class IRedisContextFactory(Interface):
         """Return the client ``name`` whose commands belong to ``span``."""
 
 
+class IPackageSettings(Interface):
+    """The ``baseplate_redis.*`` settings of the application; see :class:`.PackageSettings`."""
+
+
 class IRedisProbes(Interface):
     """Keeps the health probes that are running."""
 

@@ -13,6 +13,7 @@ from packaging.version import Version
 from webtest import TestApp
 
 from pyramid_baseplate_redis.settings.client import ClientSettings
+from pyramid_baseplate_redis.settings.fields import settings_of
 from pyramid_baseplate_redis.settings.package import PackageSettings
 from pyramid_baseplate_redis.settings.queue import QueueSettings
 from pyramid_baseplate_redis.testing.external_server import CLIENT_KEY, URL_KEY
@@ -60,7 +61,7 @@ def test_the_settings_table_has_every_setting_with_its_default() -> None:
     documented = {key: default.strip() for key, default in rows}
 
     settings = [item for item in dataclasses.fields(ClientSettings) if "parse" in item.metadata]
-    package = [f"baseplate_redis.{item.name}" for item in dataclasses.fields(PackageSettings)]
+    package = [f"baseplate_redis.{name}" for name in settings_of(PackageSettings)]
     assert list(documented) == [
         "foo.url",
         *(f"foo.{item.name}" for item in sorted(settings, key=documented_order(documented))),

@@ -11,8 +11,8 @@ from pyramid.response import Response
 from pyramid.security import NO_PERMISSION_REQUIRED
 from redis.exceptions import RedisClusterException
 
-from ..interfaces import IRedisContextFactory
-from ..settings.package import PackageSettings
+from ..interfaces import IPackageSettings, IRedisContextFactory
+from ..settings.package import package_settings
 from .probes import ClientHealth, ping_all
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def add_redis_health_view(config: Configurator, path: str = "/health/redis") -> 
     introspectable.relate("routes", route)
 
     def register() -> None:
-        details = PackageSettings.from_config(config.registry.settings).health_details
+        details = package_settings(config.registry).health_details
         introspectable.update(path=path, route_name=route, health_details=details)
 
     config.add_route(route, path)
@@ -57,7 +57,7 @@ def health_view(request: Request) -> Response:
     """
     if request.method not in ("GET", "HEAD"):
         raise HTTPMethodNotAllowed(headers=[("Allow", _ALLOWED)])
-    details = PackageSettings.from_config(request.registry.settings).health_details
+    details = request.registry.getUtility(IPackageSettings).health_details
     clients = ping_all(request.registry)
     for client in clients:
         if client.error is not None:

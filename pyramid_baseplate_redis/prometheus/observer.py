@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..cluster.pool import ClusterConnectionPool
 from ..exceptions import ConfigurationError
 from ..settings.fields import PACKAGE_PREFIX
-from ..settings.package import PackageSettings
 
 if TYPE_CHECKING:
     from ..factories import ClusterRedisContextFactory, RedisContextFactory
@@ -22,14 +20,6 @@ logger = logging.getLogger(__package__)
 
 SETTING = f"{PACKAGE_PREFIX}prometheus"
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
-
-
-def observe_if_wanted(
-    factory: RedisContextFactory | ClusterRedisContextFactory, app_config: Mapping[str, Any]
-) -> None:
-    """Call :func:`observe_client` if ``baseplate_redis.prometheus`` is true."""
-    if PackageSettings.from_config(app_config).prometheus:
-        observe_client(factory)
 
 
 def observe_client(factory: RedisContextFactory | ClusterRedisContextFactory) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..exceptions import ConfigurationError
+from ..interfaces import IPackageSettings
 from . import parsers
 from .client import PARSERS, URL_KEYS, ReadURL, nothing_is_read
-from .fields import PACKAGE_PREFIX, own_keys, parsed, unknown_key
+from .fields import PACKAGE_PREFIX, own_keys, parsed, setting, settings_of, unknown_key
 from .url import has_redis_scheme
 
 
@@ -17,13 +18,15 @@ from .url import has_redis_scheme
 class PackageSettings:
     """The ``baseplate_redis.*`` settings, which apply to the whole application."""
 
-    clients: list[str] | None = None
-    server_span: str = "auto"
-    trust_trace_headers: bool = False
-    health_details: bool = False
-    prometheus: bool = False
-    queues: list[str] | None = None
-    print_spans: bool = False
+    clients: list[str] | None = setting(parsers.words)
+    server_span: str = setting(parsers.choice("auto", "always", "never"), "auto")
+    trust_trace_headers: bool = setting(parsers.boolean, False)
+    health_details: bool = setting(parsers.boolean, False)
+    prometheus: bool = setting(parsers.boolean, False)
+    queues: list[str] | None = setting(parsers.words)
+    print_spans: bool = setting(parsers.boolean, False)
+    # The values from which these were parsed.
+    given: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_config(cls, app_config: Mapping[str, Any]) -> PackageSettings:
@@ -32,39 +35,44 @@ class PackageSettings:
         :param app_config: all settings of the application.
         :raises ConfigurationError: a key is unknown or a value is malformed.
         """
-        by_key: dict[str, Callable[[Any], Any]] = {
-            "clients": parsers.words,
-            "server_span": parsers.choice("auto", "always", "never"),
-            "trust_trace_headers": parsers.boolean,
-            "health_details": parsers.boolean,
-            "prometheus": parsers.boolean,
-            "queues": parsers.words,
-            "print_spans": parsers.boolean,
-        }
+        given, known = dict(own_keys(app_config, PACKAGE_PREFIX)), settings_of(cls)
         values = {}
-        for key, raw in own_keys(app_config, PACKAGE_PREFIX):
-            if key not in by_key:
-                raise ConfigurationError(unknown_key(PACKAGE_PREFIX, key, list(by_key)))
-            values[key] = parsed(PACKAGE_PREFIX, key, by_key[key], raw)
-        return cls(**values)
+        for key, raw in given.items():
+            if key not in known:
+                raise ConfigurationError(unknown_key(PACKAGE_PREFIX, key, list(known)))
+            values[key] = parsed(PACKAGE_PREFIX, key, known[key].metadata["parse"], raw)
+        return cls(**values, given=given)
+
+
+def package_settings(registry: Any) -> PackageSettings:
+    """Return the settings of the application that is being configured.
+
+    They are parsed once, and again only if the application has changed them since: it may do so
+    between two directives. Requests find the result as the utility :class:`.IPackageSettings`.
+
+    :param registry: the application's registry.
+    :raises ConfigurationError: a key is unknown or a value is malformed.
+    """
+    known: PackageSettings | None = registry.queryUtility(IPackageSettings)
+    if known is None or known.given != dict(own_keys(registry.settings, PACKAGE_PREFIX)):
+        known = PackageSettings.from_config(registry.settings)
+        registry.registerUtility(known, IPackageSettings)
+    return known
 
 
 def discovered_clients(
-    app_config: Mapping[str, Any], read_url: ReadURL = nothing_is_read
+    app_config: Mapping[str, Any],
+    named: Collection[str] | None = None,
+    read_url: ReadURL = nothing_is_read,
 ) -> list[str]:
     """Return the names of the clients that the settings declare, sorted.
 
-    They are listed in ``baseplate_redis.clients``. Without that setting, a client is declared by:
-
-    1. ``<identifier>.url`` with a Redis scheme;
-    2. ``<identifier>.url_env`` or ``<identifier>.url_file`` that leads to a URL with a Redis
-       scheme, or to none at all: a forgotten variable is then reported as an error.
-
     :param app_config: all settings of the application.
+    :param named: the names in ``baseplate_redis.clients``. If it is ``None``, a client is declared
+        by ``<identifier>.url`` with a Redis scheme, or by ``<identifier>.url_env`` or ``url_file``
+        that leads to such a URL or to none at all: a forgotten variable is reported as an error.
     :param read_url: as for :meth:`ClientSettings.from_config`.
-    :raises ConfigurationError: a ``baseplate_redis.*`` key is unknown or malformed.
     """
-    named = PackageSettings.from_config(app_config).clients
     if named is not None:
         return sorted({name for name in named if name})
     names = set()

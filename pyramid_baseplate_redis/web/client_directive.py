@@ -11,10 +11,10 @@ from pyramid.request import Request
 from ..exceptions import ConfigurationError
 from ..factories import RedisClient
 from ..interfaces import IClientSwap, IRedisClient, IRedisContextFactory
-from ..prometheus.observer import observe_if_wanted
+from ..prometheus.observer import observe_client
 from ..settings.client import URL_KEYS
 from ..settings.fields import PACKAGE_PREFIX
-from ..settings.package import PackageSettings, discovered_clients
+from ..settings.package import discovered_clients, package_settings
 from ..settings.sources import read_url
 from ..telemetry.operations import observer_of
 from .attribute_names import check_attribute, check_name, problem_of_name
@@ -79,10 +79,10 @@ def discover_clients(config: Configurator) -> None:
 
     :raises ConfigurationError: a client's name can't be used.
     """
-    settings = config.registry.settings
-    for name in discovered_clients(settings, read_url):
+    named = package_settings(config.registry).clients
+    for name in discovered_clients(config.registry.settings, named, read_url):
         problem = problem_of_name(name)
-        if problem is not None and PackageSettings.from_config(settings).clients is not None:
+        if problem is not None and named is not None:
             raise ConfigurationError(f"{PACKAGE_PREFIX}clients: {problem[0]}")
         if problem is not None:
             raise ConfigurationError(
@@ -118,7 +118,8 @@ def register_client(registry: Any, name: str, client: RedisClient) -> Any:
     swap = registry.queryUtility(IClientSwap)
     parse = client.parse if swap is None else partial(swap.parse, client)
     factory = parse(name, registry.settings)
-    observe_if_wanted(factory, registry.settings)
+    if package_settings(registry).prometheus:
+        observe_client(factory)
     registry.registerUtility(client, IRedisClient, name)
     registry.registerUtility(factory, IRedisContextFactory, name)
     return factory

@@ -16,7 +16,7 @@ from ..health.probes import Probes
 from ..health.view import add_redis_health_view
 from ..interfaces import IRedisContextFactory, IRedisProbes
 from ..settings.fields import PACKAGE_PREFIX
-from ..settings.package import PackageSettings
+from ..settings.package import package_settings
 from .client_directive import add_redis_client, discover_clients
 from .queue_directive import DISCOVERY, add_message_queue, discover_queues
 from .request_cleanup import await_body
@@ -48,7 +48,7 @@ def print_spans_if_set(config: Configurator) -> None:
 
     :raises ConfigurationError: the OpenTelemetry SDK is missing, or another one is in use.
     """
-    if not PackageSettings.from_config(config.registry.settings).print_spans:
+    if not package_settings(config.registry).print_spans:
         return
     key = f"{PACKAGE_PREFIX}print_spans"
     try:

@@ -16,7 +16,7 @@ from ..queues.durable_queue import DurableMessageQueue
 from ..queues.length_metric import QueueLength, observed_length
 from ..queues.list_queue import MessageQueue
 from ..settings.fields import PACKAGE_PREFIX
-from ..settings.package import PackageSettings
+from ..settings.package import package_settings
 from ..settings.queue import QueueSettings, discovered_queues
 from ..telemetry.stats import QueueStats
 from .attribute_names import check_attribute, check_name, problem_of_name
@@ -149,7 +149,7 @@ def discover_queues(config: Configurator) -> None:
     """
     settings = config.registry.settings
     clients = [name for name, _ in config.registry.getUtilitiesFor(IRedisContextFactory)]
-    named = PackageSettings.from_config(settings).queues
+    named = package_settings(config.registry).queues
     for name in discovered_queues(settings, named, clients):
         problem = problem_of_name(name)
         if problem is not None:

@@ -21,7 +21,7 @@ from pyramid.interfaces import ITweens
 from pyramid.settings import asbool
 
 from ..interfaces import IRedisContextFactory
-from ..settings.package import PackageSettings
+from ..settings.package import package_settings
 from ..telemetry.server_spans import (
     current_local_span,
     describe_response,
@@ -67,7 +67,7 @@ def server_span_tween_factory(handler: Handler, registry: Registry) -> Handler:
     2. If the body of the response can be followed, when the body has been sent or closed.
     3. Otherwise in the finished callback, for example if the server sends a file by itself.
     """
-    settings = PackageSettings.from_config(registry.settings)
+    settings = package_settings(registry)
     if settings.server_span == "never":
         return handler
     auto = settings.server_span == "auto"

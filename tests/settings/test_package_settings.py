@@ -43,7 +43,8 @@ from pyramid_baseplate_redis.settings.package import PackageSettings, discovered
     ],
 )
 def test_the_clients_are_found_in_the_settings(app_config: Any, names: list[str]) -> None:
-    assert discovered_clients(app_config) == names
+    named = PackageSettings.from_config(app_config).clients
+    assert discovered_clients(app_config, named) == names
 
 
 def test_the_package_has_defaults() -> None:

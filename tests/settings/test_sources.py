@@ -16,7 +16,7 @@ from pyramid_baseplate_redis import ConfigurationError, pool_from_config
 from pyramid_baseplate_redis.interfaces import IRedisContextFactory
 from pyramid_baseplate_redis.pool.credentials import PasswordFile
 from pyramid_baseplate_redis.settings.client import ClientSettings
-from pyramid_baseplate_redis.settings.package import discovered_clients
+from pyramid_baseplate_redis.settings.package import PackageSettings, discovered_clients
 from pyramid_baseplate_redis.settings.sources import load_client_settings, read_url
 from pyramid_baseplate_redis.settings.tls import check_files
 
@@ -343,7 +343,7 @@ def test_a_malformed_password_file_is_not_shown_by_a_chained_error(tmp_path: pat
 def test_a_client_whose_url_is_elsewhere_is_found(
     elsewhere: Elsewhere, key: str, content: str, names: list[str]
 ) -> None:
-    assert discovered_clients(elsewhere(key, content), read_url) == names
+    assert discovered_clients(elsewhere(key, content), None, read_url) == names
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,8 @@ def test_a_client_that_may_have_lost_its_url_is_found(
     app_config: dict[str, str], names: list[str]
 ) -> None:
     # An error then; a client that is missing would be told by nobody.
-    assert discovered_clients(app_config, read_url) == names
+    named = PackageSettings.from_config(app_config).clients
+    assert discovered_clients(app_config, named, read_url) == names
 
 
 @KEYS
