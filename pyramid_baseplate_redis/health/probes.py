@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from ..client.base import MonitoredClient
 from ..cluster.pool import ClusterConnectionPool
 from ..interfaces import IRedisContextFactory, IRedisProbes
 from ..pool.connection import PooledConnection, pooled_class
+from ..runtime.process_local import ProcessLocal
 
 if TYPE_CHECKING:
     from zope.interface.interfaces import IComponents
@@ -86,7 +86,7 @@ class Probes:
     def __init__(self) -> None:
         # The keys contain the process id: a fork copies the dictionary but not the threads, so the
         # parent's probes would never end in the child.
-        self._under_way: dict[tuple[int, str], Probe] = {}
+        self._under_way: ProcessLocal[dict[str, Probe]] = ProcessLocal(dict)
 
     def start(self, name: str, factory: Any) -> Probe:
         """Start a probe, or return the client's running one.
@@ -94,11 +94,11 @@ class Probes:
         :param name: the client's name.
         :param factory: the client's :class:`~.interfaces.IRedisContextFactory`.
         """
-        key = (os.getpid(), name)
+        under_way = self._under_way.own()
         probe = Probe(name, factory)
-        started = self._under_way.setdefault(key, probe)
+        started = under_way.setdefault(name, probe)
         if started is probe:
-            probe.start(partial(self._under_way.pop, key, None))
+            probe.start(partial(under_way.pop, name, None))
         return started
 
 

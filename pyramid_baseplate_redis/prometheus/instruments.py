@@ -20,6 +20,7 @@ from prometheus_client import Counter, Gauge, Histogram, values
 
 from ..command_table import known_name
 from ..runtime.background import start_background
+from ..runtime.process_local import ProcessLocal
 from ..telemetry import otel
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class _Series:
         self.labels = labels
         # Weak references: an operation whose end was not reported, because a signal handler raised
         # in between, disappears by itself.
-        self.active: weakref.WeakSet[Operation] = weakref.WeakSet()
+        self.active: ProcessLocal[weakref.WeakSet[Operation]] = ProcessLocal(weakref.WeakSet)
         self._by_success: dict[bool, tuple[Counter, Histogram]] = {}
 
     def record(self, succeeded: bool, seconds: float) -> None:
@@ -102,11 +103,10 @@ class _Process:
         self.series: dict[tuple[str, ...], _Series] = {}
         self._pools: weakref.WeakKeyDictionary[HasFigures, str] = weakref.WeakKeyDictionary()
         self._gauges: dict[tuple[Gauge, tuple[str, ...]], Callable[[], int]] = {}
-        self._is_read = False
+        self._is_read = ProcessLocal(threading.Event)
         self.lock = threading.RLock()
         self._tasks: deque[Callable[[], None]] = deque()
         self._is_busy = False
-        self._pid = os.getpid()
 
     def carry_out(self, task: Callable[[], None]) -> None:
         """Run a task that takes prometheus_client's locks, one task at a time.
@@ -129,27 +129,12 @@ class _Process:
             finally:
                 self._is_busy = False
 
-    def begin_if_forked(self) -> None:
-        """Forget the operations of the parent process, in a forked one."""
-        if self._pid == os.getpid():
-            return
-        with self.lock:
-            if self._pid != os.getpid():
-                for series in list(self.series.values()):
-                    series.active = weakref.WeakSet()
-                self._is_read = False
-                self._pid = os.getpid()
-
     def series_of(self, *labels: str) -> _Series:
         series = self.series.get(labels)
         if series is None:
             series = self.series.setdefault(labels, _Series(labels))
-            self._show(ACTIVE, labels, partial(self._count_active, series))
+            self._show(ACTIVE, labels, lambda: len(series.active.own()))
         return series
-
-    def _count_active(self, series: _Series) -> int:
-        self.begin_if_forked()
-        return len(series.active)
 
     def show_pool(self, pool: HasFigures, name: str) -> None:
         """Export the gauges of a pool while it lives; pools of the same name are added up."""
@@ -170,8 +155,11 @@ class _Process:
 
     def keep_reading(self) -> None:
         """Start the thread that reads the gauges, in multiprocess mode."""
-        if self.has_files and not self._is_read:
-            self._is_read = start_background(self, _SECONDS_BETWEEN_READINGS)
+        if not self.has_files:
+            return
+        is_read = self._is_read.own()
+        if not is_read.is_set() and start_background(self, _SECONDS_BETWEEN_READINGS):
+            is_read.set()
 
     def keep_house(self) -> bool:
         """Write the gauges; called once a second by :mod:`.runtime.background`."""
@@ -210,14 +198,13 @@ class PrometheusObserver:
 
     def started(self, operation: Operation) -> None:
         """See :class:`~.telemetry.operations.Observer`."""
-        PROCESS.begin_if_forked()
-        self._series_of(operation).active.add(operation)
+        self._series_of(operation).active.own().add(operation)
         PROCESS.keep_reading()
 
     def ended(self, operation: Operation, result: object) -> None:
         """See :class:`~.telemetry.operations.Observer`."""
         series = self._series_of(operation)
-        series.active.discard(operation)
+        series.active.own().discard(operation)
         PROCESS.carry_out(partial(series.record, operation.error is None, operation.duration))
 
     def _series_of(self, operation: Operation) -> _Series:
