@@ -15,8 +15,8 @@ from typing import Any
 
 from ..exceptions import ConfigurationError
 from . import parsers
+from .contradictions import check_together, missing_features
 from .fields import (
-    elsewhere,
     own_keys,
     parsed,
     redis_setting,
@@ -27,31 +27,9 @@ from .fields import (
 )
 from .url import RedisURL, parse_url, redacted
 from .url_arguments import url_values
-
-URL_KEYS = ("url", "url_env", "url_file")
-
-# A function of a key (url_env or url_file) and its value. It returns the URL's text or raises a
-# ValueError with the reason. Callers that may read files pass it in.
-ReadURL = Callable[[str, str], str]
-
-
-def nothing_is_read(key: str, place: str) -> str:
-    raise ValueError("is not read here")
-
+from .url_keys import URL_KEYS, ReadURL, nothing_is_read, raw_url_of
 
 _FIVE_SECONDS = timedelta(seconds=5)
-
-
-def _tls_version(value: Any) -> ssl.TLSVersion:
-    text = str(getattr(value, "name", value)).replace("_", ".")
-    name = parsers.choice("tlsv1.2", "tlsv1.3")(text)
-    return ssl.TLSVersion.TLSv1_2 if name == "tlsv1.2" else ssl.TLSVersion.TLSv1_3
-
-
-def _certificate_requirements(value: Any) -> str:
-    if isinstance(value, ssl.VerifyMode):
-        value = value.name.removeprefix("CERT_")
-    return parsers.choice("none", "optional", "required")(value)
 
 
 @dataclass(frozen=True)
@@ -103,9 +81,9 @@ class ClientSettings:
     ssl_certfile: str | None = tls_setting(parsers.path)
     ssl_keyfile: str | None = tls_setting(parsers.path)
     ssl_password: str | None = tls_setting(parsers.secret, hidden=True)
-    ssl_cert_reqs: str = tls_setting(_certificate_requirements, "required")
+    ssl_cert_reqs: str = tls_setting(parsers.certificate_requirements, "required")
     ssl_check_hostname: bool = tls_setting(parsers.boolean, True)
-    ssl_min_version: ssl.TLSVersion = tls_setting(_tls_version, ssl.TLSVersion.TLSv1_2)
+    ssl_min_version: ssl.TLSVersion = tls_setting(parsers.tls_version, ssl.TLSVersion.TLSv1_2)
     ssl_ciphers: str | None = tls_setting(parsers.text)
 
     sentinel_username: str | None = setting(parsers.text, only="Sentinel")
@@ -205,7 +183,7 @@ class ClientSettings:
         pairs: dict[str, object] = {"prefix": self.prefix}
         if not self._url_is_elsewhere:
             pairs["url"] = self.url
-        missing = _missing(self.parsed_url)
+        missing = missing_features(self.parsed_url)
         for name, item in SETTINGS.items():
             value = getattr(self, name)
             if value is not None and item.metadata["only"] not in missing:
@@ -243,7 +221,7 @@ class ClientSettings:
         for key in given:
             if key not in PARSERS and key != "url":
                 raise ConfigurationError(unknown_key(prefix, key, [*PARSERS, "url"]))
-        where, raw_url = _raw_url(prefix, given, read_url)
+        where, raw_url = raw_url_of(prefix, given, read_url)
         url = parsed(prefix, where, parse_url, raw_url)
         given.pop("url", None)
         values = {key: parsed(prefix, key, PARSERS[key], raw) for key, raw in given.items()}
@@ -261,7 +239,7 @@ class ClientSettings:
                     f"{prefix}{key}: {settings.url_place} has one as well; write it in one place "
                     "only"
                 )
-        _check_together(settings, values | in_url)
+        check_together(prefix, url, settings.url_place, values | in_url, SETTINGS)
         return settings
 
 
@@ -272,83 +250,3 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
 HIDDEN = frozenset(name for name, item in SETTINGS.items() if not item.repr)
 #: The setting that a keyword argument of the pool overrides.
 SETTING_OF_KEYWORD = {item.metadata["keyword"] or name: name for name, item in SETTINGS.items()}
-
-
-def _url_key(prefix: str, given: Mapping[str, Any]) -> str:
-    """Return the one of the three keys that the client has."""
-    found = [key for key in URL_KEYS if key in given]
-    if not found:
-        raise ConfigurationError(
-            f"{prefix}url: is missing; write a URL such as redis://localhost:6379/0"
-        )
-    if len(found) > 1:
-        others = parsers.listed([f"{prefix}{key}" for key in found[:-1]])
-        raise ConfigurationError(
-            f"{prefix}{found[-1]}: conflicts with {others}; write the URL in one place only"
-        )
-    return found[0]
-
-
-def _raw_url(prefix: str, given: Mapping[str, Any], read_url: ReadURL) -> tuple[str, Any]:
-    """Return the URL's place, as messages name it after the prefix, and its unparsed text."""
-    key = _url_key(prefix, given)
-    if key == "url":
-        return key, given[key]
-    try:
-        place = PARSERS[key](given[key])
-        url = read_url(key, place)
-    except ValueError as error:
-        message = f"{prefix}{key}: {error} {elsewhere(prefix)}"
-    else:
-        where = f"the environment variable {place}" if key == "url_env" else "the file"
-        return f"{key}: {where}", url
-    # Raised outside of the except clause: a chained exception could contain the text read.
-    raise ConfigurationError(message)
-
-
-_NEEDED = {
-    "TLS": "TLS; write rediss://",
-    "Sentinel": "Sentinel; write redis+sentinel://",
-    "Cluster": "a Cluster; write redis+cluster://",
-}
-
-
-def _missing(url: RedisURL) -> frozenset[str]:
-    """Return the features that some settings need and the URL does not have."""
-    has = {"TLS": url.is_tls, "Sentinel": url.is_sentinel, "Cluster": url.is_cluster}
-    return frozenset(name for name, present in has.items() if not present)
-
-
-def _check_together(settings: ClientSettings, values: Mapping[str, Any]) -> None:
-    prefix, scheme = settings.prefix, settings.parsed_url.scheme
-    if settings.password is not None and settings.password_file is not None:
-        raise ConfigurationError(
-            f"{prefix}password_file: there is a password as well; write it in one place only"
-        )
-    if scheme == "embedded":
-        for key in ("username", "password", "password_file"):
-            if key in values:
-                raise ConfigurationError(f"{prefix}{key}: an embedded server has no users")
-    missing = _missing(settings.parsed_url)
-    for name, item in SETTINGS.items():
-        what = item.metadata["only"]
-        if what in missing and name in values:
-            needed = _NEEDED[what]
-            if what == "TLS" and scheme.startswith("redis"):
-                needed = f"TLS; write {scheme.replace('redis', 'rediss')}://"
-            raise ConfigurationError(
-                f"{prefix}{name}: needs {needed} in {settings.url_place}, or leave it out"
-            )
-    if settings.sentinel_password is not None and settings.sentinel_password_file is not None:
-        raise ConfigurationError(
-            f"{prefix}sentinel_password_file: {prefix}sentinel_password is set as well; write it "
-            "in one place only"
-        )
-    if "load_balancing" in values and not settings.read_from_replicas:
-        raise ConfigurationError(
-            f"{prefix}load_balancing: needs {prefix}read_from_replicas = true; set that as well, "
-            "or leave it out"
-        )
-    for key in ("ssl_keyfile", "ssl_password"):
-        if getattr(settings, key) is not None and settings.ssl_certfile is None:
-            raise ConfigurationError(f"{prefix}{key}: needs {prefix}ssl_certfile; set that as well")

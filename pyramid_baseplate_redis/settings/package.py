@@ -9,9 +9,9 @@ from typing import Any
 from ..exceptions import ConfigurationError
 from ..interfaces import IPackageSettings
 from . import parsers
-from .client import PARSERS, URL_KEYS, ReadURL, nothing_is_read
 from .fields import PACKAGE_PREFIX, own_keys, parsed, setting, settings_of, unknown_key
 from .url import has_redis_scheme
+from .url_keys import PLACES, URL_KEYS, ReadURL, nothing_is_read
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,6 @@ def _is_ours(url_key: str, value: Any, read_url: ReadURL) -> bool:
     if url_key == "url":
         return has_redis_scheme(value)
     try:
-        return has_redis_scheme(read_url(url_key, PARSERS[url_key](value)))
+        return has_redis_scheme(read_url(url_key, PLACES[url_key](value)))
     except ValueError:
         return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -227,3 +228,17 @@ def listed(names: Any) -> str:
     """Return names as a list in a sentence: ``a, b and c``."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else str(last)
+
+
+def tls_version(value: Any) -> ssl.TLSVersion:
+    """Parse the lowest version of TLS that is allowed."""
+    text = str(getattr(value, "name", value)).replace("_", ".")
+    name = choice("tlsv1.2", "tlsv1.3")(text)
+    return ssl.TLSVersion.TLSv1_2 if name == "tlsv1.2" else ssl.TLSVersion.TLSv1_3
+
+
+def certificate_requirements(value: Any) -> str:
+    """Parse how the server's certificate is verified."""
+    if isinstance(value, ssl.VerifyMode):
+        value = value.name.removeprefix("CERT_")
+    return choice("none", "optional", "required")(value)
