@@ -76,15 +76,13 @@ class SentinelRedisClient(RedisClient):
     URL.
     """
 
-    def parse(
-        self, key_path: str, raw_config: Mapping[str, Any]
-    ) -> RedisContextFactory | ClusterRedisContextFactory:
-        """See :meth:`RedisClient.parse`.
+    def factory(self, settings: ClientSettings) -> RedisContextFactory | ClusterRedisContextFactory:
+        """See :meth:`RedisClient.factory`.
 
         :raises ConfigurationError: also if the URL is not a ``redis+sentinel://`` one.
         """
-        check_sentinel(load_client_settings(raw_config, f"{key_path}."))
-        return super().parse(key_path, raw_config)
+        check_sentinel(settings)
+        return super().factory(settings)
 
 
 class ClusterRedisClient(RedisClient):
@@ -103,8 +101,15 @@ class ClusterRedisClient(RedisClient):
 
         :raises ConfigurationError: also if the URL is not a ``redis+cluster://`` one.
         """
-        check_cluster(load_client_settings(raw_config, f"{key_path}."))
-        factory = super().parse(key_path, raw_config)
+        return self.factory(load_client_settings(raw_config, f"{key_path}."))
+
+    def factory(self, settings: ClientSettings) -> ClusterRedisContextFactory:
+        """See :meth:`RedisClient.factory`.
+
+        :raises ConfigurationError: also if the URL is not a ``redis+cluster://`` one.
+        """
+        check_cluster(settings)
+        factory = super().factory(settings)
         assert isinstance(factory, ClusterRedisContextFactory)
         return factory
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from .contradictions import check_together, missing_features
 from .fields import (
     own_keys,
     parsed,
+    parsed_all,
     redis_setting,
     setting,
     settings_of,
@@ -219,12 +220,12 @@ class ClientSettings:
             raise ConfigurationError('prefix: must end with a dot, such as "foo."')
         given = dict(own_keys(app_config, prefix))
         for key in given:
-            if key not in PARSERS and key != "url":
-                raise ConfigurationError(unknown_key(prefix, key, [*PARSERS, "url"]))
+            if key not in SETTINGS and key != "url":
+                raise ConfigurationError(unknown_key(prefix, key, [*SETTINGS, "url"]))
         where, raw_url = raw_url_of(prefix, given, read_url)
         url = parsed(prefix, where, parse_url, raw_url)
         given.pop("url", None)
-        values = {key: parsed(prefix, key, PARSERS[key], raw) for key, raw in given.items()}
+        values = parsed_all(prefix, given, SETTINGS)
         url, in_url = parsed(prefix, where, lambda url: url_values(url, SETTINGS, prefix), url)
         settings = cls(
             prefix=prefix,
@@ -244,9 +245,6 @@ class ClientSettings:
 
 
 SETTINGS = settings_of(ClientSettings)
-PARSERS: dict[str, Callable[[Any], Any]] = {
-    name: item.metadata["parse"] for name, item in SETTINGS.items()
-}
 HIDDEN = frozenset(name for name, item in SETTINGS.items() if not item.repr)
 #: The setting that a keyword argument of the pool overrides.
 SETTING_OF_KEYWORD = {item.metadata["keyword"] or name: name for name, item in SETTINGS.items()}

@@ -70,6 +70,15 @@ def parsed(prefix: str, key: str, parse: Callable[[Any], Any], raw: Any) -> Any:
     raise ConfigurationError(message)
 
 
+def parsed_all(
+    prefix: str, given: Mapping[str, Any], settings: Mapping[str, Field[Any]]
+) -> dict[str, Any]:
+    """Return the values of raw ones by key; see :func:`parsed`."""
+    return {
+        key: parsed(prefix, key, settings[key].metadata["parse"], raw) for key, raw in given.items()
+    }
+
+
 _IN_URL_ONLY = dict.fromkeys(("host", "port", "db", "path"), "write it in {}url") | {
     "ssl": "write rediss:// in {}url"
 }

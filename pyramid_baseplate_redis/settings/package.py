@@ -9,7 +9,7 @@ from typing import Any
 from ..exceptions import ConfigurationError
 from ..interfaces import IPackageSettings
 from . import parsers
-from .fields import PACKAGE_PREFIX, own_keys, parsed, setting, settings_of, unknown_key
+from .fields import PACKAGE_PREFIX, own_keys, parsed_all, setting, settings_of, unknown_key
 from .url import has_redis_scheme
 from .url_keys import PLACES, URL_KEYS, ReadURL, nothing_is_read
 
@@ -36,12 +36,10 @@ class PackageSettings:
         :raises ConfigurationError: a key is unknown or a value is malformed.
         """
         given, known = dict(own_keys(app_config, PACKAGE_PREFIX)), settings_of(cls)
-        values = {}
-        for key, raw in given.items():
+        for key in given:
             if key not in known:
                 raise ConfigurationError(unknown_key(PACKAGE_PREFIX, key, list(known)))
-            values[key] = parsed(PACKAGE_PREFIX, key, known[key].metadata["parse"], raw)
-        return cls(**values, given=given)
+        return cls(**parsed_all(PACKAGE_PREFIX, given, known), given=given)
 
 
 def package_settings(registry: Any) -> PackageSettings:

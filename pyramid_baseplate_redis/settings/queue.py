@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from ..exceptions import ConfigurationError
 from . import parsers
-from .fields import PACKAGE_PREFIX, own_keys, parsed, setting, settings_of, unknown_key
+from .fields import PACKAGE_PREFIX, own_keys, parsed_all, setting, settings_of, unknown_key
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,12 @@ class QueueSettings:
         """
         prefix = f"{name}."
         found = dict(own_keys(app_config, prefix))
-        values: dict[str, Any] = {}
-        if not PARSERS.keys().isdisjoint(found):
-            for key, raw in found.items():
-                if key not in PARSERS:
-                    raise ConfigurationError(_unknown(prefix, key))
-                values[key] = parsed(prefix, key, PARSERS[key], raw)
-        values |= {key: parsed(prefix, key, PARSERS[key], raw) for key, raw in given.items()}
+        if _SETTINGS.keys().isdisjoint(found):
+            found = {}
+        for key in found:
+            if key not in _SETTINGS:
+                raise ConfigurationError(_unknown(prefix, key))
+        values = parsed_all(prefix, found, _SETTINGS) | parsed_all(prefix, given, _SETTINGS)
         settings = cls(**values)
         for key in sorted(values.keys() - {"queue", "durable"}):
             if not settings.durable:
@@ -75,13 +74,11 @@ class QueueSettings:
         return {"durable": True, **self.options} if self.durable else {}
 
 
-PARSERS: dict[str, Callable[[Any], Any]] = {
-    name: item.metadata["parse"] for name, item in settings_of(QueueSettings).items()
-}
+_SETTINGS = settings_of(QueueSettings)
 
 
 def _unknown(prefix: str, key: str) -> str:
-    text = unknown_key(prefix, key, list(PARSERS)).partition(" (if ")[0]
+    text = unknown_key(prefix, key, list(_SETTINGS)).partition(" (if ")[0]
     return (
         f"{text} (if {prefix}* belongs to something else, list the queues in "
         f"{PACKAGE_PREFIX}queues; then no other prefix is read)"

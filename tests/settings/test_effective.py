@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from pyramid_baseplate_redis import cluster_pool_from_config, pool_from_config
-from pyramid_baseplate_redis.settings.client import PARSERS
+from pyramid_baseplate_redis.settings.client import SETTINGS
 from pyramid_baseplate_redis.settings.effective import effective_settings
 
 URL = "redis://localhost:6379/0"
@@ -145,7 +145,7 @@ def test_what_is_shown_reads_as_a_setting(scheme: str) -> None:
 
     for key, value, _ in effective_settings(pool.client_settings):
         if key != "url" and value:
-            assert PARSERS[key](value) == getattr(pool.client_settings, key)
+            assert SETTINGS[key].metadata["parse"](value) == getattr(pool.client_settings, key)
 
 
 def test_a_tls_version_is_shown_as_it_is_written() -> None:
