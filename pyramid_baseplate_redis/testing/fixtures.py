@@ -1,7 +1,7 @@
 """The testing kit as pytest fixtures, for projects that list this module in ``pytest_plugins``.
 
-Not an entry point: that would load Pyramid and OpenTelemetry in every run of pytest in an
-environment, and before a project's coverage begins.
+The module is not an entry point of pytest: that would load Pyramid and OpenTelemetry in every run
+of pytest in an environment, and before the measuring of coverage begins.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def empty_redis() -> Iterator[None]:
 
 @pytest.fixture
 def recorded_spans() -> Iterator[RecordedSpans]:
-    """The spans that the test records; see :class:`.testing.spans.RecordedSpans`."""
-    # Here, not above: who uses the other fixture alone needs no OpenTelemetry SDK.
+    """Record the spans of the test; see :class:`.testing.spans.RecordedSpans`."""
+    # Imported here because a project that uses only the other fixture needs no OpenTelemetry SDK.
     from .spans import record_spans
 
     with record_spans() as spans:

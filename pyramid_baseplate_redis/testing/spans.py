@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class RecordedSpans(Sequence[ReadableSpan]):
     """The spans that ended since the recording began, in the order in which they started.
 
-    A sequence of the SDK's :class:`~opentelemetry.sdk.trace.ReadableSpan`. Made by
-    :func:`record_spans`.
+    It is a sequence of the SDK's :class:`~opentelemetry.sdk.trace.ReadableSpan`;
+    :func:`record_spans` makes it.
     """
 
     def __init__(self) -> None:
@@ -38,20 +38,20 @@ class RecordedSpans(Sequence[ReadableSpan]):
 
     @property
     def all(self) -> list[ReadableSpan]:
-        """All of them."""
+        """Return all spans that ended."""
         return sorted(self._exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
 
     @property
     def names(self) -> list[str]:
-        """Their names."""
+        """Return the names of all spans."""
         return [span.name for span in self.all]
 
     def named(self, name: str) -> list[ReadableSpan]:
-        """Those of that name."""
+        """Return the spans with a name."""
         return [span for span in self.all if span.name == name]
 
     def one(self, name: str) -> ReadableSpan:
-        """The only one of that name.
+        """Return the only span with a name.
 
         :raises AssertionError: there is not exactly one; the message lists the recorded spans.
         """
@@ -61,19 +61,19 @@ class RecordedSpans(Sequence[ReadableSpan]):
         return found[0]
 
     def parent_of(self, span: ReadableSpan) -> ReadableSpan | None:
-        """A span's parent, which may not have ended yet.
+        """Return a span's parent, which may not have ended yet.
 
-        ``None`` for a root, and where the parent isn't of this recording.
+        ``None`` for a root span, and if the parent started before the recording.
         """
         return self._started.get(span.parent.span_id) if span.parent is not None else None
 
     def tree(self) -> list[tuple[str, str | None]]:
-        """Each span's name with its parent's; ``None`` as :meth:`parent_of` has it."""
+        """Return the name of each span and of its parent; ``None`` as for :meth:`parent_of`."""
         parents = [(span.name, self.parent_of(span)) for span in self.all]
         return [(name, parent.name if parent is not None else None) for name, parent in parents]
 
     def clear(self) -> None:
-        """Forget those that have ended."""
+        """Forget the spans that have ended."""
         self._exporter.clear()
 
     @overload
@@ -93,9 +93,9 @@ class RecordedSpans(Sequence[ReadableSpan]):
 
 
 class _Relay(SpanProcessor):
-    """Pass spans to the current recorder: a provider's processors cannot be removed.
+    """Passes spans to the current recordings, since a provider's processors cannot be removed.
 
-    Nothing ends it: an application that shuts its provider down isn't the last one under test.
+    It ignores the provider's shutdown: the next application under test uses the same provider.
     """
 
     def __init__(self) -> None:
@@ -118,11 +118,10 @@ _lock = threading.Lock()
 def record_spans() -> Iterator[RecordedSpans]:
     """Record the spans that end inside the block.
 
-    OpenTelemetry takes one tracer provider per process, for good. Where there is one, of the
-    SDK's, spans go to where it sends them as well; where there is none, one is set that sends
-    them nowhere else.
+    A process has one tracer provider of OpenTelemetry, which cannot be replaced. If there is one,
+    it goes on exporting the spans. If there is none, one is set that exports nothing.
 
-    :raises ImportError: on import, without the OpenTelemetry SDK.
+    :raises ImportError: when the module is imported: the OpenTelemetry SDK is not installed.
     :raises RuntimeError: the tracer provider is not the SDK's.
     """
     recording = RecordedSpans()

@@ -1,7 +1,7 @@
 """The embedded servers that stand in for an application's own while it is tested.
 
-One for each server that the settings name, since a server has more than databases: channels,
-scripts, FLUSHALL. All in memory, private to the process and those that it forks.
+There is one for each server that the settings name, since not all of a server's state is in its
+databases: channels and scripts are not. All are in memory and private to the process and its forks.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ class StandInServer(EmbeddedServer):
     It has as many databases as a URL may name. They cost nothing before they are used.
     """
 
-    log_level = logging.DEBUG  # it is for tests, and mustn't be among what a test looks for
+    log_level = logging.DEBUG  # a test that examines log records should not see those of its start
     options: Sequence[str] = ("--databases", str(MOST_DATABASES + 1))
 
     def __init__(self) -> None:
         super().__init__(None)
 
     def _client(self) -> redis.Redis:
-        # redis-py would try for seconds whether a server that is gone comes back.
+        # By default redis-py would retry for seconds if the server is gone.
         return redis.Redis(unix_socket_path=self.socket_path, retry=Retry(NoBackoff(), 0))
 
     def flush(self) -> None:
-        """Empty it of keys, functions and scripts; nothing is done if it was never started."""
+        """Remove all keys, functions and scripts, unless the server was never started."""
         if not self.socket_path:
             return
         with self._client() as client:
@@ -48,7 +48,7 @@ class StandInServer(EmbeddedServer):
                 client.function_flush()
                 client.script_flush()
             except redis.ConnectionError:
-                # It is gone, and everything that it had: the next command starts it anew.
+                # The server is gone with all its data; the next command starts a new one.
                 if self._running():
                     raise
 
@@ -56,7 +56,7 @@ class StandInServer(EmbeddedServer):
 class StandInCluster(StandInServer):
     """Stands in for a Cluster: a Cluster of one node, which serves all slots.
 
-    A node waits for two seconds before it believes that it is the whole Cluster.
+    A new node takes two seconds until the Cluster's state is ``ok``.
     """
 
     def _spawn(self, lock: int) -> None:
@@ -84,7 +84,10 @@ _lock = threading.Lock()
 
 
 def stand_in(name: str, is_cluster: bool = False) -> StandInServer:
-    """Return the stand-in for the server or the Cluster of that name; a new one is not started."""
+    """Return the stand-in for a server or a Cluster; a new one is not started yet.
+
+    :param name: a name for the real server or Cluster.
+    """
     with _lock:
         if name not in _servers:
             _servers[name] = StandInCluster() if is_cluster else StandInServer()
@@ -92,7 +95,7 @@ def stand_in(name: str, is_cluster: bool = False) -> StandInServer:
 
 
 def flush_stand_ins() -> None:
-    """Empty all of this process."""
+    """Empty all stand-ins of this process."""
     for server in list(_servers.values()):
         server.flush()
 
@@ -108,11 +111,11 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class StandInConnection(EmbeddedConnection):
-    """A connection to a server that stands in for another, which it starts if need be.
+    """A connection to a stand-in, which is started if it is not running.
 
-    :param stand_in_for: the other's name; see :func:`stand_in`.
-    :param host: of a Cluster's node, which is shown and not connected to; likewise ``port``.
-    :param socket_keepalive: has no meaning here; a Cluster's settings name it.
+    :param stand_in_for: the real server's name; see :func:`stand_in`.
+    :param host: the host of a Cluster's node, which is only shown, like ``port``.
+    :param socket_keepalive: ignored; the pool of a Cluster passes it.
     """
 
     def __init__(
@@ -126,7 +129,7 @@ class StandInConnection(EmbeddedConnection):
     ) -> None:
         super().__init__(directory, **kwargs)
         self.stand_in_for = stand_in_for
-        self._host, self.port = host, port  # both as redis.Connection has them
+        self._host, self.port = host, port  # the attributes of redis.Connection
 
     @property
     def host(self) -> str:
@@ -138,6 +141,6 @@ class StandInConnection(EmbeddedConnection):
 
     def _connect(self) -> socket.socket:
         server = _servers[self.stand_in_for]
-        server.start()  # waits if another process is starting it: a Cluster needs a moment
+        server.start()  # waits if another process is starting it; a Cluster takes two seconds
         self.path = server.socket_path
         return cast(socket.socket, super(EmbeddedConnection, self)._connect())
