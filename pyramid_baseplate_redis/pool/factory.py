@@ -218,11 +218,12 @@ def _address(settings: ClientSettings) -> dict[str, Any]:
     if url.scheme == "unix":
         return {"connection_class": redis.UnixDomainSocketConnection, "path": url.path}
     address: dict[str, Any] = {"socket_keepalive": settings.socket_keepalive}
+    if url.is_tls:
+        address |= settings.tls
     if url.is_sentinel:
         address["connection_class"] = SentinelSSLConnection if url.is_tls else SentinelConnection
-        return address | (settings.tls if url.is_tls else {})
-    if not url.is_cluster:  # each node of a Cluster has its own address
+    elif url.is_tls:
+        address["connection_class"] = redis.SSLConnection
+    if not (url.is_sentinel or url.is_cluster):  # those find the addresses of their servers
         address |= {"host": url.host, "port": url.port}
-    if not url.is_tls:
-        return address
-    return address | settings.tls | {"connection_class": redis.SSLConnection}
+    return address
