@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import redis
 
+from ..runtime.process_local import ProcessLocal
 from ..telemetry.metrics import observe_queue
 from ..telemetry.otel import suppressed
 from ..telemetry.stats import QueueStats
@@ -37,9 +37,7 @@ class QueueLength:
     ) -> None:
         self.name = name
         self._stats = stats
-        self._make_client = make_client
-        self._client: Any = None
-        self._pid = 0
+        self._client = ProcessLocal(make_client)
         #: A durable queue's statistics, as of the last call of :meth:`length`.
         self.stats: QueueStats | None = None
 
@@ -49,12 +47,11 @@ class QueueLength:
         # Record neither spans nor durations, since the application did not send this command.
         try:
             with suppressed():
-                if self._pid != os.getpid():
-                    self._client, self._pid = self._make_client(), os.getpid()
+                client = self._client.own()
                 if self._stats is None:
-                    length: int = self._client.llen(self.name)
+                    length: int = client.llen(self.name)
                     return length
-                self.stats = self._stats(self._client)
+                self.stats = self._stats(client)
                 return self.stats.length
         except (redis.RedisError, redis.exceptions.RedisClusterException) as error:
             logger.debug("queue %s: the length is unknown: %s", self.name, error)

@@ -8,8 +8,11 @@ import secrets
 import socket
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
-_tokens: dict[int, str] = {}
+from ..runtime.process_local import ProcessLocal
+
+_token = ProcessLocal(partial(secrets.token_hex, 4))
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,4 @@ def keys_of(name: str) -> tuple[str, str]:
 
 def process_consumer() -> str:
     """Return this process's name as a consumer: host, process ID and a random token."""
-    pid = os.getpid()
-    token = _tokens.get(pid)
-    if token is None:
-        token = _tokens.setdefault(pid, secrets.token_hex(4))
-    return f"{socket.gethostname()}:{pid}:{token}"
+    return f"{socket.gethostname()}:{os.getpid()}:{_token.own()}"
