@@ -13,7 +13,7 @@ from redis.cluster import RedisCluster
 
 from ..exceptions import MessageQueueError
 from ..retries import RetryPolicy
-from ..telemetry.operations import Operation
+from ..telemetry.operations import Operation, run_operation
 from .raw_commands import Command, RawCommands, is_no_group, on_connection, telemetry_of
 
 T = TypeVar("T")
@@ -55,7 +55,9 @@ class StreamCommands:
         :param name: for several commands, the span's name is ``<context_name>.pipeline_<name>``.
         """
         operation = self._started(commands, name, is_transaction=False)
-        return _told(operation, lambda: self._tried(lambda ask: ask(*commands, errors=errors)))
+        return run_operation(
+            operation, lambda: self._tried(lambda ask: ask(*commands, errors=errors))
+        )
 
     def poll(self, command: Command, found: Callable[[Any], object], block: float = 0.0) -> Any:
         """Send a command that mostly finds nothing. Only a success or a failure is recorded.
@@ -83,7 +85,7 @@ class StreamCommands:
     def transaction(self, name: str, *commands: Command) -> list[Any]:
         """Send commands in MULTI and EXEC; see :meth:`RawCommands.transaction`."""
         operation = self._started(commands, name, is_transaction=True)
-        return _told(operation, lambda: self._tried(lambda ask: ask.transaction(*commands)))
+        return run_operation(operation, lambda: self._tried(lambda ask: ask.transaction(*commands)))
 
     def watching(
         self, key: str, name: str, commands: Sequence[Command], work: Callable[[RawCommands], T]
@@ -116,7 +118,7 @@ class StreamCommands:
                     time.sleep(0.0002 * attempt)
             raise redis.WatchError(f"{key} changed during each of {_MOST_CONFLICTS} attempts")
 
-        return _told(self._started(commands, name, is_transaction=True), attempt)
+        return run_operation(self._started(commands, name, is_transaction=True), attempt)
 
     def _started(
         self, commands: Sequence[Command], name: str, is_transaction: bool
@@ -177,15 +179,3 @@ class StreamCommands:
         if self._hot_keys is not None:
             for args in commands:
                 self._hot_keys.sample(args)
-
-
-def _told(operation: Operation | None, call: Callable[[], T]) -> T:
-    if operation is None:
-        return call()
-    try:
-        result = call()
-    except BaseException as error:
-        operation.fail(error)
-        raise
-    operation.end(result)
-    return result
