@@ -9,17 +9,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 from opentelemetry.trace import INVALID_SPAN
-from redis.backoff import ExponentialWithJitterBackoff
 
 from .exceptions import SERVER_ERRORS, ConfigurationError, MessageQueueError, TimedOutError
 from .interfaces import IMessageQueueFactory, IRedisContextFactory
 from .queues.durable_queue import DurableMessageQueue
 from .queues.messages import DurableMessage
-from .retries import is_passing
+from .queues.outage import Outage
 from .server_context import ServerContext
 
 if TYPE_CHECKING:
@@ -169,31 +168,21 @@ class _Worker:
         return len(messages)
 
     def _run_thread(self, number: int) -> None:
-        backoff: Any = ExponentialWithJitterBackoff(base=0.1, cap=5)
-        failures = 0
-        while not self._stop.is_set():
-            try:
-                self._process_one(number)
-                failures = 0
-            except TimedOutError:
-                failures = 0
-            except SERVER_ERRORS as error:
-                if not is_passing(error):
-                    self._end(error)
-                    return
-                failures += 1
-                if failures == 1:
-                    logger.warning("%s: waiting for the server: %s", self._name, error)
-                self._stop.wait(backoff.compute(failures))
-            except BaseException as error:
-                self._end(error)
-                return
+        outage = Outage(logger, self._name, longest=5.0, pause=self._stop.wait)
+        try:
+            while not self._stop.is_set():
+                try:
+                    self._process_one(number, outage)
+                except TimedOutError:
+                    outage.end()
+                except SERVER_ERRORS as error:
+                    if not outage.wait(error):
+                        raise
+        except BaseException as error:
+            self._failure = self._failure or error
+            self._stop.set()
 
-    def _end(self, error: BaseException) -> None:
-        self._failure = self._failure or error
-        self._stop.set()
-
-    def _process_one(self, number: int) -> None:
+    def _process_one(self, number: int, outage: Outage) -> None:
         """Receive and process a message.
 
         Errors of receiving are raised, errors of processing are logged.
@@ -204,6 +193,7 @@ class _Worker:
         try:
             with self._queue.receive(_WAIT_SECONDS) as message:
                 self._under_way[number] = message
+                outage.end()
                 started = time.monotonic()
                 self._handle(message)
                 outcome = "processed, but not acknowledged"

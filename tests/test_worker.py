@@ -225,6 +225,7 @@ def test_it_survives_a_restart_of_the_server(
             DurableMessageQueue("jobs", raw).put("job")
             wait_until(lambda: got, 20)
         assert working.end() == FINISHED
+    assert caplog.text.count("jobs: the server is back") == 1
 
 
 def test_an_error_that_waiting_does_not_mend_ends_it(

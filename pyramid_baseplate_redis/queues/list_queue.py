@@ -10,14 +10,15 @@ from typing import Any
 
 import redis
 from opentelemetry.trace import INVALID_SPAN, Span
-from redis.backoff import ExponentialWithJitterBackoff
 from redis.client import NEVER_DECODE
 from redis.cluster import RedisCluster
 
 from ..exceptions import REDIRECTION_ERRORS, TimedOutError
+from ..retries import is_passing
 from ..telemetry.call_details import pop_call_details
 from ..telemetry.hot_keys import HotKeyTracker
 from ..telemetry.operations import ClientTelemetry
+from .outage import Outage
 from .raw_commands import _ask, client_of, telemetry_of
 
 logger = logging.getLogger(__package__)
@@ -134,8 +135,7 @@ class MessageQueue:
 
     def _wait(self, seconds: int | None, started: int) -> bytes | None:
         deadline = None if seconds is None else time.monotonic() + seconds
-        backoff = ExponentialWithJitterBackoff(base=0.1, cap=2)
-        failures = 0
+        outage = Outage(logger, f"queue {self.queue}", may_pass=_may_pass)
         while True:
             poll: float = POLL_SECONDS
             if deadline is not None:
@@ -146,18 +146,12 @@ class MessageQueue:
             except Exception as error:  # not BaseException: a stopped worker makes no span
                 if _unblocked(error):
                     reply = None
-                elif deadline is None and _passing(error):
-                    failures += 1
-                    if failures == 1:
-                        logger.warning("queue %s: waiting for the server: %s", self.queue, error)
-                    time.sleep(backoff.compute(failures))
+                elif deadline is None and outage.wait(error):
                     continue
                 else:
                     self._tell_failure("BLPOP", started, error)
                     raise
-            if failures:
-                logger.warning("queue %s: the server is back", self.queue)
-                failures = 0
+            outage.end()
             if reply is not None:
                 message: bytes = reply[1]
                 self._tell("BLPOP", started, message)
@@ -231,7 +225,6 @@ def _unblocked(error: BaseException) -> bool:
     return isinstance(error, redis.ResponseError) and str(error).startswith("UNBLOCKED")
 
 
-def _passing(error: BaseException) -> bool:
-    return isinstance(error, (redis.ConnectionError, redis.TimeoutError)) and not isinstance(
-        error, (redis.AuthenticationError, redis.exceptions.MaxConnectionsError)
-    )
+def _may_pass(error: BaseException) -> bool:
+    # get() raises the errors in a reply: the server works, but refuses the command.
+    return is_passing(error) and not isinstance(error, redis.ResponseError)

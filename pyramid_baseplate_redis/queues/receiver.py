@@ -9,16 +9,15 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import redis
-from redis.backoff import ExponentialWithJitterBackoff
 
 from ..exceptions import SERVER_ERRORS, LeaseLostError, TimedOutError
-from ..retries import is_passing
 from ..telemetry.messaging_spans import MessageSpan, MessageTracer
 from .consumer_group import ConsumerGroup
 from .messages import DurableMessage
+from .outage import Outage
 from .queue_spec import QueueSpec
 from .stream_commands import StreamCommands
 
@@ -63,22 +62,15 @@ class Receiver:
 
     def _wait(self, count: int, timeout: float | None) -> list[DurableMessage]:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        backoff: Any = ExponentialWithJitterBackoff(base=0.1, cap=2)
-        failures = 0
+        outage = Outage(logger, f"queue {self.spec.name}")
         while True:
             try:
                 messages, has_claimed = self._look(count, deadline)
             except SERVER_ERRORS as error:
-                if timeout is not None or not is_passing(error):
+                if timeout is not None or not outage.wait(error):
                     raise
-                failures += 1
-                if failures == 1:
-                    logger.warning("queue %s: waiting for the server: %s", self.spec.name, error)
-                time.sleep(backoff.compute(failures))
                 continue
-            if failures:
-                logger.warning("queue %s: the server is back", self.spec.name)
-                failures = 0
+            outage.end()
             if messages or (has_claimed and time.monotonic() >= deadline):
                 return messages
 
