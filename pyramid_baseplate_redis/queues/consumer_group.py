@@ -16,7 +16,7 @@ from .dead_letters import DeadLetters
 from .leases import MessageLeases, pending_command
 from .messages import BODY, DurableMessage
 from .queue_spec import QueueSpec
-from .raw_commands import is_no_group
+from .raw_commands import is_no_group, is_unblocked
 from .stream_commands import StreamCommands
 
 logger = logging.getLogger(__package__)
@@ -58,7 +58,7 @@ class ConsumerGroup:
         try:
             reply = self._in_group(lambda: self._commands.poll(command, bool, block))
         except redis.ResponseError as error:
-            if not str(error).startswith("UNBLOCKED"):
+            if not is_unblocked(error):
                 raise
             reply = None  # an administrator or a failover ended the wait
         if not reply:

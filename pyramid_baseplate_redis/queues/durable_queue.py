@@ -16,7 +16,7 @@ from .consumer_group import ConsumerGroup
 from .dead_letters import DeadLetters
 from .messages import BODY, DeadLetter, DurableMessage, QueuedMessage, encoded, pairs, time_of
 from .queue_spec import QueueSpec, in_seconds
-from .raw_commands import client_of, is_no_group, telemetry_of
+from .raw_commands import client_of, is_no_group
 from .receiver import Delivery, Receiver
 from .sender import Sender, put_after_commit
 from .stream_commands import StreamCommands
@@ -70,10 +70,10 @@ class DurableMessageQueue:
         self.max_attempts = max_attempts
         self.max_length = max_length
         self.transaction_manager = transaction_manager
-        tracer = MessageTracer(
-            telemetry_of(self.client).tracer, name, group, trace_parent=trace_parent
-        )
         self._commands = StreamCommands(self.client, spec.key)
+        tracer = MessageTracer(
+            self._commands.telemetry.tracer, name, group, trace_parent=trace_parent
+        )
         self._dead_letters = DeadLetters(spec, self._commands)
         self._group = ConsumerGroup(spec, self._commands, self._dead_letters)
         self._sender = Sender(spec, self._commands, tracer)

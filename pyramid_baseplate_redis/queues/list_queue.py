@@ -9,17 +9,14 @@ import time
 from typing import Any
 
 import redis
-from opentelemetry.trace import INVALID_SPAN, Span
-from redis.client import NEVER_DECODE
 from redis.cluster import RedisCluster
 
-from ..exceptions import REDIRECTION_ERRORS, TimedOutError
+from ..exceptions import TimedOutError
 from ..retries import is_passing
 from ..telemetry.call_details import pop_call_details
-from ..telemetry.hot_keys import HotKeyTracker
-from ..telemetry.operations import ClientTelemetry
+from ..telemetry.operations import ClientTelemetry, Operation
 from .outage import Outage
-from .raw_commands import _ask, client_of, telemetry_of
+from .raw_commands import RawClient, RawCommands, client_of, is_unblocked
 
 logger = logging.getLogger(__package__)
 
@@ -50,17 +47,8 @@ class MessageQueue:
     ) -> None:
         self.queue = name
         self.client = client = client_of(client)
-        self._in_cluster = isinstance(client, RedisCluster)
-        self._was_lost = True  # redis-py has to find the node that has the queue
-        pool = getattr(client, "connection_pool", None)  # redis-py's RedisCluster has none
-        self._hot_keys: HotKeyTracker | None = getattr(pool, "hot_keys", None)
+        self._raw = RawClient(client, name)
         self._is_monitored = isinstance(getattr(client, "client_telemetry", None), ClientTelemetry)
-        self._telemetry = telemetry_of(client)
-
-    @property
-    def _server_span(self) -> Span:
-        span: Span = getattr(self.client, "server_span", INVALID_SPAN)
-        return span
 
     def get(self, timeout: float | None = None) -> bytes:
         """Take a message from the queue.
@@ -77,14 +65,21 @@ class MessageQueue:
             raise ValueError(
                 f"timeout: {timeout!r} is out of range. Write 0 seconds or more, or None."
             )
+        command = "BLPOP" if timeout != 0 else "LPOP"
         started = time.time_ns()
         pop_call_details()
-        if timeout == 0:
-            message = self._once("LPOP", started)
-        else:
-            message = self._wait(None if timeout is None else math.ceil(timeout), started)
+        try:
+            message = self._pop() if timeout == 0 else self._wait(timeout)
+        except Exception as error:  # not BaseException: a stopped worker makes no span
+            operation = self._started(command, started)
+            if operation is not None:
+                operation.fail(error)
+            raise
         if message is None:
             raise TimedOutError
+        operation = self._started(command, started)
+        if operation is not None:
+            operation.end(message)
         return message
 
     def put(self, message: bytes | str, timeout: float | None = None) -> None:
@@ -118,111 +113,52 @@ class MessageQueue:
         args = (command, self.queue, *arguments)
         if self._is_monitored:
             return self.client.execute_command(*args)
-        if self._hot_keys is not None:
-            self._hot_keys.sample(args)
-        execute = _execute_in_cluster if self._in_cluster else _execute_command
-        return self._telemetry.run(self._server_span, args, lambda: execute(self.client, *args))
+        raw = self._raw
+        raw.sample(args)
+        execute = _execute_in_cluster if raw.in_cluster else _execute_command
+        return raw.telemetry.run(raw.server_span, args, lambda: execute(self.client, *args))
 
-    def _once(self, command: str, started: int) -> bytes | None:
-        try:
-            message: bytes | None = self._pop(command, self.queue)
-        except Exception as error:
-            self._tell_failure(command, started, error)
-            raise
-        if message is not None:
-            self._tell(command, started, message)
-        return message
+    def _started(self, command: str, started: int) -> Operation | None:
+        args = (command, self.queue, 0)
+        return self._raw.telemetry.start_command(self._raw.server_span, args, started)
 
-    def _wait(self, seconds: int | None, started: int) -> bytes | None:
-        deadline = None if seconds is None else time.monotonic() + seconds
+    def _pop(self) -> bytes | None:
+        args = ("LPOP", self.queue)
+        self._raw.sample(args)
+        (message,) = self._raw.run(lambda ask: ask(args))
+        popped: bytes | None = message
+        return popped
+
+    def _wait(self, timeout: float | None) -> bytes | None:
+        deadline = math.inf if timeout is None else time.monotonic() + math.ceil(timeout)
         outage = Outage(logger, f"queue {self.queue}", may_pass=_may_pass)
         while True:
-            poll: float = POLL_SECONDS
-            if deadline is not None:
-                # BLPOP takes 0 as forever, and servers round times below a millisecond to 0.
-                poll = max(0.001, min(poll, deadline - time.monotonic()))
             try:
-                reply = self._pop("BLPOP", self.queue, poll, longer=poll)
-            except Exception as error:  # not BaseException: a stopped worker makes no span
-                if _unblocked(error):
-                    reply = None
-                elif deadline is None and outage.wait(error):
-                    continue
-                else:
-                    self._tell_failure("BLPOP", started, error)
+                message = self._blocking_pop(deadline)
+            except Exception as error:
+                if timeout is not None or not outage.wait(error):
                     raise
+                continue
             outage.end()
-            if reply is not None:
-                message: bytes = reply[1]
-                self._tell("BLPOP", started, message)
+            if message is not None or time.monotonic() >= deadline:
                 return message
-            if deadline is not None and time.monotonic() >= deadline:
-                return None
 
-    def _pop(self, *args: Any, longer: float = 0.0) -> Any:
-        """Send a command on a connection of its own and return its reply as bytes.
+    def _blocking_pop(self, deadline: float) -> bytes | None:
+        self._raw.sample(("BLPOP", self.queue, 0))
 
-        :param longer: seconds that the reply may take beyond ``socket_timeout``. redis-py's
-            ``blpop()`` gives up after ``socket_timeout``, and loses a message that arrives then.
-        """
-        if self._hot_keys is not None:
-            self._hot_keys.sample(args)
-        if self._in_cluster:
-            return self._pop_in_cluster(args, longer)
-        own = self.client.connection  # set if the client keeps one connection for itself
-        if own is not None:
-            with getattr(self.client, "connection_lock", self.client.single_connection_lock):
-                return _ask(own, args, longer)
-        connection = self.client.connection_pool.get_connection()
+        def pop(ask: RawCommands) -> bytes | None:
+            # Computed here, because a node of a Cluster may have waited before it redirected.
+            # BLPOP takes 0 as forever, and servers round times below a millisecond to 0.
+            seconds = max(0.001, min(POLL_SECONDS, deadline - time.monotonic()))
+            (reply,) = ask(("BLPOP", self.queue, seconds), block=seconds)
+            return None if reply is None else reply[1]
+
         try:
-            return _ask(connection, args, longer)
-        finally:
-            self.client.connection_pool.release(connection)
-
-    def _pop_in_cluster(self, args: tuple[Any, ...], longer: float) -> Any:
-        """Send a command to the node that has the queue.
-
-        BLPOP is sent here, because redis-py's gives up after ``socket_timeout``. The first time and
-        after a failure, redis-py sends LPOP instead, which finds the node that has the queue now.
-        """
-        if longer and not self._was_lost:
-            self._was_lost = True  # until the reply has arrived
-            node = self.client.get_node_from_key(self.queue)
-            pool = self.client.get_redis_connection(node).connection_pool
-            connection = pool.get_connection()
-            try:
-                reply = _ask(connection, args, longer)
-                self._was_lost = False
-                return reply
-            except REDIRECTION_ERRORS:
-                pass
-            finally:
-                pool.release(connection)
-        options: dict[str, Any] = {NEVER_DECODE: []}
-        execute = getattr(self.client, "execute_unmonitored", None)
-        if execute is None:
-            message = _execute_in_cluster(self.client, "LPOP", self.queue, **options)
-        else:
-            message = execute("LPOP", self.queue, **options)
-        self._was_lost = False
-        return (self.queue, message) if longer and message is not None else message
-
-    def _tell(self, command: str, started: int, message: bytes) -> None:
-        args = (command, self.queue, 0)
-        operation = self._telemetry.start_command(self._server_span, args, started)
-        if operation is not None:
-            operation.end(message)
-
-    def _tell_failure(self, command: str, started: int, error: BaseException) -> None:
-        args = (command, self.queue, 0)
-        operation = self._telemetry.start_command(self._server_span, args, started)
-        if operation is not None:
-            operation.fail(error)
-
-
-def _unblocked(error: BaseException) -> bool:
-    """Return whether an administrator or a failover ended the wait. No message was taken."""
-    return isinstance(error, redis.ResponseError) and str(error).startswith("UNBLOCKED")
+            return self._raw.run(pop)
+        except redis.ResponseError as error:
+            if not is_unblocked(error):
+                raise
+            return None
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -1,19 +1,24 @@
-"""Sends commands on one connection: in one round trip, each only once, with replies as bytes.
+"""Sends a queue's commands on one connection: in one round trip, once, with replies as bytes.
 
 redis-py's own methods do not fit for four reasons: a plain client may send XADD again if the reply
-was lost, gives up XREADGROUP after ``socket_timeout``, decodes bodies, and cannot parse the reply
-to XCLAIM with IDLE and JUSTID.
+was lost, gives up BLPOP and XREADGROUP after ``socket_timeout``, decodes bodies, and cannot parse
+the reply to XCLAIM with IDLE and JUSTID.
 """
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import redis
+from opentelemetry.trace import INVALID_SPAN, Span
 from redis.cluster import RedisCluster
 
 from ..exceptions import REDIRECTION_ERRORS
+from ..retries import was_unsent
+from ..telemetry.call_details import note_retry
 from ..telemetry.operations import ClientTelemetry
 
 T = TypeVar("T")
@@ -22,6 +27,13 @@ Command = tuple[Any, ...]
 _GRACE_SECONDS = 5  # for the reply after a blocking command, without socket_timeout
 
 _ASKING: Command = ("ASKING",)
+_MOST_REDIRECTIONS = 16
+_UNREACHED = (redis.ConnectionError, redis.TimeoutError)
+_NOT_THE_NODES = (redis.exceptions.MaxConnectionsError, redis.AuthenticationError)
+# After these errors of a Cluster, the slots may be on other nodes.
+_OUTDATED = (
+    *_UNREACHED, redis.exceptions.ClusterDownError, redis.exceptions.SlotNotCoveredError,
+)  # fmt: skip
 
 
 class RawCommands:
@@ -93,13 +105,101 @@ def _read(connection: Any, options: dict[str, Any]) -> Any:
         return error
 
 
-def on_connection(pool: Any, work: Callable[[RawCommands], T], asking: bool = False) -> T:
-    """Call ``work`` with a connection of a pool."""
-    connection = pool.get_connection()
+class RawClient:
+    """Runs commands about one key on a connection to the server, or to the node that has the key.
+
+    :param client: a client, also of a Cluster.
+    :param key: the key. All other keys of the commands must be in the same slot.
+    """
+
+    def __init__(self, client: Any, key: str) -> None:
+        self._client = client
+        self._key = key
+        self.in_cluster = isinstance(client, RedisCluster)
+        pool = getattr(client, "connection_pool", None)  # redis-py's RedisCluster has none
+        self._hot_keys = getattr(pool, "hot_keys", None)
+        self.telemetry = telemetry_of(client)
+
+    @property
+    def server_span(self) -> Span:
+        """The parent of the client's spans when no span is current."""
+        span: Span = getattr(self._client, "server_span", INVALID_SPAN)
+        return span
+
+    def sample(self, *commands: Command) -> None:
+        """Count the keys of commands, if ``foo.hot_keys`` is set."""
+        if self._hot_keys is not None:
+            for args in commands:
+                self._hot_keys.sample(args)
+
+    def run(self, work: Callable[[RawCommands], T]) -> T:
+        """Call ``work`` with one connection and return its result.
+
+        In a Cluster it is called again in two cases, in which nothing was executed:
+
+        1. A node redirected it to another node.
+        2. The node could not be reached, and the refreshed layout names another one. This happens
+           once.
+
+        :param work: sends commands; only the last ones may write.
+        """
+        client = self._client
+        if self.in_cluster:
+            return self._run_in_cluster(work)
+        if client.connection is not None:  # the client keeps one connection for itself
+            with getattr(client, "connection_lock", client.single_connection_lock):
+                return work(RawCommands(client.connection))
+        return _on_connection(client.connection_pool, work)
+
+    def _run_in_cluster(self, work: Callable[[RawCommands], T]) -> T:
+        pool = getattr(self._client, "connection_pool", None)
+        # A monitored client's pool has one RedisCluster per process, also after a fork.
+        cluster = self._client if pool is None else pool.cluster()
+        asked: tuple[str, int] | None = None
+        is_second_attempt = False
+        for _ in range(_MOST_REDIRECTIONS):
+            node = None
+            try:
+                node = cluster.get_node(*asked) if asked else cluster.get_node_from_key(self._key)
+                nodes_pool = cluster.get_redis_connection(node).connection_pool
+                return _on_connection(nodes_pool, work, asking=asked is not None)
+            except redis.exceptions.MovedError as error:
+                cluster.nodes_manager.move_slot(error)
+                asked = None
+            except redis.exceptions.AskError as error:
+                asked = (error.host, error.port)
+            except redis.exceptions.TryAgainError:
+                time.sleep(0.05)
+            except _NOT_THE_NODES:
+                raise
+            except _OUTDATED as error:
+                # If the refresh fails as well, the node's error is the more useful one.
+                with contextlib.suppress(Exception):
+                    cluster.nodes_manager.initialize(last_failed_node_name=node and node.name)
+                if asked or is_second_attempt or not was_unsent(error):
+                    raise
+                if cluster.get_node_from_key(self._key) == node:
+                    raise
+                is_second_attempt = True
+                note_retry()
+        raise redis.exceptions.ClusterError(f"{self._key}: redirected too often")
+
+
+def _on_connection(pool: Any, work: Callable[[RawCommands], T], asking: bool = False) -> T:
+    try:
+        connection = pool.get_connection()
+    except _UNREACHED as error:
+        error.unsent = True  # type: ignore[union-attr]  # redis-py's own connections lack it
+        raise
     try:
         return work(RawCommands(connection, asking))
     finally:
         pool.release(connection)
+
+
+def is_unblocked(error: BaseException) -> bool:
+    """Return whether an administrator or a failover ended a wait. No message was taken."""
+    return str(error).startswith("UNBLOCKED")
 
 
 def is_no_group(error: BaseException) -> bool:
@@ -132,19 +232,3 @@ def telemetry_of(client: Any) -> ClientTelemetry:
     settings = getattr(pool, "client_settings", None)
     context_name = settings.name if settings else "redis"
     return ClientTelemetry.for_pool(pool, context_name).children_only()
-
-
-def _ask(connection: Any, args: tuple[Any, ...], longer: float) -> Any:
-    try:
-        connection.send_command(*args)
-        timeout = connection.socket_timeout
-        if longer:
-            grace = _GRACE_SECONDS if timeout is None else timeout
-            return connection.read_response(disable_decoding=True, timeout=longer + grace)
-        return connection.read_response(disable_decoding=True)
-    except redis.ResponseError:
-        raise
-    except BaseException:
-        # The reply may still be unread. No other command may read it.
-        connection.disconnect()
-        raise
