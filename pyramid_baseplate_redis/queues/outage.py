@@ -32,8 +32,7 @@ class Outage:
         self._logger = logger
         self._name = name
         self._may_pass = may_pass
-        # Not time.sleep: an application's tests may replace it, and the loop would keep a CPU busy.
-        self._pause = pause or threading.Event().wait
+        self._pause = pause
         self._backoff: Any = ExponentialWithJitterBackoff(base=0.1, cap=longest)
         self._failures = 0
 
@@ -47,7 +46,9 @@ class Outage:
         self._failures += 1
         if self._failures == 1:
             self._logger.warning("%s: waiting for the server: %s", self._name, error)
-        self._pause(self._backoff.compute(self._failures))
+        # Not time.sleep: an application's tests may replace it, and the loop would keep a CPU busy.
+        pause = self._pause or threading.Event().wait
+        pause(self._backoff.compute(self._failures))
         return True
 
     def end(self) -> None:

@@ -10,6 +10,7 @@ import redis
 
 from ..exceptions import MessageQueueError
 from ..retries import RetryPolicy
+from ..telemetry.call_details import pop_call_details
 from ..telemetry.operations import Operation, run_operation
 from .raw_commands import Command, RawClient, RawCommands, is_no_group, is_unblocked
 
@@ -47,6 +48,7 @@ class StreamCommands(RawClient):
         :param block: seconds that the server may wait.
         """
         started = time.time_ns()
+        pop_call_details()  # discard the details of a poll that found nothing
         try:
             (reply,) = self.run(lambda ask: ask(command, block=block))
         except Exception as error:

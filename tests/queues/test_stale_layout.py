@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import redis
+from opentelemetry import trace
 from redis.cluster import RedisCluster
 
 from pyramid_baseplate_redis import (
     DurableMessageQueue,
     MessageQueue,
     MonitoredRedisClusterConnection,
+    TimedOutError,
     cluster_pool_from_config,
     is_retryable,
 )
@@ -22,6 +24,7 @@ from ..cluster.test_rerouting import keep_layout, put_dead_node
 from ..support.servers import RecordedSpans
 from ..support.topologies import Cluster
 
+tracer = trace.get_tracer("tests")
 STREAM = "{jobs}:messages"
 
 
@@ -81,6 +84,22 @@ def test_its_one_span_counts_the_second_attempt(
     attributes = span.attributes or {}
     assert attributes["server.port"] == cluster.node_of(STREAM).port
     assert attributes["redis.client.operation.retry_attempts"] == 1
+
+
+def test_the_second_attempt_of_a_poll_that_finds_nothing_is_not_the_next_ones(
+    client: MonitoredRedisClusterConnection, plain: RedisCluster, spans: RecordedSpans
+) -> None:
+    queue = DurableMessageQueue("jobs", client)
+    queue.put("first")
+    queue.get(5)
+    put_dead_node(client, STREAM)
+    with pytest.raises(TimedOutError):
+        queue.get(0)
+    plain.xadd(STREAM, {"body": "second"})
+    with tracer.start_as_current_span("consumer"):
+        queue.get(5)
+    span = spans.one("foo.XREADGROUP")
+    assert "redis.client.operation.retry_attempts" not in (span.attributes or {})
 
 
 @pytest.mark.parametrize("call", [CALLS["put"], CALLS["pop"]], ids=["put", "pop"])
