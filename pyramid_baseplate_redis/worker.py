@@ -200,9 +200,9 @@ class _Worker:
         except Exception as error:
             if message is None:
                 raise
-            self._tell(message, outcome, started, error)
+            self._log(message, outcome, started, error)
         else:
-            self._tell(message, "processed", started, None)
+            self._log(message, "processed", started, None)
         finally:
             self._under_way.pop(number, None)
 
@@ -213,7 +213,7 @@ class _Worker:
         finally:
             context.give_back()
 
-    def _tell(
+    def _log(
         self, message: DurableMessage, outcome: str, started: float, error: Exception | None
     ) -> None:
         logger.log(

@@ -71,13 +71,13 @@ class MessageQueue:
         try:
             message = self._pop() if timeout == 0 else self._wait(timeout)
         except Exception as error:  # not BaseException: a stopped worker makes no span
-            operation = self._started(command, started)
+            operation = self._operation(command, started)
             if operation is not None:
                 operation.fail(error)
             raise
         if message is None:
             raise TimedOutError
-        operation = self._started(command, started)
+        operation = self._operation(command, started)
         if operation is not None:
             operation.end(message)
         return message
@@ -118,7 +118,7 @@ class MessageQueue:
         execute = _execute_in_cluster if raw.in_cluster else _execute_command
         return raw.telemetry.run(raw.server_span, args, lambda: execute(self.client, *args))
 
-    def _started(self, command: str, started: int) -> Operation | None:
+    def _operation(self, command: str, started: int) -> Operation | None:
         args = (command, self.queue, 0)
         return self._raw.telemetry.start_command(self._raw.server_span, args, started)
 
