@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import _thread
 import logging
+import os
 import threading
 import weakref
+from collections.abc import Iterator
 from typing import Protocol
 
 logger = logging.getLogger(__package__)
@@ -21,25 +23,45 @@ class Kept(Protocol):
 def start_background(pool: Kept, seconds: float) -> bool:
     """Call ``pool.keep_house()`` regularly, until it returns false or ``pool`` is collected.
 
-    The calls are made in a new thread, or a greenlet under gevent. It is not a
-    :class:`threading.Thread`: starting one takes a lock, and a pool may be used by a signal handler
-    that interrupted the holder of that lock.
-
     :param seconds: the time between two calls.
     :returns: whether the thread could be started.
     """
+    return start_thread(_keep_house(weakref.ref(pool), seconds))
+
+
+def start_thread(steps: Iterator[float], wake: threading.Event | None = None) -> bool:
+    """Run a generator in a new daemon thread, or in a greenlet under gevent.
+
+    It ends with the generator. If a fork copies the greenlet, the copy ends at its next pause.
+
+    :param steps: does a step of the work, then yields the seconds to pause. It must not refer to an
+        object that is to be collected while the thread pauses.
+    :param wake: an event that ends a pause early.
+    :returns: whether the thread could be started.
+    """
     try:
-        _thread.start_new_thread(_run, (weakref.ref(pool), seconds))
+        # Not a threading.Thread: starting one takes a lock, and a signal handler that interrupted
+        # the holder of that lock may use a pool.
+        _thread.start_new_thread(_run, (steps, wake, os.getpid()))
     except RuntimeError:  # the system has no thread left, or Python is shutting down
         return False
     return True
 
 
-def _run(reference: weakref.ref[Kept], seconds: float) -> None:
-    while True:
+def _run(steps: Iterator[float], wake: threading.Event | None, pid: int) -> None:
+    for seconds in steps:
         # Not time.sleep: if an application's tests replace it, this thread gets the replacement
         # too, and the loop would keep a CPU busy.
-        threading.Event().wait(seconds)
+        event = threading.Event() if wake is None else wake
+        event.wait(seconds)
+        event.clear()
+        if os.getpid() != pid:
+            return
+
+
+def _keep_house(reference: weakref.ref[Kept], seconds: float) -> Iterator[float]:
+    while True:
+        yield seconds
         pool = reference()
         try:
             if pool is None or not pool.keep_house():

@@ -5,7 +5,6 @@ As in baseplate, the counts are in two sorted sets, one for reads and one for wr
 
 from __future__ import annotations
 
-import _thread
 import atexit
 import logging
 import random
@@ -13,12 +12,13 @@ import threading
 import time
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import redis
 from redis.client import NEVER_DECODE
 
+from ..runtime.background import start_thread
 from ..runtime.process_local import ProcessLocal
 from .hot_key_commands import SETS, _Command, _member, _pieces, _Table, _trimmed
 from .otel import status_code, suppressed
@@ -163,9 +163,7 @@ class HotKeyTracker:
     # In the background
 
     def _start(self, process: _Process) -> None:
-        try:
-            _thread.start_new_thread(_run, (weakref.ref(self), process.wake))
-        except RuntimeError:  # the system has no thread left, or Python is shutting down
+        if not start_thread(_rounds(weakref.ref(self)), process.wake):
             process.is_running = False
 
     def flush(self) -> bool:
@@ -251,7 +249,7 @@ class HotKeyTracker:
         return False
 
 
-def _run(reference: weakref.ref[HotKeyTracker], wake: threading.Event) -> None:
+def _rounds(reference: weakref.ref[HotKeyTracker]) -> Iterator[float]:
     while True:
         tracker = reference()
         try:
@@ -260,8 +258,7 @@ def _run(reference: weakref.ref[HotKeyTracker], wake: threading.Event) -> None:
         except Exception:
             logger.exception("counting hot keys failed")
         del tracker
-        wake.wait(ROUND_SECONDS)
-        wake.clear()
+        yield ROUND_SECONDS
 
 
 def _count(process: _Process) -> None:

@@ -8,19 +8,18 @@ neither does the last one at the end of the process.
 
 from __future__ import annotations
 
-import _thread
 import logging
-import os
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.metrics import Histogram
 from opentelemetry.util.types import AttributeValue
 
+from ..runtime.background import start_thread
 from ..runtime.process_local import ProcessLocal
 
 logger = logging.getLogger(__package__)
@@ -89,20 +88,14 @@ def _flush_some(process: _Process) -> bool:
 
 def _start(process: _Process) -> None:
     process.is_running = True
-    try:
-        # Not threading.Thread: see runtime/background.py.
-        _thread.start_new_thread(_run, (process,))
-    except RuntimeError:  # the system has no thread left, or Python is shutting down
+    if not start_thread(_rounds(process)):
         process.is_running = False
 
 
-def _run(process: _Process) -> None:
-    pid, idle = os.getpid(), 0
+def _rounds(process: _Process) -> Iterator[float]:
+    idle = 0
     while idle < _IDLE_ROUNDS:
-        # Not time.sleep: see runtime/background.py.
-        threading.Event().wait(ROUND_SECONDS)
-        if os.getpid() != pid:  # this is a greenlet that was copied by a fork
-            return
+        yield ROUND_SECONDS
         idle = 0 if process.pending else idle + 1
         while _flush_some(process):
             time.sleep(0)

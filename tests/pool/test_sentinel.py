@@ -5,6 +5,7 @@ What happens under load is in failover/test_sentinel_failover.py.
 
 from __future__ import annotations
 
+import _thread
 import gc
 import socket
 import sys
@@ -1046,7 +1047,7 @@ def test_where_no_thread_can_be_started_the_next_request_tries_again(
     valkeys: SentinelSet, make_foo: MakeFoo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     foo = make_foo(valkeys)
-    start, started = announcements_module._thread.start_new_thread, []
+    start, started = _thread.start_new_thread, []
 
     def start_one(*args: Any) -> int:
         if started:
@@ -1055,7 +1056,7 @@ def test_where_no_thread_can_be_started_the_next_request_tries_again(
         return start(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(announcements_module._thread, "start_new_thread", start_one)
+        patch.setattr(_thread, "start_new_thread", start_one)
         foo.ping()
         foo.ping()
     foo.ping()

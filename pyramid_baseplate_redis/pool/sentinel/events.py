@@ -6,17 +6,18 @@ stay with a primary that was demoted.
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import logging
 import os
-import threading
 import weakref
 from collections import deque
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
+
+from ...runtime.background import start_thread
 
 logger = logging.getLogger(__package__)
 
@@ -30,7 +31,6 @@ _LOOKS_EVERY = 1.0  # seconds between checks that the pool still exists
 class Listening(Protocol):
     """The part of a pool that its listeners use."""
 
-    pid: int
     service_name: str
     sentinel_manager: Any
     unsubscribed: deque[redis.Redis]
@@ -55,27 +55,22 @@ def start_listening(pool: Listening) -> None:
             sentinel = pool.unsubscribed.pop()  # atomic: no other caller gets the same one
         except IndexError:
             return
-        try:
-            # Not threading.Thread, for the reason given in runtime/background.py.
-            _thread.start_new_thread(_run, (weakref.ref(pool), sentinel, os.getpid()))
-        except RuntimeError:  # too many threads, or Python is shutting down
+        if not start_thread(_listen(weakref.ref(pool), sentinel)):
             pool.unsubscribed.append(sentinel)
             return
 
 
-def _run(reference: weakref.ref[Listening], sentinel: redis.Redis, pid: int) -> None:
+def _listen(reference: weakref.ref[Listening], sentinel: redis.Redis) -> Iterator[float]:
     backoff: Any = ExponentialWithJitterBackoff(base=0.1, cap=2)
-    failures = 0
-    while True:
+    pid, failures = os.getpid(), 0
+    while reference() is not None:
         try:
             with sentinel.pubsub(ignore_subscribe_messages=True) as subscriber:
                 subscriber.subscribe(_SWITCHED, _PROMOTING, _PROMOTED)
                 _look_again(reference)  # an announcement before this was missed
                 failures = 0
-                while (pool := reference()) is not None:
-                    if pool.pid != pid:
-                        return
-                    del pool
+                # A fork may copy a greenlet: the copy must not read the parent's announcements.
+                while reference() is not None and os.getpid() == pid:
                     message = subscriber.get_message(timeout=_LOOKS_EVERY)
                     if message is not None:
                         _heard(reference, sentinel, message)
@@ -85,10 +80,7 @@ def _run(reference: weakref.ref[Listening], sentinel: redis.Redis, pid: int) -> 
         except Exception:
             logger.exception("listening to a Sentinel failed")
         failures += 1
-        # Not time.sleep: see runtime/background.py.
-        threading.Event().wait(backoff.compute(failures))
-        if reference() is None:
-            return
+        yield backoff.compute(failures)
 
 
 def _look_again(reference: weakref.ref[Listening]) -> None:
