@@ -33,7 +33,7 @@ from ..telemetry.stats import PoolStats
 from .redis_cluster import ProcessCluster
 
 if TYPE_CHECKING:
-    from ..telemetry.metrics import PoolTimes
+    from ..telemetry.metrics import PoolListener
     from ..telemetry.operations import Observer
 
 # Keyword arguments that go to RedisCluster; all others go to the nodes' pools.
@@ -131,8 +131,9 @@ class ClusterConnectionPool:
         self.name = client_settings.name
         #: Notified of the clients' operations; see :class:`~.telemetry.operations.Observer`.
         self.observers: list[Observer] = []
-        #: Records how long callers wait for and use connections; ``None`` if nothing records it.
-        self.times: PoolTimes | None = None
+        #: Notified of the events of all nodes' pools; see
+        #: :class:`~.telemetry.metrics.PoolListener`.
+        self.listeners: list[PoolListener] = []
         self.connection_kwargs = {"db": 0}  # the same for every node
         # The redirections of all clients together. redis-py counts them to decide when to refresh
         # the layout.
@@ -306,7 +307,7 @@ class ClusterConnectionPool:
         breaker = make_breaker(self.client_settings, f"{host}:{port}")
         own = {**keywords, "host": host, "port": port, "breaker": breaker}
         made = _NodePool(**{**self._keywords, **own})
-        made.times = self.times
+        made.listeners = self.listeners
         return made
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import random
@@ -13,30 +12,28 @@ from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 import redis
-from redis.retry import Retry
 
 from ..exceptions import PoolReleaseError, PoolTimeoutError
 from ..runtime.background import start_background
-from ..runtime.call_stack import calling_frames, stack_of
+from ..runtime.call_stack import calling_frames
 from ..settings.client import ClientSettings
-from ..telemetry import otel
 from ..telemetry.hot_keys import HotKeyTracker
-from ..telemetry.metrics import PoolTimes
 from ..telemetry.stats import PoolStats
 from .circuit_breaker import CircuitBreaker
 from .connection import PooledConnection, pooled_class
-from .connection_kwargs import check_caching, check_keywords, has_retries, server_address
+from .connection_kwargs import check_caching, check_keywords, server_address
 from .demotion import PoolRenewal
 from .fair_queue import FairLifoQueue, PoolSlot
+from .housekeeping import HousekeepingPool
 
 if TYPE_CHECKING:
+    from ..telemetry.metrics import PoolListener
     from ..telemetry.operations import Observer
 
 _LIFETIME_JITTER = 0.1  # part of max_lifetime: connections made together don't end together
-_MOST_SECONDS_OF_A_ROUND = 30.0
 
 
-class BlockingConnectionPool(redis.BlockingConnectionPool):
+class BlockingConnectionPool(HousekeepingPool):
     """redis-py's blocking pool, which serves callers in order and never mixes up their replies.
 
     A connection goes back to the pool only if every reply to what was sent has been read;
@@ -62,8 +59,6 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         :class:`~.pool.fair_queue.FairLifoQueue`.
     """
 
-    pool: FairLifoQueue
-
     def __init__(
         self,
         *,
@@ -77,37 +72,25 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         **connection_kwargs: Any,
     ) -> None:
         self.client_settings = client_settings
-        self.name = name
-        self.max_idle_time = max_idle_time
         self.max_lifetime = max_lifetime
-        self.leak_warning = leak_warning
         self.breaker = breaker
         self.hot_keys = hot_keys
-        self.creations = 0
-        self.discards = 0
         #: Notified of the clients' operations; see :class:`~.telemetry.operations.Observer`.
         self.observers: list[Observer] = []
-        #: Records how long callers wait for connections and use them; ``None`` for no records.
-        self.times: PoolTimes | None = None
+        #: Notified of the connections' events; see :class:`~.telemetry.metrics.PoolListener`.
+        self.listeners: list[PoolListener] = []
         #: Makes a client with one connection outside of the pool, without telemetry; its arguments
         #: win over the pool's. ``None`` if the pool wasn't made from settings.
         self.make_background_client: Callable[..., redis.Redis] | None = None
         self._on_read_only: PoolRenewal | None = PoolRenewal(self)
-        self._has_retries = has_retries(connection_kwargs)
-        times = [seconds for seconds in (max_idle_time, leak_warning) if seconds]
-        self._round = min(_MOST_SECONDS_OF_A_ROUND, min(times) / 5) if times else 0.0
-        self._has_background = not times  # the background thread runs, or isn't needed
         queue_class = connection_kwargs.setdefault("queue_class", FairLifoQueue)
         if not (isinstance(queue_class, type) and issubclass(queue_class, FairLifoQueue)):
             raise TypeError("queue_class: not a FairLifoQueue. Leave this argument out.")
         check_keywords(type(self), connection_kwargs)
         check_caching(name, connection_kwargs)
-        super().__init__(**connection_kwargs)
-
-    @property
-    def is_plain(self) -> bool:
-        """Return whether redis-py's own retries are off."""
-        return not self._has_retries
+        super().__init__(
+            name=name, max_idle_time=max_idle_time, leak_warning=leak_warning, **connection_kwargs
+        )
 
     @property
     def stats(self) -> PoolStats:
@@ -157,34 +140,28 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         # is interrupted, too, the slot is free with the last reference to the connection.
         if self.pid != os.getpid():
             self._checkpid()
+        started = time.monotonic()
         probe = None if self.breaker is None else self.breaker.enter()
         if self._in_maintenance:
             with self._get_pool_lock():
                 pass  # the server is moving, and redis-py makes new callers wait
-        times = self.times if self.times is not None and otel.has_meter_provider() else None
-        started = time.monotonic() if times is not None else 0.0
         try:
             slot, connection, _ = self.pool.get(self.timeout)
         except Empty:
             raise self._timed_out() from None
-        created = connection is None
         try:
-            if created:
+            if connection is None:
                 connection = self._fill(slot)
-            slot.taken_at = time.monotonic()
-            if self.leak_warning:
-                slot.taken_by = calling_frames()
-            connection.slot = slot
-            if probe is not None:
-                connection.probe = probe
+            frames = calling_frames() if self.leak_warning else None
+            slot.check_out(connection, time.monotonic(), probe, frames)
             if not self._has_background:
                 self._has_background = start_background(self, self._round)
             self._make_ready(connection, slot)
         except BaseException:
             self._drop(slot, connection)
             raise
-        if times is not None:
-            times.waited(time.monotonic() - started)
+        for listener in self.listeners:
+            listener.waited(started)
         return connection
 
     def release(self, connection: Any) -> None:
@@ -203,26 +180,26 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         #    is the one that releases it, even if two threads try at once.
         if self.pid != os.getpid():
             self._checkpid()
-        state = connection.__dict__
-        slot = state.get("slot")
-        if slot is None or slot.taken is not self.pool.taken or state.pop("slot", None) is None:
-            if state.get("is_adopted"):
+        slot = connection.__dict__.get("slot")
+        if (
+            slot is None
+            or slot.taken is not self.pool.taken
+            or (taken_at := slot.check_in(connection)) is None
+        ):
+            if connection.__dict__.get("is_adopted"):
                 connection.disconnect()
                 return
             raise self._refusal(connection, slot)
-        if self.breaker is not None:
-            state.pop("probe", None)
-        taken_at, slot.taken_at = slot.taken_at, None
+        for listener in self.listeners:
+            listener.used(taken_at)
         now = time.monotonic()
-        if self.times is not None and otel.has_meter_provider():
-            self.times.used(now - (taken_at or now))
-        kept = self._may_be_used_again(connection, slot, now)
-        if kept:
+        is_kept = False
+        if self._may_be_used_again(connection, slot, now):
             if isinstance(connection, PooledConnection) and not self.maint_notifications_enabled():
                 connection = connection.reissue()
                 slot.connection = weakref.ref(connection)
-            self.pool.put((slot, connection, now), taken_at or now)
-        else:
+            is_kept = self.pool.put((slot, connection, now), taken_at)
+        if not is_kept:
             slot.vacate()
             self.discards += 1
             connection.disconnect()
@@ -238,8 +215,7 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
     def _fill(self, slot: PoolSlot) -> Any:
         connection = self.make_connection()
         self.creations += 1
-        slot.connection = weakref.ref(connection)
-        self._limit_lifetime(slot)
+        slot.fill(connection, self._closing_time())
         return connection
 
     def _make_ready(self, connection: Any, slot: PoolSlot) -> None:
@@ -248,33 +224,32 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         if not getattr(connection, "is_connected", False):
             self._connect(connection)
             return
-        ready = time.monotonic() < slot.closes_at and not connection.should_reconnect()
+        ready = slot.taken_at < slot.closes_at and not connection.should_reconnect()
         if ready:
             try:
                 ready = not connection.can_read() or bool(self.maint_notifications_enabled())
             except (redis.ConnectionError, redis.TimeoutError, OSError):
                 ready = False
         if not ready:  # expired, closed by the server, or holding unsolicited data
-            self._replace(connection)
+            self._replace(connection, slot)
             self._connect(connection)
 
     def _connect(self, connection: Any) -> None:
         started = time.monotonic()
         connection.connect()
-        if self.times is not None and otel.has_meter_provider():
-            self.times.created(time.monotonic() - started)
+        for listener in self.listeners:
+            listener.created(started)
 
-    def _replace(self, connection: Any) -> None:
+    def _replace(self, connection: Any, slot: PoolSlot) -> None:
         connection.disconnect()
         self.discards += 1
         self.creations += 1
-        self._limit_lifetime(connection.slot)
+        slot.fill(connection, self._closing_time())
 
-    def _limit_lifetime(self, slot: PoolSlot) -> None:
-        slot.closes_at = math.inf
-        if self.max_lifetime:
-            jitter = random.uniform(1 - _LIFETIME_JITTER, 1)
-            slot.closes_at = time.monotonic() + self.max_lifetime * jitter
+    def _closing_time(self) -> float:
+        if not self.max_lifetime:
+            return math.inf
+        return time.monotonic() + self.max_lifetime * random.uniform(1 - _LIFETIME_JITTER, 1)
 
     def _may_be_used_again(self, connection: Any, slot: PoolSlot, now: float) -> bool:
         if isinstance(connection, PooledConnection):
@@ -282,15 +257,12 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         else:
             # A connection class of the application's, whose replies aren't counted.
             settled = getattr(connection, "is_connected", True)
-        return (
-            settled and now < slot.closes_at and not connection.should_reconnect() and slot.is_taken
-        )
+        return settled and now < slot.closes_at and not connection.should_reconnect()
 
     def _drop(self, slot: PoolSlot, connection: Any) -> None:
         slot.vacate()
         if connection is not None:
-            connection.__dict__.pop("slot", None)
-            connection.__dict__.pop("probe", None)
+            slot.check_in(connection)
             self.discards += 1
             connection.disconnect()
         self.pool.serve()
@@ -318,102 +290,3 @@ class BlockingConnectionPool(redis.BlockingConnectionPool):
         return PoolReleaseError(
             f"{self.name}: this connection belongs to another pool. Release it there."
         )
-
-    # The views that redis-py's base class and debuggers expect
-
-    @property
-    def _connections(self) -> list[Any]:  # type: ignore[override]  # redis-py keeps a list
-        slots = self.pool.slots()
-        return [made for slot in slots if slot.connection and (made := slot.connection())]
-
-    def _get_free_connections(self) -> set[Any]:
-        return {connection for connection in self.pool.queue if connection is not None}
-
-    def _get_in_use_connections(self) -> set[Any]:
-        return {made for made in self._connections if "slot" in made.__dict__}
-
-    def reset(self) -> None:
-        """Forget all connections, as redis-py does in a forked process; idle ones are closed."""
-        self.pool = self.queue_class(self.max_connections)
-        self._has_background = not self._round
-        if vars(self).get("pid") != os.getpid():
-            self.creations = self.discards = 0
-        # The last step: other threads read it to see whether the reset is done.
-        self.pid = os.getpid()
-
-    def disconnect(self, inuse_connections: bool = True) -> None:
-        """Close the idle connections and, unless ``inuse_connections`` is false, those in use."""
-        self._checkpid()
-        for _, connection, _ in self.pool.take_all_idle():
-            self._close_idle(connection)
-        self.pool.serve()
-        if inuse_connections:
-            for connection in self._get_in_use_connections():
-                connection.disconnect()
-
-    def disconnect_free_connections(self, moving_address_src: str | None = None) -> None:
-        """Close the idle connections; redis-py calls it, on the pools of a Cluster's nodes too.
-
-        redis-py's own method closes them in the queue, while another thread may be taking one.
-        """
-        if moving_address_src is not None:
-            super().disconnect_free_connections(moving_address_src)
-            return
-        self.disconnect(inuse_connections=False)
-
-    def _close_idle(self, connection: Any) -> None:
-        connection.disconnect()
-        self.discards += 1
-
-    # redis-py's versions of the next two need attributes that only its non-blocking pool has.
-
-    def set_retry(self, retry: Retry) -> None:
-        """Set redis-py's retries for all connections, those in use too."""
-        self.connection_kwargs.update(retry=retry)
-        self._has_retries = has_retries(self.connection_kwargs)
-        for connection in self._connections:
-            connection.retry = retry
-
-    def re_auth_callback(self, token: Any) -> None:
-        """Log in with a new token: idle connections at their next use, the others soon."""
-        for connection in self._get_free_connections():
-            connection.mark_for_reconnect()
-        for connection in self._get_in_use_connections():
-            connection.set_re_auth_token(token)
-
-    def keep_house(self) -> bool:
-        """Close connections idle longer than ``max_idle_time``; log those held too long.
-
-        :mod:`.runtime.background` calls it regularly, as long as it returns ``True``.
-        """
-        now = time.monotonic()
-        if self.max_idle_time:
-            while (entry := self.pool.take_idle(now - self.max_idle_time)) is not None:
-                self._close_idle(entry[1])
-                del entry
-        if self.leak_warning:
-            for slot in self.pool.slots():
-                warn_of_leak(self.name, self.leak_warning, slot, now)
-        if not self.pool.open:
-            self._has_background = False
-        return self._has_background
-
-
-logger = logging.getLogger(__package__)
-
-
-def warn_of_leak(client: str, seconds: float, slot: PoolSlot, now: float) -> None:
-    """Log, once, where a connection was checked out that has been in use for too long.
-
-    :param client: the client's name.
-    :param seconds: its ``leak_warning``.
-    :param now: the time of :func:`time.monotonic`.
-    """
-    taken_at = slot.taken_at
-    if taken_at is None or slot.warned_at == taken_at or now - taken_at < seconds:
-        return
-    slot.warned_at = taken_at
-    logger.warning(
-        "%s: connection held for %.1f seconds (%s.leak_warning is %g seconds), checked out at\n%s",
-        client, now - taken_at, client, seconds, stack_of(slot.taken_by or ()),
-    )  # fmt: skip

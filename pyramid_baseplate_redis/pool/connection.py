@@ -253,6 +253,17 @@ class PooledConnection(AbstractConnection):
         self._reply_is_read()
         return response
 
+    def can_read(self, timeout: float = 0) -> bool:
+        """Return whether there is something to read; see :meth:`redis.Connection.can_read`."""
+        # redis-py's method asks the parser, too, but first composes a message for its error. The
+        # pool calls this for each command.
+        try:
+            if self._sock is not None:
+                return bool(self._parser.can_read(timeout))
+        except OSError:
+            pass
+        return bool(super().can_read(timeout))
+
     def _was_refused(self, error: redis.ReadOnlyError) -> None:
         """Mark the error if nothing was executed; close the connection if that loses nothing."""
         if self.is_one_command:

@@ -7,7 +7,6 @@ The host name leads to the new primary, but open connections stay with the old o
 
 from __future__ import annotations
 
-import math
 import time
 import weakref
 from typing import Any
@@ -51,6 +50,6 @@ class PoolRenewal:
         self._next_at = now + _SECONDS_BETWEEN_RENEWALS
         # Mark those in use first: another thread may release one while the idle ones are closed.
         for slot in pool.pool.slots():
-            slot.closes_at = -math.inf
+            slot.expire()
         pool.disconnect(inuse_connections=False)
         return True

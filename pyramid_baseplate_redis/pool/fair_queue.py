@@ -41,11 +41,58 @@ class PoolSlot:
         self.connection: weakref.ref[Any] | None = None
         # All times are those of time.monotonic().
         self.closes_at = math.inf
-        self.taken_at: float | None = None
+        self.taken_at = math.inf  # while no caller uses the connection
         self.turn_ends = -math.inf
         self.warned_at: float | None = None
         self.taken_by: Any = None
         self.turn_of: int | None = None  # identifier of a thread or greenlet
+
+    def fill(self, connection: Any, closes_at: float) -> None:
+        """Record the slot's connection, and the time after which it is replaced."""
+        self.connection = weakref.ref(connection)
+        self.closes_at = closes_at
+
+    def check_out(self, connection: Any, now: float, probe: Any, taken_by: Any) -> None:
+        """Record that a caller uses the slot's connection.
+
+        The connection refers to the slot while it is in use: if the last reference to it goes away,
+        the slot becomes free.
+
+        :param now: the time of :func:`time.monotonic`.
+        :param probe: the circuit breaker's probe, which ends with the use; ``None`` for none.
+        :param taken_by: the caller's frames, for leak warnings.
+        """
+        self.taken_at = now
+        self.taken_by = taken_by
+        connection.slot = self
+        if probe is not None:
+            connection.probe = probe
+
+    def check_in(self, connection: Any) -> float | None:
+        """Record that the caller returns the connection.
+
+        :returns: the time of :meth:`check_out`, or ``None`` if it was returned before. If two
+            threads return it at once, one of them gets the time.
+        """
+        state = connection.__dict__
+        if state.pop("slot", None) is None:
+            return None
+        if "probe" in state:
+            del state["probe"]
+        taken_at, self.taken_at = self.taken_at, math.inf
+        return taken_at
+
+    def overdue(self, limit: float, now: float) -> float | None:
+        """Return, once for each use, how long it has taken if that is ``limit`` seconds or more."""
+        taken_at = self.taken_at
+        if now - taken_at < limit or self.warned_at == taken_at:
+            return None
+        self.warned_at = taken_at
+        return now - taken_at
+
+    def expire(self) -> None:
+        """Have the connection replaced at its next check-out, or closed at its return."""
+        self.closes_at = -math.inf
 
     def vacate(self) -> None:
         """Free the slot now, even if the traceback of an exception still refers to this object."""
@@ -122,13 +169,14 @@ class FairLifoQueue:
         """Return all slots that are taken."""
         return [slot for ref in tuple(self.taken) if (slot := ref()) is not None]
 
-    def put(self, entry: Entry, taken_at: float = -math.inf) -> None:
+    def put(self, entry: Entry, taken_at: float = -math.inf) -> bool:
         """Put an entry back: for the first waiter, or among the idle connections.
 
         :param entry: as returned by :meth:`get`.
         :param taken_at: when the caller took it, by :func:`time.monotonic`; its turn began then.
+        :returns: whether the entry was put back: it isn't if its slot is free.
         """
-        # There are three cases, and in each of them an entry whose slot is free is dropped:
+        # There are three cases:
         #
         # 1. No caller waits: the connection becomes idle. A caller that began to wait in between is
         #    served.
@@ -136,19 +184,20 @@ class FairLifoQueue:
         #    connection unless this caller is faster.
         # 3. Callers wait and the turn is over: the connection is handed to the first of them.
         slot = entry[0]
+        if not slot.is_taken:
+            return False
         if not self._waiters:
-            if slot.is_taken:
-                self._idle.append(entry)
+            self._idle.append(entry)
             if self._waiters:
                 self.serve()
-            return
+            return True
         turn_continues = self._turn_continues(slot, taken_at)
-        if slot.is_taken:
-            self._idle.append(entry)
+        self._idle.append(entry)
         if turn_continues:
             self._wake()
         else:
             self.serve()
+        return True
 
     def serve(self) -> None:
         """Hand what is available to the waiters; call it whenever a slot has become free."""

@@ -6,6 +6,7 @@ read when a metric reader collects. Nothing is measured while no meter provider 
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
@@ -15,7 +16,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.util.types import AttributeValue
 
 from .measurement_buffer import measurements
-from .otel import error_type
+from .otel import error_type, has_meter_provider
 from .semantic_conventions import (
     DB_CLIENT_CONNECTION_COUNT,
     DB_CLIENT_CONNECTION_CREATE_TIME,
@@ -45,8 +46,24 @@ QUEUE_DEAD_LETTERS = "pyramid_baseplate_redis.message_queue.dead_letters"
 BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
 
 
+class PoolListener(Protocol):
+    """An object that a pool notifies of what has just ended, in the caller's thread.
+
+    The methods must not raise. All times are those of :func:`time.monotonic`.
+    """
+
+    def waited(self, since: float) -> None:
+        """Note that a caller got a connection, for which it asked at ``since``."""
+
+    def used(self, since: float) -> None:
+        """Note that a caller releases a connection, which it checked out at ``since``."""
+
+    def created(self, since: float) -> None:
+        """Note that a new connection is ready, after the pool began to connect at ``since``."""
+
+
 class _HasFigures(Protocol):
-    times: PoolTimes | None
+    listeners: list[PoolListener]
 
     @property
     def stats(self) -> PoolStats: ...
@@ -72,17 +89,20 @@ class PoolTimes:
     def __init__(self, pool_name: str) -> None:
         self._attributes: dict[str, AttributeValue] = {DB_CLIENT_CONNECTION_POOL_NAME: pool_name}
 
-    def waited(self, seconds: float) -> None:
+    def waited(self, since: float) -> None:
         """Record how long a caller waited for a connection."""
-        measurements.add(_wait_time, seconds, self._attributes)
+        if has_meter_provider():
+            measurements.add(_wait_time, time.monotonic() - since, self._attributes)
 
-    def used(self, seconds: float) -> None:
+    def used(self, since: float) -> None:
         """Record how long a connection was checked out."""
-        measurements.add(_use_time, seconds, self._attributes)
+        if has_meter_provider():
+            measurements.add(_use_time, time.monotonic() - since, self._attributes)
 
-    def created(self, seconds: float) -> None:
+    def created(self, since: float) -> None:
         """Record how long it took to create a connection."""
-        measurements.add(_create_time, seconds, self._attributes)
+        if has_meter_provider():
+            measurements.add(_create_time, time.monotonic() - since, self._attributes)
 
 
 def observe_pool(pool: _HasFigures, pool_name: str) -> None:
@@ -90,7 +110,7 @@ def observe_pool(pool: _HasFigures, pool_name: str) -> None:
 
     :param pool_name: the value of ``db.client.connection.pool.name``, as on the spans.
     """
-    pool.times = PoolTimes(pool_name)
+    pool.listeners.append(PoolTimes(pool_name))
     _pools[pool] = pool_name
 
 

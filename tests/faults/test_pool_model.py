@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from pyramid_baseplate_redis.exceptions import PoolReleaseError, PoolTimeoutError
-from pyramid_baseplate_redis.pool import blocking_pool
+from pyramid_baseplate_redis.pool import blocking_pool, housekeeping
 from pyramid_baseplate_redis.telemetry.stats import PoolStats
 
 from ..support.servers import Server, wait_until
@@ -333,7 +333,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     made = SimpleNamespace(now=time.monotonic())
     own_time = SimpleNamespace(monotonic=lambda: made.now)
     own_random = SimpleNamespace(uniform=lambda low, high: JITTER)
-    monkeypatch.setattr(blocking_pool, "time", own_time)
+    for module in (blocking_pool, housekeeping):
+        monkeypatch.setattr(module, "time", own_time)
     monkeypatch.setattr(blocking_pool, "random", own_random)
     keeps_house: Callable[..., bool] = lambda pool, seconds: True  # noqa: E731
     monkeypatch.setattr(blocking_pool, "start_background", keeps_house)

@@ -239,7 +239,7 @@ class SentinelBlockingConnectionPool(BlockingConnectionPool):
         if self.unsubscribed:
             start_listening(self)
         if connection.is_connected and not self._is_right(connection):
-            self._replace(connection)
+            self._replace(connection, slot)
         super()._make_ready(connection, slot)
 
     def _may_be_used_again(self, connection: Any, slot: PoolSlot, now: float) -> bool:
