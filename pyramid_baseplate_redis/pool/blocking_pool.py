@@ -21,7 +21,12 @@ from ..telemetry.hot_keys import HotKeyTracker
 from ..telemetry.stats import PoolStats
 from .circuit_breaker import CircuitBreaker
 from .connection import PooledConnection, pooled_class
-from .connection_kwargs import check_caching, check_keywords, server_address
+from .connection_kwargs import (
+    add_driver_info,
+    check_caching,
+    check_keywords,
+    server_address,
+)
 from .demotion import PoolRenewal
 from .fair_queue import FairLifoQueue, PoolSlot
 from .housekeeping import HousekeepingPool
@@ -88,6 +93,7 @@ class BlockingConnectionPool(HousekeepingPool):
             raise TypeError("queue_class: not a FairLifoQueue. Leave this argument out.")
         check_keywords(type(self), connection_kwargs)
         check_caching(name, connection_kwargs)
+        add_driver_info(connection_kwargs)
         super().__init__(
             name=name, max_idle_time=max_idle_time, leak_warning=leak_warning, **connection_kwargs
         )

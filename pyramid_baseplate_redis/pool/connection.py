@@ -15,21 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.connection import AbstractConnection, DefaultParser
-from redis.utils import get_lib_version
 
 from ..exceptions import REDIRECTION_ERRORS, ForkedConnectionError, PoolReleaseError
 from ..telemetry.call_details import note_redirection, note_server
 from .deadline_parser import DeadlineParser
+from .demotion import RefusalDetector
 from .error_messages import add_context, address_of
 
 if TYPE_CHECKING:
     from .circuit_breaker import CircuitBreaker
 
-# If a process forks while another thread imports a module, the child hangs when it imports that
-# module. The first connection of a process would import modules in two places: redis-py looks up
-# its own version (on Python 3.13), and socket.getaddrinfo() the codec for host names. Both happen
-# here, so that connecting imports nothing.
-get_lib_version()
+# socket.getaddrinfo() imports this codec for host names. It is imported here, so that connecting
+# imports nothing; connection_kwargs.py gives the reason, and the other import.
 "localhost".encode("idna")
 
 _LEAST_SECONDS = 0.001
@@ -70,6 +67,7 @@ class PooledConnection(AbstractConnection):
     _parser: Any
     _sock: Any
     _on_read_only: Callable[[], bool] | None = None
+    _refusals: RefusalDetector
     _connecting_since: float | None = None
 
     _owed = 0  # replies still to be read
@@ -124,7 +122,7 @@ class PooledConnection(AbstractConnection):
             raise
         finally:
             self._connecting_since = None
-        self._altered = False
+        self._refusals.must_close = self._altered = False
         self._ready = True
 
     def reconnect(self) -> None:
@@ -154,13 +152,12 @@ class PooledConnection(AbstractConnection):
     def set_parser(self, parser_class: Any) -> None:
         """Set the parser: a :class:`DeadlineParser` in place of redis-py's default."""
         super().set_parser(DeadlineParser if parser_class is DefaultParser else parser_class)
+        self._refusals = RefusalDetector(self._parser)
         self.report_read_only(self._on_read_only)
 
     def report_read_only(self, report: Callable[[], bool] | None) -> None:
         """Call ``report`` when a replica refuses a write; see :mod:`.pool.demotion`."""
-        self._on_read_only = report
-        if isinstance(self._parser, DeadlineParser):
-            self._parser.on_read_only = report
+        self._on_read_only = self._refusals.report = report
 
     def pack_command(self, *args: Any) -> Any:
         """Pack one command."""
@@ -270,7 +267,7 @@ class PooledConnection(AbstractConnection):
             error.unsent = True  # type: ignore[attr-defined]  # all of it was refused
         # A caller that keeps the connection connects again with its next command. The connection
         # stays open if it watches keys or has selected another database, which would be lost.
-        if self.is_settled and getattr(self._parser, "must_close", False):
+        if self.is_settled and self._refusals.must_close:
             self.disconnect()
 
     def _reply_is_read(self) -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from importlib import metadata
 from typing import Any
 
 import redis
+from redis.connection import AbstractConnection
+from redis.driver_info import DriverInfo
 
 from ..exceptions import ConfigurationError
+
+_PACKAGE = __name__.partition(".")[0]
 
 
 def has_retries(connection_kwargs: Mapping[str, Any]) -> bool:
@@ -33,7 +38,7 @@ def server_address(connection_kwargs: Mapping[str, Any]) -> str:
 
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 # Modules of classes that pass their **kwargs on to the next class, up to AbstractConnection.
-_PASS_ON = ("redis.", f"{__name__.partition('.')[0]}.")
+_PASS_ON = ("redis.", f"{_PACKAGE}.")
 
 
 def check_keywords(pool_class: type, keywords: Mapping[str, Any], name: str = "") -> None:
@@ -72,6 +77,31 @@ def check_caching(name: str, keywords: Mapping[str, Any]) -> None:
                 f"{name}.{key}: redis-py's client-side caching deadlocks when threads share a "
                 "client. Remove this keyword argument."
             )
+
+
+def _driver_info() -> DriverInfo:
+    try:
+        version = metadata.version(_PACKAGE)
+    except metadata.PackageNotFoundError:  # it was copied, not installed
+        version = "unknown"
+    return DriverInfo().add_upstream_driver(_PACKAGE, version)
+
+
+# Made here, since redis-py would make one for each connection, and read its version from a file.
+# On Python 3.13 that imports modules: if a process forks while another thread imports a module, the
+# child hangs when it imports that module.
+_DRIVER_INFO = _driver_info()
+_DRIVER_KEYWORDS = {"driver_info", "lib_name", "lib_version"}
+
+
+def add_driver_info(connection_kwargs: dict[str, Any]) -> None:
+    """Have ``CLIENT LIST`` show this package, unless the application's arguments name another."""
+    connection_class = connection_kwargs.get("connection_class", redis.Connection)
+    takes_it = isinstance(connection_class, type) and issubclass(
+        connection_class, AbstractConnection
+    )
+    if takes_it and _DRIVER_KEYWORDS.isdisjoint(connection_kwargs):
+        connection_kwargs["driver_info"] = _DRIVER_INFO
 
 
 def _keywords_of_connection(connection_class: Any) -> set[str] | None:

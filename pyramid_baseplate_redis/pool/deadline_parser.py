@@ -1,4 +1,4 @@
-"""A reply parser that bounds the time for a whole reply, and reports refused writes.
+"""A reply parser that bounds the time for a whole reply.
 
 redis-py's ``socket_timeout`` starts again with each piece that arrives: a server or a proxy that
 sends a byte now and then could hold a request without end.
@@ -7,14 +7,11 @@ sends a byte now and then could hold a request without end.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import redis
 from redis.connection import DefaultParser
 from redis.utils import SENTINEL
-
-from .demotion import says_read_only
 
 
 class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # it depends on hiredis
@@ -25,26 +22,6 @@ class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # it dep
     deadline: float | None = None
     # The end of the time for several replies together, those of the handshake.
     last_deadline: float | None = None
-
-    # Called when the server refuses a write because it is a replica. If it returns ``True``, the
-    # connection must be closed, which ``must_close`` records.
-    on_read_only: Callable[[], bool] | None = None
-    must_close = False
-
-    def on_connect(self, connection: Any, **kwargs: Any) -> None:
-        """Start with a new socket; redis-py calls this."""
-        super().on_connect(connection, **kwargs)
-        self.must_close = False
-
-    def parse_error(self, response: str) -> Exception:
-        """Make the exception for an error reply, which may be inside the reply to EXEC.
-
-        All error replies pass through here, and no other replies do.
-        """
-        if self.on_read_only is not None and says_read_only(response) and self.on_read_only():
-            self.must_close = True
-        error: Exception = super().parse_error(response)
-        return error
 
     def read_from_socket(self, timeout: Any = SENTINEL, raise_on_timeout: bool = True) -> Any:
         """Wait for a piece of a reply.

@@ -7,8 +7,10 @@ The host name leads to the new primary, but open connections stay with the old o
 
 from __future__ import annotations
 
+import contextlib
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 _SECONDS_BETWEEN_RENEWALS = 1.0
@@ -24,6 +26,32 @@ def says_read_only(reply: str) -> bool:
     :param reply: the reply as sent, with the error code in front.
     """
     return reply.startswith("READONLY ") or _REFUSAL in reply
+
+
+class RefusalDetector:
+    """Notices a replica's refusals of writes among the error replies that a parser reads.
+
+    It takes the place of the parser's ``parse_error()``, through which all error replies pass, also
+    those inside the reply to EXEC, and no other replies do. An application's parser that has no
+    such method, unlike redis-py's, is left alone.
+
+    :param parser: the parser of a connection.
+    """
+
+    def __init__(self, parser: Any) -> None:
+        #: Called after a refusal. If it returns ``True``, the connection must be closed.
+        self.report: Callable[[], bool] | None = None
+        self.must_close = False
+        with contextlib.suppress(AttributeError):
+            self._parse_error = parser.parse_error  # a class method: it doesn't refer to the parser
+            parser.parse_error = self
+
+    def __call__(self, response: str) -> Exception:
+        """Make the exception for an error reply; the parser calls this."""
+        if self.report is not None and says_read_only(response) and self.report():
+            self.must_close = True
+        error: Exception = self._parse_error(response)
+        return error
 
 
 class PoolRenewal:
