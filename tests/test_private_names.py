@@ -294,7 +294,7 @@ NEEDED = [
            "how long the handshake may take"),
     Needed("redis.connection.AbstractConnection", "_sock", "pool/connection.py",
            "another thread may shut the socket down"),
-    Needed("redis.connection.Connection", "_host", "pool/connection.py",
+    Needed("redis.connection.Connection", "_host", "pool/owned_connection.py",
            "a released connection still shows its address"),
     Needed("redis.connection.UnixDomainSocketConnection", "_connect", "pool/embedded.py",
            "starts the embedded server before it connects", "self"),

@@ -1,4 +1,4 @@
-"""The pool's connections: redis-py's, extended to count replies and to know their holder.
+"""The pool's connections: redis-py's, extended to count replies.
 
 redis-py closes a connection when reading a reply fails, but not when something interrupts the code
 between sending and reading. The next user of the connection would then read that reply.
@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import redis
 from redis.connection import AbstractConnection, DefaultParser
 
-from ..exceptions import REDIRECTION_ERRORS, ForkedConnectionError, PoolReleaseError
+from ..exceptions import REDIRECTION_ERRORS
 from ..telemetry.call_details import note_redirection, note_server
 from .deadline_parser import DeadlineParser
 from .demotion import RefusalDetector
-from .error_messages import add_context, address_of
+from .error_messages import add_context
+from .owned_connection import RELEASED, OwnedConnection
 
 if TYPE_CHECKING:
     from .circuit_breaker import CircuitBreaker
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 "localhost".encode("idna")
 
 _LEAST_SECONDS = 0.001
-_RELEASED = 0  # no process has this number
 _NUMBERS = frozenset({int, float})
 # The state of a connection after the reply to a command; see ``is_settled``.
 _WATCHING, _NOT_WATCHING, _ALTERED = range(3)
@@ -46,21 +46,14 @@ _STATES = {
 }  # fmt: skip
 
 
-class PooledConnection(AbstractConnection):
+class PooledConnection(OwnedConnection):
     """A mixin for the connection class of a pool; see :func:`pooled_class`.
 
-    Each caller gets an object of its own from the pool. On release, the state moves into a new
-    object, and the object that the caller still holds is dead: using it or releasing it again
-    raises an error and does not affect the connection's next user. Objects for the same connection
-    are equal.
+    It counts the replies that are still to be read, and knows whether the connection's state is
+    the configured one.
     """
 
-    pid: int
-    client = ""
     breaker: CircuitBreaker | None = None
-
-    is_node = False  # the server is a node of a Cluster
-    is_adopted = False  # checked out by the parent process, connected again by this one
 
     host: str
     port: int
@@ -277,7 +270,7 @@ class PooledConnection(AbstractConnection):
 
     def disconnect(self, *args: Any, **kwargs: Any) -> None:
         """Close the socket, and with it drop all unread replies."""
-        if self.pid == _RELEASED:
+        if self.pid == RELEASED:
             return
         super().disconnect(*args, **kwargs)
         self._owed = 0
@@ -313,76 +306,17 @@ class PooledConnection(AbstractConnection):
         self.breaker = breaker
         self._identity = object()
 
-    def reissue(self) -> PooledConnection:
-        """Move the state into a new object and return that; this object is dead from now on."""
-        fresh: PooledConnection = object.__new__(type(self))
-        state = self.__dict__
-        fresh.__dict__ = state
-        dead = {"pid": _RELEASED, "_identity": state["_identity"]}
-        if "is_node" in state:  # a Cluster client reads the address of a failed connection
-            dead["_host"], dead["port"], dead["db"] = state["_host"], state["port"], state["db"]
-        self.__dict__ = dead
-        return fresh
-
-    def check_owner(self) -> None:
-        """Refuse a connection that another process checked out, or that was released.
-
-        :raises ForkedConnectionError: the parent process checked it out before a fork.
-        :raises PoolReleaseError: it was released before.
-        """
-        if self.pid != os.getpid():
-            raise self._not_ours()
-
     def _leave_to_parent(self) -> None:
-        if self.pid == _RELEASED or self._watching or self._altered:
+        if self.pid == RELEASED or self._watching or self._altered:
             raise self._not_ours()
         self.disconnect()  # closes this process's copy of the socket only
         self._adopt()
-
-    def _adopt(self) -> None:
-        """Make it a connection of this process."""
-        self.pid = os.getpid()
-        self.is_adopted = True
-
-    def _not_ours(self) -> Exception:
-        if self.pid == _RELEASED:
-            return PoolReleaseError("this connection was used after it had been released")
-        return ForkedConnectionError(
-            f"{self.client}: this connection to {address_of(self)} was checked out by process "
-            f"{self.pid}, from which process {os.getpid()} was forked. Make a new client, pipeline "
-            "or subscriber in this process."
-        )
 
     def _explain(self, error: BaseException) -> None:
         """Add the client, the server and whether the command was sent; count it as a failure."""
         unsent = self._connecting_since is not None
         if add_context(error, self.client, self, unsent) and self.breaker is not None:
             self.breaker.failed(error)
-
-    def __getattr__(self, name: str) -> Any:
-        if name != "pid" and not name.startswith("__") and self.pid == _RELEASED:
-            raise self._not_ours()
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, PooledConnection) and _identity(self) is _identity(other)
-
-    def __hash__(self) -> int:
-        return id(_identity(self))
-
-    def __repr__(self) -> str:
-        if self.pid == _RELEASED:
-            return f"<{type(self).__name__} (released)>"
-        shown: str = super().__repr__()
-        return shown
-
-    def __del__(self) -> None:
-        if self.__dict__.get("pid", _RELEASED) != _RELEASED:
-            super().__del__()
-
-
-def _identity(connection: PooledConnection) -> object:
-    return connection.__dict__.get("_identity", connection)
 
 
 def _text(command: Any) -> str:
