@@ -219,6 +219,11 @@ class FairLifoQueue:
         :raises queue.Empty: no entry became available within ``timeout``.
         """
         # While others wait, the caller may only take what it has just returned itself.
+        if not self._waiters:
+            try:
+                return self._idle.pop()  # as _take() does, without the cost of a call
+            except IndexError:
+                pass
         entry = self._take_own() if self._waiters else self._take()
         if entry is not None:
             return entry
