@@ -182,8 +182,8 @@ class BlockingConnectionPool(HousekeepingPool):
         # 2. It is closed if a reply is unread (its next user would read that), if it is in a
         #    transaction or another database, or if it is too old.
         # 3. It was checked out before a fork, and this process connected it again: it is closed.
-        # 4. It isn't this pool's, or was released before: an error. The thread that pops "slot"
-        #    is the one that releases it, even if two threads try at once.
+        # 4. It isn't this pool's, or was released before: an error. If two threads release it at
+        #    once, check_in() succeeds for one of them.
         if self.pid != os.getpid():
             self._checkpid()
         slot = connection.__dict__.get("slot")

@@ -32,7 +32,7 @@ def start_background(pool: Kept, seconds: float) -> bool:
 def start_thread(steps: Iterator[float], wake: threading.Event | None = None) -> bool:
     """Run a generator in a new daemon thread, or in a greenlet under gevent.
 
-    It ends with the generator. If a fork copies the greenlet, the copy ends at its next pause.
+    It ends with the generator. If a fork copies the greenlet, the copy ends after its pause.
 
     :param steps: does a step of the work, then yields the seconds to pause. It must not refer to an
         object that is to be collected while the thread pauses.
@@ -49,14 +49,12 @@ def start_thread(steps: Iterator[float], wake: threading.Event | None = None) ->
 
 
 def _run(steps: Iterator[float], wake: threading.Event | None, pid: int) -> None:
-    for seconds in steps:
+    while os.getpid() == pid and (seconds := next(steps, None)) is not None:
         # Not time.sleep: if an application's tests replace it, this thread gets the replacement
         # too, and the loop would keep a CPU busy.
         event = threading.Event() if wake is None else wake
         event.wait(seconds)
         event.clear()
-        if os.getpid() != pid:
-            return
 
 
 def _keep_house(reference: weakref.ref[Kept], seconds: float) -> Iterator[float]:

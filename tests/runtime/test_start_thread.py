@@ -40,7 +40,7 @@ def test_an_event_ends_each_pause_once() -> None:
         wake.set()
 
 
-def test_a_copy_in_another_process_ends_at_its_next_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_in_another_process_ends_after_its_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     steps, wake = Steps(), threading.Event()
     start_thread(steps(), wake)
     wait_until(lambda: steps.done == 1)
@@ -59,4 +59,11 @@ def test_where_no_thread_can_be_started_the_caller_is_not_disturbed(
     monkeypatch.setattr(_thread, "start_new_thread", refuse)
     steps = Steps()
     assert not start_thread(steps())
+    assert steps.done == 0
+
+
+def test_a_copy_that_has_not_begun_does_nothing() -> None:
+    steps, wake = Steps(), threading.Event()
+    wake.set()
+    background._run(steps(), wake, 0)
     assert steps.done == 0
