@@ -1,0 +1,97 @@
+"""What a pool makes of the announcements of its Sentinels."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import pytest
+
+from pyramid_baseplate_redis.pool.sentinel import events as announcements_module
+
+from ...support.fake_sentinel import FakeSentinel, manager_of
+from ...support.servers import wait_until
+from ...support.topologies import SentinelSet
+from .conftest import MakeFoo, listeners_at, pool_of
+
+
+class HearingPool:
+    """What the listeners know of a pool."""
+
+    pid = 0
+    service_name = "mymaster"
+
+    def __init__(self) -> None:
+        self.sentinel_manager = manager_of()
+        self.heard: list[Any] = []
+
+    def get_master_address(self) -> None:
+        pass
+
+    def switched(self, address: Any) -> None:
+        self.heard.append(("switched", address[1]))
+
+    def demoted(self, address: Any) -> None:
+        self.heard.append(("demoted", address[1]))
+
+
+SWITCHED = (b"+switch-master", b"mymaster 10.0.0.1 1 10.0.0.1 2")
+PROMOTING = (
+    b"+failover-state-send-slaveof-noone",
+    b"slave 10.0.0.1:2 10.0.0.1 2 @ mymaster 10.0.0.1 1",
+)
+PROMOTED = (b"+promoted-slave", PROMOTING[1])
+BUSY = "master,failover_in_progress,force_failover"
+
+
+def heard(announced: tuple[bytes, bytes], **says: Any) -> list[Any]:
+    """What a pool makes of an announcement by a Sentinel that says so when it is asked."""
+    pool = HearingPool()
+    message = {"channel": announced[0], "data": announced[1]}
+    reference: Any = weakref.ref(pool)
+    sentinel: Any = FakeSentinel(1, **says)
+    announcements_module._heard(reference, sentinel, message)
+    return pool.heard
+
+
+def test_a_switch_is_believed() -> None:
+    assert heard(SWITCHED, port=2, epoch=1) == [("switched", 2)]
+
+
+def test_a_promotion_is_believed_before_the_switch() -> None:
+    assert heard(PROMOTED, port=1, epoch=1, flags=BUSY) == [("switched", 2)]
+
+
+def test_the_beginning_of_a_promotion_demotes() -> None:
+    assert heard(PROMOTING) == [("demoted", 1)]
+
+
+@pytest.mark.parametrize("announced", [SWITCHED, PROMOTED], ids=["a switch", "a promotion"])
+def test_an_announcement_that_is_heard_behind_the_next_failover_is_ignored(
+    announced: tuple[bytes, bytes],
+) -> None:
+    # The Sentinel's epoch is the later one's by now.
+    assert heard(announced, port=1, epoch=2) == []
+
+
+@pytest.mark.parametrize("announced", [SWITCHED, PROMOTING, PROMOTED])
+def test_announcements_of_another_service_are_ignored(announced: tuple[bytes, bytes]) -> None:
+    channel, text = announced
+    assert heard((channel, text.replace(b"mymaster", b"other")), port=2) == []
+
+
+@pytest.mark.parametrize("text", [b"", b"mymaster", b"mymaster a b c d"])
+def test_announcements_that_make_no_sense_are_ignored(text: bytes) -> None:
+    assert heard((b"+switch-master", text)) == []
+
+
+def test_a_failover_that_nobody_asks_about_is_heard(
+    make_foo: MakeFoo, sentinels: SentinelSet
+) -> None:
+    foo = make_foo(sentinels)
+    foo.ping()
+    pool, new = pool_of(foo), sentinels.replica()
+    wait_until(lambda: listeners_at(sentinels, pool) == 3)
+    sentinels.failover()
+    wait_until(lambda: pool.master_address == (new.host, new.port))
+    assert pool.stats.open == 0
