@@ -1,0 +1,121 @@
+"""Connections that are idle, old, or held for long."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import redis
+
+from pyramid_baseplate_redis import BlockingConnectionPool
+
+from ..support.servers import Server, wait_until
+from .conftest import MakePool, identity, state_of_next
+
+# Ageing
+
+
+def test_spare_connections_are_closed_after_max_idle_time(
+    make_pool: MakePool, valkey: Server
+) -> None:
+    pool = make_pool(max_idle_time="200 ms", client_name="ageing")
+    for connection in [pool.get_connection() for _ in range(3)]:
+        pool.release(connection)
+
+    def one_is_left_in_use() -> bool:
+        pool.release(pool.get_connection())
+        return pool.stats.open == 1
+
+    wait_until(one_is_left_in_use)
+    wait_until(lambda: pool.stats.open == 0)
+    with redis.Redis(port=valkey.port) as admin:
+        wait_until(lambda: "ageing" not in [c["name"] for c in admin.client_list()])
+
+
+def test_the_idle_connection_that_was_used_last_is_used_next(make_pool: MakePool) -> None:
+    pool = make_pool()
+    first, second = pool.get_connection(), pool.get_connection()
+    number = identity(second)
+    pool.release(first)
+    pool.release(second)
+    assert state_of_next(pool)[0] == number
+
+
+def test_a_connection_is_replaced_after_max_lifetime(make_pool: MakePool) -> None:
+    pool = make_pool(max_lifetime="100 ms")
+    first, _ = state_of_next(pool)
+    time.sleep(0.11)
+    assert state_of_next(pool)[0] != first
+
+
+def test_a_connection_that_outlived_its_time_isnt_kept(make_pool: MakePool) -> None:
+    pool = make_pool(max_lifetime="50 ms")
+    connection = pool.get_connection()
+    time.sleep(0.06)
+    pool.release(connection)
+    assert pool.stats.open == 0
+
+
+def test_lifetimes_differ_by_up_to_a_tenth(make_pool: MakePool) -> None:
+    pool = make_pool(max_lifetime="100 seconds")
+    now = time.monotonic()
+    connections = [pool.get_connection() for _ in range(20)]
+    lives = [connection.slot.closes_at - now for connection in connections]
+    assert min(lives) >= 90
+    assert max(lives) <= 101
+    assert max(lives) - min(lives) > 1
+    for connection in connections:
+        pool.release(connection)
+
+
+def test_without_ageing_there_is_no_thread(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*args: Any) -> bool:
+        raise AssertionError("a thread was started")
+
+    monkeypatch.setattr("pyramid_baseplate_redis.pool.blocking_pool.start_background", start)
+    pool = make_pool(max_idle_time="0 s", leak_warning="0 s")
+    pool.release(pool.get_connection())
+
+
+# Leaks
+
+
+def held_for_long(pool: BlockingConnectionPool) -> Any:
+    return pool.get_connection()
+
+
+def test_a_connection_held_for_long_is_told_of_with_where_it_was_taken(
+    make_pool: MakePool, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = make_pool(leak_warning="50 ms")
+    connection = held_for_long(pool)
+    wait_until(lambda: caplog.records)
+    message = caplog.records[0].getMessage()
+    assert message.startswith("foo: connection held for 0.")
+    assert "in held_for_long" in message
+    assert "pyramid_baseplate_redis" not in message
+    pool.release(connection)
+
+
+def test_a_connection_held_for_long_is_told_of_once(
+    make_pool: MakePool, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = make_pool(leak_warning="50 ms")
+    connection = pool.get_connection()
+    time.sleep(0.4)
+    pool.release(connection)
+    assert len(caplog.records) == 1
+
+
+def test_connections_that_come_back_in_time_arent_told_of(
+    make_pool: MakePool, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = make_pool(leak_warning="300 ms")
+    for _ in range(20):
+        connection = pool.get_connection()
+        time.sleep(0.02)
+        pool.release(connection)
+    assert caplog.records == []
