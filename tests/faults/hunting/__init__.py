@@ -1,0 +1,1 @@
+"""The parts of the hunt for wrong replies; see tests/faults/hunt.py."""
