@@ -1,4 +1,4 @@
-"""The context factory of a client, and what spans say of failures."""
+"""The context factory of a client, and the failures that spans report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Locks of a monitored client: their spans, and whose client they use."""
+"""Locks of a monitored client have spans and use the client that made them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands of Redis modules, and their pipelines."""
+"""Commands of Redis modules, and their pipelines, have spans like all others."""
 
 from __future__ import annotations
 

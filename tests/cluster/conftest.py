@@ -1,4 +1,4 @@
-"""Clients of a Cluster, its keys and its nodes."""
+"""Clients of a Cluster, keys on each of its nodes, and replies that are lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Subscribers in a Cluster, also to shard channels."""
+"""Subscribers in a Cluster have spans, and give back their connections."""
 
 from __future__ import annotations
 

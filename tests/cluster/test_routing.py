@@ -1,4 +1,4 @@
-"""Which node answers a command, and what its span says of that."""
+"""A command goes to the node of its key, and its only span names the node that answered."""
 
 from __future__ import annotations
 

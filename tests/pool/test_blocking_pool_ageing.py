@@ -1,4 +1,4 @@
-"""Connections that are idle, old, or held for long."""
+"""Connections that are idle for long, old, or held for long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors of a pool and its connections: what they say, and which are retryable."""
+"""Errors of a pool and its connections: their messages, and which ones are retryable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a forked child may do with its parent's pool and connections."""
+"""A forked child has connections of its own and cannot use its parent's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Consumers of a durable queue, and what may happen to them."""
+"""Two consumers of a durable queue, and helpers that fail, die, or let leases run out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DurableMessageQueue: who has a message, for how long, and which consumers are kept."""
+"""DurableMessageQueue: a lease runs out or is lost, and idle consumers are removed."""
 
 from __future__ import annotations
 

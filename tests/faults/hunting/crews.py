@@ -1,4 +1,4 @@
-"""The crews: how workers run, are interrupted, and fork."""
+"""The workers run as threads or as greenlets, are interrupted, and fork."""
 
 from __future__ import annotations
 

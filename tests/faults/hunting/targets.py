@@ -1,4 +1,4 @@
-"""The pools and clients that a hunt looks for errors in."""
+"""The pools and clients that a hunt uses: this package's, or redis-py's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The weather: a server and a proxy in a process of their own, and what happens to them."""
+"""The weather: a server and a proxy in a process of their own, which are made to fail."""
 
 from __future__ import annotations
 

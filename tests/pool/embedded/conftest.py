@@ -1,4 +1,4 @@
-"""Processes that use embedded servers, and what is left of them."""
+"""Processes that use embedded servers, and the server processes they leave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""embedded:// servers under pserve --reload."""
+"""embedded:// servers under pserve --reload: the data is kept, and no server is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pools and clients made from settings, and what they connect to."""
+"""Pools and clients made from settings, and a port that accepts connections."""
 
 from __future__ import annotations
 

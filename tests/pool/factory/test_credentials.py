@@ -1,4 +1,4 @@
-"""Passwords from files, and passwords that are wrong."""
+"""Password files are read for each connection, and wrong passwords are not retried."""
 
 from __future__ import annotations
 

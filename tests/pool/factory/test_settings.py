@@ -1,4 +1,4 @@
-"""Pools: what the settings do to real connections, and what a pool survives."""
+"""The settings reach the pool, its connections and the server; failures leak no slot."""
 
 from __future__ import annotations
 

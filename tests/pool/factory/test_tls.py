@@ -1,4 +1,4 @@
-"""TLS files and options: what is wrong with them is an error when the pool is built."""
+"""TLS files and options: a mistake in them is an error when the pool is built."""
 
 from __future__ import annotations
 

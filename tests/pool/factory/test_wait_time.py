@@ -1,4 +1,4 @@
-"""How long a command waited for a connection, on its span."""
+"""The span of a command or pipeline has the time that it waited for a connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The clients of a Sentinel set, and what its tests ask of their spans and errors."""
+"""Clients of a Sentinel set, and helpers that read their spans and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A primary that was demoted before any Sentinel announced it."""
+"""A primary that was demoted before any Sentinel announced it: its connections are closed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which Sentinels are asked, and which of their answers are believed."""
+"""Sentinels are asked for the primary at the same time, and outdated answers are ignored."""
 
 from __future__ import annotations
 

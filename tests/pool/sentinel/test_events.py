@@ -1,4 +1,4 @@
-"""What a pool makes of the announcements of its Sentinels."""
+"""A pool acts on announcements of a switch or promotion, and ignores outdated ones."""
 
 from __future__ import annotations
 

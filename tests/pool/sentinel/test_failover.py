@@ -1,4 +1,4 @@
-"""Which connections are left after a switch, and what goes on at the new primary."""
+"""After a switch, connections to the old primary are closed, and requests go to the new one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading from replicas."""
+"""With read_from = replica, a replica answers reads and is left when it is promoted."""
 
 from __future__ import annotations
 

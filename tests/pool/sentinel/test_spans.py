@@ -1,4 +1,4 @@
-"""Which server a span names."""
+"""A span names the server that answered, not another one that was tried or asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The queue jobs, and servers and clients for its tests."""
+"""A message queue, a server that may be killed, and helpers for queues that wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MessageQueue: the clients and pools that it is made from."""
+"""MessageQueue: it can be made from any client or pool, and keeps the client's settings."""
 
 from __future__ import annotations
 

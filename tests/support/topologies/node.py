@@ -1,4 +1,4 @@
-"""The server processes of a topology: how they are started, and on which ports."""
+"""The server processes of a topology: their start, their ports and their users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Cluster and a Sentinel set have in common."""
+"""A group of server processes: waiting for a state, and repairs after a test."""
 
 from __future__ import annotations
 
