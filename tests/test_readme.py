@@ -1,8 +1,7 @@
-"""The README keeps its word: its first application runs, its tables and commands are complete."""
+"""The README keeps its word: its first application runs, its commands and versions are complete."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import re
 from pathlib import Path
@@ -11,12 +10,6 @@ from typing import Any
 import pytest
 from packaging.version import Version
 from webtest import TestApp
-
-from pyramid_baseplate_redis.settings.client import ClientSettings
-from pyramid_baseplate_redis.settings.fields import settings_of
-from pyramid_baseplate_redis.settings.package import PackageSettings
-from pyramid_baseplate_redis.settings.queue import QueueSettings
-from pyramid_baseplate_redis.testing.external_server import CLIENT_KEY, URL_KEY
 
 from .support.servers import RecordedSpans
 
@@ -54,39 +47,6 @@ def test_the_first_application_has_some_15_lines() -> None:
     block = code_block("A first application", "python")
 
     assert len([line for line in block.split("\n") if line]) <= 15
-
-
-def test_the_settings_table_has_every_setting_with_its_default() -> None:
-    rows = re.findall(r"\* - ``([a-z_.]+)``\n +-(.*)\n", code_of_section("Settings"))
-    documented = {key: default.strip() for key, default in rows}
-
-    settings = [item for item in dataclasses.fields(ClientSettings) if "parse" in item.metadata]
-    package = [f"baseplate_redis.{name}" for name in settings_of(PackageSettings)]
-    assert list(documented) == [
-        "foo.url",
-        *(f"foo.{item.name}" for item in sorted(settings, key=documented_order(documented))),
-        *(f"jobs.{item.name}" for item in dataclasses.fields(QueueSettings)),
-        *package,
-        URL_KEY,
-        CLIENT_KEY,
-    ]
-    for setting in settings:
-        default = documented[f"foo.{setting.name}"]
-        if default not in ("", "the system's", "Python's"):
-            assert setting.metadata["parse"](default) == setting.default
-    for setting in dataclasses.fields(QueueSettings):
-        default = documented[f"jobs.{setting.name}"]
-        if default not in ("", "no limit"):
-            assert setting.metadata["parse"](default) == setting.default
-
-
-def code_of_section(heading: str) -> str:
-    return re.split(r"\n\n\n", README.split(f"\n{heading}\n{'-' * len(heading)}\n")[1])[0]
-
-
-def documented_order(documented: dict[str, str]) -> Any:
-    order = list(documented)
-    return lambda setting: order.index(f"foo.{setting.name}")
 
 
 def lowest_tested() -> dict[str, Version]:
