@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError
-from urllib.parse import urlencode
-from urllib.request import HTTPCookieProcessor, HTTPRedirectHandler, ProxyHandler, build_opener
 
 import pytest
 import redis
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from psutil import process_iter
 from pyramid.exceptions import ConfigurationError
 from pyramid.paster import get_appsettings
@@ -25,12 +17,14 @@ from pyramid.paster import get_appsettings
 from example_app import main
 from pyramid_baseplate_redis import pool_from_config
 
+from ..support.collector import collector, spans_of
 from ..support.link_shortener import (
     ADDRESS,
     APP,
     CLICK,
     PREDIS_WORK,
     WORKER,
+    Visitor,
     copied_ini,
     started,
     wait_until,
@@ -51,29 +45,6 @@ class TestSettings:
         assert pool.max_connections == 99
         assert arguments["socket_connect_timeout"] == 3
         assert arguments["socket_timeout"] == 0.2
-
-
-class Visitor:
-    """A browser that keeps cookies, follows no redirect and uses no proxy."""
-
-    def __init__(self, base: str) -> None:
-        self._base = base
-        self._opener = build_opener(ProxyHandler({}), HTTPCookieProcessor(), _Redirects())
-
-    def fetch(self, path: str, **form: str) -> tuple[int, str, str]:
-        """The answer's status, ``Location`` and body."""
-        data = urlencode(form).encode() if form else None
-        try:
-            answer = self._opener.open(self._base + path, data, timeout=20)
-        except HTTPError as error:
-            answer = error
-        with answer:
-            return answer.status, answer.headers.get("Location", ""), answer.read().decode()
-
-
-class _Redirects(HTTPRedirectHandler):
-    def redirect_request(self, *args: Any) -> None:
-        return None
 
 
 def processes_of(directory: Path) -> list[str]:
@@ -178,38 +149,5 @@ class TestProduction:
             wait_until(lambda: outside.exists("links:latest"))
             worker.process.terminate()
             worker.process.wait(20)
-        names = {
-            span.name
-            for request in received
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        }
+        names = {span.name for span in spans_of(received)}
         assert {"process clicks", "links.pipeline_keep_click"} <= names
-
-
-@contextmanager
-def collector() -> Iterator[tuple[str, list[ExportTraceServiceRequest]]]:
-    """An OpenTelemetry collector: its address, and the requests that it received."""
-    received: list[ExportTraceServiceRequest] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.path == "/v1/traces":
-                received.append(ExportTraceServiceRequest.FromString(body))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", received
-        finally:
-            server.shutdown()
-            thread.join()

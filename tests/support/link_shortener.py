@@ -9,6 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import HTTPCookieProcessor, HTTPRedirectHandler, ProxyHandler, build_opener
 
 from webtest import TestApp, TestResponse
 
@@ -80,3 +84,26 @@ def started(command: list[str], directory: Path, **environment: str) -> Iterator
     finally:
         process.kill()
         process.wait()
+
+
+class Visitor:
+    """A browser that keeps cookies, follows no redirect and uses no proxy."""
+
+    def __init__(self, base: str) -> None:
+        self._base = base
+        self._opener = build_opener(ProxyHandler({}), HTTPCookieProcessor(), _Redirects())
+
+    def fetch(self, path: str, **form: str) -> tuple[int, str, str]:
+        """The answer's status, ``Location`` and body."""
+        data = urlencode(form).encode() if form else None
+        try:
+            answer = self._opener.open(self._base + path, data, timeout=20)
+        except HTTPError as error:
+            answer = error
+        with answer:
+            return answer.status, answer.headers.get("Location", ""), answer.read().decode()
+
+
+class _Redirects(HTTPRedirectHandler):
+    def redirect_request(self, *args: Any) -> None:
+        return None
