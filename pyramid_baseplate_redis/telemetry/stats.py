@@ -8,7 +8,7 @@ from datetime import timedelta
 
 @dataclass(frozen=True)
 class PoolStats:
-    """The state of a pool, and its totals since the process started; see the README."""
+    """The state of a pool and its totals; docs/pools-and-timeouts.rst explains the fields."""
 
     max: int
     open: int
