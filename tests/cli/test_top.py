@@ -247,6 +247,7 @@ def test_a_node_that_is_away_does_not_hide_the_others(valkey_cluster: Cluster) -
     assert refresh.per_second is not None
 
 
+@pytest.mark.slow("starts a Cluster or Sentinel set of its own, or waits until a node is given up")
 def test_a_node_that_the_cluster_has_given_up_is_told_until_it_is_back(
     valkey_cluster: Cluster,
 ) -> None:
@@ -268,6 +269,7 @@ def test_a_node_that_the_cluster_has_given_up_is_told_until_it_is_back(
     valkey_cluster.wait_until(lambda: not errors(), "seen again")
 
 
+@pytest.mark.slow("starts a Cluster or Sentinel set of its own, or waits until a node is given up")
 def test_behind_sentinel_the_primary_and_its_replica_have_a_row(
     valkey_sentinels: SentinelSet,
 ) -> None:

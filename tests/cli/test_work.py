@@ -86,6 +86,7 @@ def test_messages_are_processed_until_a_signal(
     assert queue.stats().length == 0
 
 
+@pytest.mark.slow("starts a worker, which imports everything again")
 def test_each_message_is_one_line_in_the_log_of_an_ini_file_that_says_nothing_of_it(
     start: Start, valkey: Server, plain: redis.Redis, queue: DurableMessageQueue
 ) -> None:
@@ -97,6 +98,7 @@ def test_each_message_is_one_line_in_the_log_of_an_ini_file_that_says_nothing_of
     assert [first in lines[0], second in lines[1], len(lines)] == [True, True, 2]
 
 
+@pytest.mark.slow("starts a worker, which imports everything again")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_what_was_begun_is_finished_behind_a_signal(
     start: Start, valkey: Server, plain: redis.Redis, queue: DurableMessageQueue,
@@ -110,6 +112,7 @@ def test_what_was_begun_is_finished_behind_a_signal(
     assert queue.stats().length == 0
 
 
+@pytest.mark.slow("starts a worker, which imports everything again")
 def test_what_is_not_finished_within_the_grace_is_given_back(
     start: Start, valkey: Server, plain: redis.Redis, queue: DurableMessageQueue
 ) -> None:
@@ -121,6 +124,7 @@ def test_what_is_not_finished_within_the_grace_is_given_back(
         assert message.body == b"60"
 
 
+@pytest.mark.slow("starts a worker, which imports everything again")
 def test_a_message_whose_handler_fails_is_a_dead_letter_in_the_end(
     start: Start, valkey: Server, queue: DurableMessageQueue
 ) -> None:
@@ -139,6 +143,7 @@ def test_a_wrong_password_ends_it(start: Start, tmp_path: Path) -> None:
     assert "wrong@" not in worker.log
 
 
+@pytest.mark.slow("starts a worker, which imports everything again")
 def test_it_goes_on_when_the_server_was_away(start: Start, tmp_path: Path) -> None:
     with running_server("valkey", tmp_path) as server:
         worker = start(server.url, "count")
@@ -152,6 +157,7 @@ def test_it_goes_on_when_the_server_was_away(start: Start, tmp_path: Path) -> No
         assert worker.ends(signal.SIGTERM) == 0
 
 
+@pytest.mark.slow("starts a worker, which imports everything again")
 def test_it_goes_on_at_the_new_primary(start: Start, sentinels: SentinelSet) -> None:
     worker = start(sentinels.url, "count", foo__socket_timeout="1 second")
     wait_until(lambda: "1 thread processes messages" in worker.log, SECONDS)

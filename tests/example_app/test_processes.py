@@ -134,6 +134,7 @@ class TestPserve:
 
 
 class TestProduction:
+    @pytest.mark.slow("starts pserve")
     def test_spans_are_sent_by_otlp(
         self, tmp_path: Path, valkey: Server, outside: redis.Redis
     ) -> None:

@@ -87,6 +87,7 @@ class TestWorker:
         assert (letter.body, letter.error) == (message, "ValueError")
         assert not client.exists("links:latest")
 
+    @pytest.mark.slow("starts a worker, which imports everything again")
     def test_goes_on_when_redis_was_away(self, tmp_path: Path) -> None:
         with running_server("valkey", tmp_path) as server:
             app = main({}, **{"links.url": server.url})
@@ -107,6 +108,7 @@ class TestWorker:
                 worker.join(10)
             assert not worker.is_alive()
 
+    @pytest.mark.slow("starts a worker, which imports everything again")
     @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
     def test_process_keeps_a_click_and_stops_at_a_signal(
         self, tmp_path: Path, valkey: Server, outside: redis.Redis, stop: signal.Signals

@@ -36,6 +36,8 @@ from .helpers import (
     unique,
 )
 
+pytestmark = pytest.mark.slow("forks processes while their parent is busy")
+
 
 def identity(connection: Any) -> int:
     """The number that the server has for a connection."""

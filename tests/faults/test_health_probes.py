@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 from pyramid.config import Configurator
 
@@ -93,6 +94,7 @@ def test_a_server_that_is_gone_fails_and_is_found_when_it_is_back(tmp_path: Path
         assert health_of(registry).ok
 
 
+@pytest.mark.slow("starts a server that takes seconds to load")
 @everywhere
 def test_a_server_that_is_loading_fails_until_it_has_loaded(tmp_path: Path) -> None:
     with running_server("valkey", tmp_path) as server, redis.Redis(port=server.port) as admin:

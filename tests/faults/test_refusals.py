@@ -129,6 +129,7 @@ def test_a_server_that_is_loading_is_an_error_at_once_that_may_be_retried(
         ).replace("Valkey", "Redis")
 
 
+@pytest.mark.slow("starts a server that takes seconds to load")
 def test_retries_wait_until_a_server_has_loaded(tmp_path: Path, loading_options: list[str]) -> None:
     with (
         running_server("valkey", tmp_path, *loading_options) as server,

@@ -243,6 +243,7 @@ def test_what_is_dropped_in_a_cycle_is_back_when_the_garbage_is_collected(
         check_all_slots_are_back(client, server)
 
 
+@pytest.mark.slow("loads a pool for seconds")
 @everywhere
 def test_a_crowd_that_drops_everything_in_cycles_never_gets_stuck(tmp_path: Path) -> None:
     # The garbage collector runs whenever it likes, in the midst of the pool's own code as well.

@@ -174,6 +174,7 @@ def test_a_primary_of_a_cluster_that_is_down_is_a_failure(
     assert str(killed.port) in str(only(in_cluster).error)
 
 
+@pytest.mark.slow("waits for a failover")
 def test_a_replica_that_takes_over_is_found_without_any_request(
     in_cluster: Configurator, whole_cluster: Cluster
 ) -> None:

@@ -23,6 +23,8 @@ from pyramid_baseplate_redis.interfaces import IRedisContextFactory
 from ..support.servers import Server, attributes
 from .wsgi_app import make_app
 
+pytestmark = pytest.mark.slow("loads a pool for seconds")
+
 THREADS = 50
 REQUESTS = 200  # of each thread
 POOL = 8

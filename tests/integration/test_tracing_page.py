@@ -25,6 +25,8 @@ MAIN = """
 import os
 from pyramid.config import Configurator
 
+pytestmark = pytest.mark.slow("starts pserve and gunicorn")
+
 def home(request):
     request.foo.incr("visits")
     return {"pid": os.getpid()}

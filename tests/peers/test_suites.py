@@ -81,6 +81,7 @@ def planted(tmp_path: Path):  # type: ignore[no-untyped-def]
     return make
 
 
+@pytest.mark.slow("runs pytest in processes")
 def test_a_suite_passes_when_our_client_does_what_redis_py_does(
     planted, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +90,7 @@ def test_a_suite_passes_when_our_client_does_what_redis_py_does(
     assert capsys.readouterr().out == "plain: 1 passed\nours: 1 passed\n"
 
 
+@pytest.mark.slow("runs pytest in processes")
 def test_a_suite_fails_when_a_test_passes_with_plain_redis_py_only(
     planted, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,6 +99,7 @@ def test_a_suite_fails_when_a_test_passes_with_plain_redis_py_only(
     assert "  failed only with ours: test_planted::test_class\n" in capsys.readouterr().out
 
 
+@pytest.mark.slow("runs pytest in processes")
 def test_a_suite_that_has_plain_redis_py_after_all_is_not_taken_for_equal(
     planted, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,6 +108,7 @@ def test_a_suite_that_has_plain_redis_py_after_all_is_not_taken_for_equal(
     assert "  not run only with ours: test_planted::test_set\n" in capsys.readouterr().out
 
 
+@pytest.mark.slow("runs pytest in processes")
 def test_a_process_that_a_test_starts_has_our_client_too(planted) -> None:
     suite = planted(
         "import subprocess, sys\n"
@@ -115,6 +119,7 @@ def test_a_process_that_a_test_starts_has_our_client_too(planted) -> None:
     assert not compare(suite)
 
 
+@pytest.mark.slow("runs pytest in processes")
 def test_the_pools_of_a_project_are_ours_only_when_asked_for(
     planted, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,6 +131,7 @@ def test_the_pools_of_a_project_are_ours_only_when_asked_for(
     assert printed.startswith("plain: 1 passed\nours: 1 passed\nours, pools too: 1 failed\n")
 
 
+@pytest.mark.slow("runs pytest in processes")
 def test_a_suite_in_which_nothing_passes_is_not_taken_for_equal(planted) -> None:
     with pytest.raises(NothingPassed):
         compare(planted("def test_broken():\n    assert False\n"))

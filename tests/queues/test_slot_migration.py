@@ -68,6 +68,7 @@ def test_a_consumer_waits_at_the_node_to_which_its_slot_is_moving(
     assert sorted(spans.names) == ["foo.BLPOP", "foo.RPUSH"]
 
 
+@pytest.mark.slow("waits for 3 seconds")
 def test_a_redirection_does_not_make_the_wait_longer(
     client: MonitoredRedisClusterConnection, cluster: Cluster
 ) -> None:

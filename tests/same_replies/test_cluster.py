@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import product
 
 import pytest
 
 from ..support.topologies import Cluster
-from .clients import DEFAULTS, KEY, PROTOCOLS, Shape, our_cluster, plain_client, plain_cluster
+from .clients import KEY, PROTOCOLS, Shape, our_cluster, plain_client, plain_cluster
 from .comparison import Comparison
 from .entries import Group
+from .marks import groups_and_shapes, shapes
 from .outcomes import Call, alone, in_pipeline
 from .tables import DATA, ON_A_CLUSTER
 
 GROUPS = pytest.mark.parametrize("group", ON_A_CLUSTER, ids=str)
-PIPED = pytest.mark.parametrize(
-    ("group", "shape"),
-    [
-        *((group, DEFAULTS) for group in ON_A_CLUSTER if group.in_pipelines),
-        *product(DATA, PROTOCOLS[1:]),
-    ],
-    ids=str,
-)
+PIPED = groups_and_shapes(ON_A_CLUSTER, DATA, PROTOCOLS)
 
 
 def _check(cluster: Cluster, group: Group, call: Call, shape: Shape) -> None:
@@ -35,7 +28,7 @@ def _check(cluster: Cluster, group: Group, call: Call, shape: Shape) -> None:
         ).check(group, call)
 
 
-@pytest.mark.parametrize("shape", PROTOCOLS, ids=str)
+@shapes(PROTOCOLS)
 @GROUPS
 def test_a_command_returns_what_redis_py_does(
     quick_cluster: Cluster, group: Group, shape: Shape

@@ -9,16 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import product
 from typing import Any
 
-import pytest
 import redis
 
 from ..support.topologies import Cluster
-from .clients import DEFAULTS, KEY, PROTOCOLS, Shape, our_cluster, plain_client, plain_cluster
+from .clients import KEY, PROTOCOLS, Shape, our_cluster, plain_client, plain_cluster
 from .comparison import Comparison
 from .entries import FIRST, Entry, Group
+from .marks import groups_and_shapes
 from .outcomes import in_transaction, outcome
 from .tables import ANYWHERE, DATA
 
@@ -26,14 +25,7 @@ from .tables import ANYWHERE, DATA
 NOT_QUEUED = ("delete", "unlink", "touch", "watch", "unwatch", "pubsub_channels",
               "pubsub_shardchannels", "himport_", "execute_command('UNWATCH'")  # fmt: skip
 
-PIPED = pytest.mark.parametrize(
-    ("group", "shape"),
-    [
-        *((group, DEFAULTS) for group in ANYWHERE if group.in_pipelines),
-        *product(DATA, PROTOCOLS[1:]),
-    ],
-    ids=str,
-)
+PIPED = groups_and_shapes(ANYWHERE, DATA, PROTOCOLS)
 
 
 class _Expected:

@@ -11,9 +11,10 @@ import pytest
 import redis
 
 from ..support.servers import Server
-from .clients import DEFAULTS, PROTOCOLS, SHAPES, MakeClient, Shape, our_client, plain_client
+from .clients import PROTOCOLS, SHAPES, MakeClient, Shape, our_client, plain_client
 from .comparison import Comparison
 from .entries import Group
+from .marks import shapes
 from .outcomes import Call, alone, in_pipeline, in_transaction
 from .tables import LONE_NODE, ON_ONE_SERVER
 
@@ -21,13 +22,6 @@ GROUPS = pytest.mark.parametrize("group", ON_ONE_SERVER, ids=str)
 PIPED = pytest.mark.parametrize(
     "group", [group for group in ON_ONE_SERVER if group.in_pipelines], ids=str
 )
-
-
-def shapes(some: list[Shape]) -> pytest.MarkDecorator:
-    """All of them are slow but the default one: redis-py parses the replies in each of them."""
-    slow = pytest.mark.slow("the same commands run with redis-py's defaults")
-    params = [pytest.param(shape, marks=() if shape is DEFAULTS else slow) for shape in some]
-    return pytest.mark.parametrize("shape", params, ids=str)
 
 
 def _check(server: Server, group: Group, call: Call, make_ours: MakeClient, **plain: Any) -> None:

@@ -14,6 +14,8 @@ from redis.sentinel import Sentinel
 
 from ..support.topologies import Cluster, Node, SentinelSet
 
+pytestmark = pytest.mark.slow("starts Clusters and Sentinel sets, and waits for failovers")
+
 
 def another(cluster: Cluster, source: Node) -> Node:
     """A primary to migrate slots to."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 
 from ...integration import embedded_client
 from .conftest import Owner, processes_below, servers_below, still_there, temporary_directories
@@ -52,6 +53,7 @@ def test_no_temporary_directory_is_left_of_killed_servers(owner: Owner, tmp_path
     assert temporary_directories(tmp_path) == []
 
 
+@pytest.mark.slow("starts processes, which import everything again")
 def test_a_shared_server_outlives_the_process_that_started_it(
     make_owner: Callable[[], Owner], other: Owner, url: str
 ) -> None:
@@ -76,6 +78,7 @@ def test_a_forked_child_s_end_does_not_stop_the_server(owner: Owner, either_url:
     assert owner.server_id(either_url) == before
 
 
+@pytest.mark.slow("starts processes, which import everything again")
 def test_a_forked_child_that_outlives_its_parent_keeps_the_server(
     owner: Owner, url: str, other: Owner, tmp_path: Path
 ) -> None:
@@ -90,6 +93,7 @@ def test_a_forked_child_that_outlives_its_parent_keeps_the_server(
         child.kill()
 
 
+@pytest.mark.slow("starts processes, which import everything again")
 def test_a_child_that_is_forked_while_a_thread_starts_the_server_shares_it(
     make_owner: Callable[[], Owner], tmp_path: Path
 ) -> None:
@@ -100,6 +104,7 @@ def test_a_child_that_is_forked_while_a_thread_starts_the_server_shares_it(
         assert len(set(ids)) == 1, f"{milliseconds} ms: {ids}"
 
 
+@pytest.mark.slow("starts processes, which import everything again")
 def test_an_interrupt_from_the_terminal_does_not_reach_the_server(
     owner: Owner, url: str, tmp_path: Path
 ) -> None:

@@ -18,6 +18,8 @@ from mirakuru import HTTPExecutor
 from ...support.servers import free_port
 from .conftest import SECONDS, processes_below, servers_below, still_there
 
+pytestmark = pytest.mark.slow("starts pserve --reload")
+
 APPLICATION = '''
 """An application that counts its requests, in a directory and in memory."""
 

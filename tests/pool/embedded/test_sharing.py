@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from ...integration import embedded_client
 from .conftest import Owner, processes_below, servers_below, still_there
 
@@ -38,6 +40,7 @@ def test_two_names_of_one_directory_share_one_server(
     assert owner.server_id(url) == other.server_id(link) == owner.server_id(link)
 
 
+@pytest.mark.slow("starts processes, which import everything again")
 def test_two_processes_that_race_to_start_a_server_share_it(
     owner: Owner, other: Owner, tmp_path: Path
 ) -> None:
@@ -52,6 +55,7 @@ def server_ids_at_once(url: str, *owners: Owner) -> list[str]:
     return [future.result(60) for future in futures]
 
 
+@pytest.mark.slow("starts processes, which import everything again")
 def test_two_processes_that_race_to_replace_a_killed_server_share_the_new_one(
     owner: Owner, other: Owner, url: str, tmp_path: Path
 ) -> None:
@@ -62,6 +66,7 @@ def test_two_processes_that_race_to_replace_a_killed_server_share_the_new_one(
         assert still_there([server]) == []
 
 
+@pytest.mark.slow("starts processes, which import everything again")
 def test_a_process_that_joins_while_the_last_user_leaves_has_a_server(
     make_owner: Callable[[], Owner], owner: Owner, url: str, tmp_path: Path
 ) -> None:
@@ -89,6 +94,7 @@ def test_a_directory_s_data_is_kept_across_its_owners(
     assert make_owner().ask(url, "GET", "key") == "value"
 
 
+@pytest.mark.slow("starts processes, which import everything again")
 def test_a_directory_s_data_is_kept_when_the_next_owner_does_not_wait(
     make_owner: Callable[[], Owner], other: Owner, url: str
 ) -> None:
@@ -107,6 +113,7 @@ def test_a_killed_server_is_replaced(owner: Owner, either_url: str, tmp_path: Pa
         assert owner.run(embedded_client.ask_again, either_url, "PING") is True
 
 
+@pytest.mark.slow("starts processes, which import everything again")
 def test_a_killed_server_is_replaced_for_those_who_shared_it(
     owner: Owner, other: Owner, url: str, tmp_path: Path
 ) -> None:

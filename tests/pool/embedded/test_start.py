@@ -105,6 +105,7 @@ def output_of(script: str, *arguments: str) -> str:
     return run.stdout
 
 
+@pytest.mark.slow("starts processes, which import everything again")
 def test_greenlets_of_a_patched_process_share_one_server(tmp_path: Path) -> None:
     script = """
     from gevent import monkey; monkey.patch_all()
@@ -116,6 +117,7 @@ def test_greenlets_of_a_patched_process_share_one_server(tmp_path: Path) -> None
     assert output_of(script, f"embedded://{tmp_path}/data") == "1\n"
 
 
+@pytest.mark.slow("starts processes, which import everything again")
 def test_the_server_of_a_patched_process_ends_with_it(tmp_path: Path) -> None:
     script = """
     from gevent import monkey; monkey.patch_all()
