@@ -18,14 +18,14 @@ from ..support.collector import collector, spans_of
 from ..support.link_shortener import started, wait_until
 from ..support.servers import Server, free_port
 
+pytestmark = pytest.mark.slow("starts pserve and gunicorn")
+
 PAGE = (Path(__file__).parents[2] / "docs/tracing.rst").read_text()
 BIN = Path(sys.executable).parent
 SET_UP = "from myapp.telemetry import set_up_tracing\n\n"
 MAIN = """
 import os
 from pyramid.config import Configurator
-
-pytestmark = pytest.mark.slow("starts pserve and gunicorn")
 
 def home(request):
     request.foo.incr("visits")
