@@ -115,7 +115,7 @@ class Tracing:
         self._modules = [
             module
             for name, module in sys.modules.items()
-            if name.partition(".")[0] == _PACKAGE and hasattr(module, "_tracer")
+            if name.partition(".")[0] == _PACKAGE and hasattr(module, "tracer")
         ]
         if trace._TRACER_PROVIDER is not None:
             raise RuntimeError("a tracer provider is already set")

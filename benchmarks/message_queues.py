@@ -83,7 +83,7 @@ def plain(pool: redis.ConnectionPool, tracing: Tracing) -> Peer:
 
     def process() -> None:
         reply: Any = client.xreadgroup("workers", "one", {"plain": ">"}, count=1, block=1000)
-        (((entry_id, fields),),) = reply[b"plain"]  # of RESP3
+        ((_, ((entry_id, fields),)),) = reply
         handle(fields[b"body"])
         client.xack("plain", "workers", entry_id)
 
