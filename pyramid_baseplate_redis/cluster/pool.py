@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -30,6 +29,7 @@ from ..settings.url import CLUSTER_EXAMPLE
 from ..telemetry.call_details import note_server, without_details
 from ..telemetry.hot_keys import HotKeyTracker
 from ..telemetry.stats import PoolStats
+from .layout import LayoutLookup, node_seconds
 from .redis_cluster import ProcessCluster
 
 if TYPE_CHECKING:
@@ -142,7 +142,11 @@ class ClusterConnectionPool:
         self._with_key_first: dict[Any, bool] = {}
         self._pid = 0
         self._made: ProcessCluster | None = None
-        self._locks: dict[int, threading.RLock] = {}
+        times = self._keywords["socket_connect_timeout"], self._keywords["socket_timeout"]
+        # To ask all nodes in vain takes no longer than to connect to one of them and get a reply.
+        self._layout = LayoutLookup(
+            None if None in times else sum(times), make_breaker(given, "the Cluster")
+        )
         self._parents: list[ProcessCluster] = []
         check_keywords(_NodePool, self._keywords, type(self).__name__)
         self._make_node_pool("localhost", 0)  # raises early if a keyword is wrong
@@ -176,19 +180,24 @@ class ClusterConnectionPool:
         """Return this process's RedisCluster, which is created at the first call.
 
         :raises redis.exceptions.RedisClusterException: no node can be reached.
+        :raises CircuitOpenError: ``foo.breaker_failures`` look-ups have failed in a row.
         """
-        pid = os.getpid()
-        if self._made is not None and self._pid == pid:
+        if self._made is not None and self._pid == os.getpid():
             return self._made
-        # One lock per process: a fork copies a locked lock, but not the thread that releases it.
-        with self._locks.setdefault(pid, threading.RLock()):
-            if self._made is not None:
-                if self._pid == pid:
-                    return self._made
-                # Keep the parent's object: its finalizer would wait for locks held in the parent.
-                self._parents.append(self._made)
-            made = without_details(ProcessCluster)(self.cluster_keywords())
-            self._made, self._pid = made, pid
+        made: RedisCluster = self._layout.run(
+            self._make, len(self.client_settings.parsed_url.hosts)
+        )
+        return made
+
+    def _make(self) -> ProcessCluster:
+        pid = os.getpid()
+        if self._made is not None:
+            if self._pid == pid:
+                return self._made
+            # Keep the parent's object: its finalizer would wait for locks held in the parent.
+            self._parents.append(self._made)
+        made = without_details(ProcessCluster)(self.cluster_keywords(), self._layout)
+        self._made, self._pid = made, pid
         return made
 
     def is_direct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -318,6 +327,19 @@ def _plain_cluster(settings: ClientSettings, **overrides: Any) -> RedisCluster:
 
 class _NodePool(BlockingConnectionPool):
     """The pool of one node."""
+
+    def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
+        seconds = node_seconds()
+        if seconds is None:
+            return super().get_connection()
+        # A look-up of the layout has a connection of its own: it waits for no slot of the pool, and
+        # its short timeouts say nothing about the node's health.
+        made = self.make_connection()
+        made.is_unpooled, made.breaker = True, None
+        made.socket_connect_timeout = min(seconds, made.socket_connect_timeout or seconds)
+        made.socket_timeout = min(seconds, made.socket_timeout or seconds)
+        made.connect()
+        return made
 
     def make_connection(self) -> Any:
         made = super().make_connection()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from opentelemetry.trace import Span
 from redis.cluster import RedisCluster
 
 from ..telemetry.call_details import without_details
+from .layout import LayoutLookup
 
 
 class SharedCluster(RedisCluster):
@@ -38,21 +40,28 @@ class SharedCluster(RedisCluster):
 class ProcessCluster(SharedCluster):
     """The one RedisCluster of a process, whose state all its clients share.
 
-    It differs from redis-py's in two ways:
+    It differs from redis-py's in three ways:
 
     1. It does not repeat a command after a failed connection, because a node may have executed it.
     2. Refreshing the layout and looking up the keys of a command leave no trace on the span of the
        command that caused them: they talk to other nodes than the command.
+    3. Refreshing the layout is bounded, and shared by all callers that wait for it.
 
     :param keywords: the keyword arguments of :class:`redis.cluster.RedisCluster`.
+    :param layout: makes the look-ups of the layout.
     """
 
     ERRORS_ALLOW_RETRY: Any = ()
 
-    def __init__(self, keywords: dict[str, Any]) -> None:
+    def __init__(self, keywords: dict[str, Any], layout: LayoutLookup) -> None:
         self.aggregate_nodes = ContextVar("pyramid_baseplate_redis_aggregate_nodes", default=None)
         super().__init__(**keywords)
         nodes_manager: Any = self.nodes_manager
-        nodes_manager.initialize = without_details(nodes_manager.initialize)
+        initialize = without_details(nodes_manager.initialize)
+
+        def refresh(*args: Any, **kwargs: Any) -> None:
+            layout.run(partial(initialize, *args, **kwargs), len(nodes_manager.startup_nodes))
+
+        nodes_manager.initialize = refresh
         commands_parser: Any = self.commands_parser
         commands_parser.get_keys = without_details(commands_parser.get_keys)

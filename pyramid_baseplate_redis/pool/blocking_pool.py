@@ -181,7 +181,8 @@ class BlockingConnectionPool(HousekeepingPool):
         # 1. All replies were read, and it is young enough: it goes to the first waiter or is idle.
         # 2. It is closed if a reply is unread (its next user would read that), if it is in a
         #    transaction or another database, or if it is too old.
-        # 3. It was checked out before a fork, and this process connected it again: it is closed.
+        # 3. It has no slot, because it was checked out before a fork and this process connected it
+        #    again, or because it is for a look-up of a Cluster's layout: it is closed.
         # 4. It isn't this pool's, or was released before: an error. If two threads release it at
         #    once, check_in() succeeds for one of them.
         if self.pid != os.getpid():
@@ -192,7 +193,7 @@ class BlockingConnectionPool(HousekeepingPool):
             or slot.taken is not self.pool.taken
             or (taken_at := slot.check_in(connection)) is None
         ):
-            if connection.__dict__.get("is_adopted"):
+            if connection.__dict__.get("is_unpooled"):
                 connection.disconnect()
                 return
             raise self._refusal(connection, slot)

@@ -73,8 +73,9 @@ class CircuitBreaker:
             mine = weakref.ref(probe)
             if probes.setdefault(period, mine) is mine:
                 return probe
+        times = "once" if self.failures == 1 else f"{self.failures} times in a row"
         raise CircuitOpenError(
-            f"{self.name}: {self.server or 'the server'} failed {self.failures} times in a row "
+            f"{self.name}: {self.server or 'the server'} failed {times} "
             f"({self.name}.breaker_failures). It is tried again after {self.reset:g} seconds "
             f"({self.name}.breaker_reset)."
         )

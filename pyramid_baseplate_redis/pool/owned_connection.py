@@ -25,7 +25,7 @@ class OwnedConnection(AbstractConnection):
     pid: int
     client = ""
     is_node = False  # the server is a node of a Cluster
-    is_adopted = False  # checked out by the parent process, connected again by this one
+    is_unpooled = False  # it has no slot: release() closes it
 
     def reissue(self) -> OwnedConnection:
         """Move the state into a new object and return that; this object is dead from now on."""
@@ -50,7 +50,7 @@ class OwnedConnection(AbstractConnection):
     def _adopt(self) -> None:
         """Make it a connection of this process."""
         self.pid = os.getpid()
-        self.is_adopted = True
+        self.is_unpooled = True
 
     def _not_ours(self) -> Exception:
         if self.pid == RELEASED:

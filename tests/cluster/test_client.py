@@ -164,11 +164,10 @@ def test_what_a_child_makes_waits_for_no_lock_of_the_parents(
 
 def ends_in_a_child(client: MonitoredRedisClusterConnection, use: Callable[[], bool]) -> bool:
     """Whether ``use`` is true in a child forked while a thread holds all locks."""
-    own = client.connection_pool._locks[os.getpid()]
     locked, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with client.nodes_manager._lock, client._lock, own:
+        with client.nodes_manager._lock, client._lock:
             locked.set()
             done.wait(20)
 

@@ -1,0 +1,146 @@
+"""Looking up a Cluster's layout: bounded in time, and once for all callers that wait for it.
+
+redis-py asks one node after another, each with all of its timeouts. The others wait for a lock, and
+each of them then asks all nodes again if the first one failed. While no node answered, requests
+would wait for minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+import redis
+from redis.exceptions import RedisClusterException
+
+from ..exceptions import CircuitOpenError
+from ..pool.circuit_breaker import CircuitBreaker
+
+_SHARES = 3  # a node gets a third of the time that is left, unless fewer nodes are left
+_LEAST_SECONDS = 0.001
+_UNREACHED = (redis.ConnectionError, redis.TimeoutError)
+
+
+class _Budget:
+    """The time that a look-up may take, and the number of nodes that may be asked."""
+
+    def __init__(self, seconds: float, nodes: int) -> None:
+        self._ends_at = time.monotonic() + seconds
+        self._nodes = nodes
+
+    def share(self) -> float:
+        """Return the seconds for the next node.
+
+        :raises redis.TimeoutError: no time is left.
+        """
+        left = self._ends_at - time.monotonic()
+        if left <= 0:
+            raise redis.TimeoutError("No time was left to ask this node for the layout")
+        nodes, self._nodes = self._nodes, self._nodes - 1
+        return max(_LEAST_SECONDS, left / max(1, min(nodes, _SHARES)))
+
+
+# A context variable, because redis-py asks the nodes many calls below LayoutLookup.run().
+_budget: ContextVar[_Budget | None] = ContextVar(
+    "pyramid_baseplate_redis_layout_budget", default=None
+)
+
+
+def node_seconds() -> float | None:
+    """Return the seconds for the next node of a look-up, or ``None`` outside of a look-up.
+
+    :raises redis.TimeoutError: no time is left.
+    """
+    budget = _budget.get()
+    return None if budget is None else budget.share()
+
+
+class _Flight:
+    """A look-up under way; it belongs to the frame of the caller that makes it."""
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.ended = threading.Event()
+        self.is_successful = False
+        self.result: Any = None
+        self.error: Exception | None = None
+
+
+class LayoutLookup:
+    """Makes one look-up at a time for all threads and greenlets of a process.
+
+    :param seconds: how long a look-up may take; ``None`` for no limit.
+    :param breaker: opened by look-ups in which no node answered; ``None`` for none.
+    """
+
+    def __init__(self, seconds: float | None, breaker: CircuitBreaker | None) -> None:
+        self._seconds = seconds
+        self._breaker = breaker
+        # By process, because a fork copies a flight but not the thread that ends it. The references
+        # are weak: if an interruption ends the caller's frame early, the next caller takes over.
+        self._flights: dict[int, weakref.ref[_Flight]] = {}
+
+    def run(self, look_up: Callable[[], Any], nodes: int) -> Any:
+        """Return the result of ``look_up``, or of the look-up that another caller is making.
+
+        :param look_up: asks the nodes.
+        :param nodes: the number of nodes that it may ask.
+        :raises RedisClusterException: no node answered, or they don't agree.
+        :raises CircuitOpenError: the breaker is open; raised at once.
+        :raises redis.TimeoutError: another caller's look-up does not end.
+        """
+        # There are four cases:
+        #
+        # 1. No look-up is under way: this caller makes it.
+        # 2. Another caller makes one: wait for its result or its error.
+        # 3. This thread makes one, and this is a signal handler that has interrupted it: waiting
+        #    would never end, so look up without sharing.
+        # 4. The caller that made one was interrupted: this caller may be the next one.
+        pid = os.getpid()
+        while True:
+            mine = _Flight()
+            known = self._flights.setdefault(pid, weakref.ref(mine))
+            flight = known()
+            if flight is mine:
+                return self._lead(mine, look_up, nodes)
+            if flight is None:
+                self._flights.pop(pid, None)
+                continue
+            if flight.thread == mine.thread:
+                return look_up()
+            # The last node may take a little longer than its share.
+            if not flight.ended.wait(None if self._seconds is None else self._seconds * 2):
+                raise redis.TimeoutError("Another thread's look-up of the layout does not end")
+            if flight.is_successful:
+                return flight.result
+            error = flight.error
+            if isinstance(error, (RedisClusterException, CircuitOpenError)):
+                # Not the same object, whose traceback each thread would extend.
+                raise type(error)(*error.args) from error.__cause__
+
+    def _lead(self, flight: _Flight, look_up: Callable[[], Any], nodes: int) -> Any:
+        budget = None if self._seconds is None else _Budget(self._seconds, nodes)
+        token = _budget.set(budget)
+        try:
+            probe = None if self._breaker is None else self._breaker.enter()
+            flight.result = look_up()
+            flight.is_successful = True
+            if self._breaker is not None:
+                self._breaker.succeeded()
+            del probe  # held until now, so that no other caller probes at the same time
+            return flight.result
+        except Exception as error:
+            flight.error = error
+            cause = error.__cause__
+            if self._breaker is not None and isinstance(cause, _UNREACHED):
+                self._breaker.failed(cause)
+            raise
+        finally:
+            _budget.reset(token)
+            self._flights.pop(os.getpid(), None)
+            flight.ended.set()

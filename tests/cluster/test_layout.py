@@ -1,0 +1,281 @@
+"""Look-ups of a Cluster's layout are bounded in time, and shared by all callers that wait."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import redis
+from redis.exceptions import RedisClusterException
+
+from pyramid_baseplate_redis import CircuitOpenError
+from pyramid_baseplate_redis.cluster.layout import LayoutLookup, node_seconds
+from pyramid_baseplate_redis.pool.circuit_breaker import CircuitBreaker
+
+from ..support.topologies import Cluster, Node
+from .conftest import MakeClusterClient, one_key_each
+
+SECONDS = 0.2  # of each timeout
+LOOK_UP = 2 * SECONDS  # to connect and to get a reply
+SLACK = 0.3
+TIMES = {"socket_timeout": "200 ms", "socket_connect_timeout": "200 ms", "pool_timeout": "1 second"}
+FAILURES = (redis.RedisError, RedisClusterException)
+MEASURES = pytest.mark.alone("measures how long a call takes")
+
+
+@contextmanager
+def frozen(nodes: list[Node]) -> Iterator[None]:
+    for node in nodes:
+        node.freeze()
+    try:
+        yield
+    finally:
+        for node in nodes:
+            node.thaw()
+
+
+def failure(call: Callable[[], Any]) -> tuple[Exception | None, float]:
+    """Return the error that ``call`` raises, if any, and the seconds until then."""
+    started = time.monotonic()
+    try:
+        call()
+    except Exception as error:
+        return error, time.monotonic() - started
+    return None, time.monotonic() - started
+
+
+@MEASURES
+def test_a_command_fails_in_time_while_no_node_answers(
+    cluster: Cluster, make: MakeClusterClient
+) -> None:
+    client = make(cluster, **TIMES)
+    client.set("key", "value")
+    with frozen(cluster.nodes):
+        error, seconds = failure(lambda: client.get("key"))
+    assert isinstance(error, FAILURES)
+    assert seconds < SECONDS + LOOK_UP + SLACK
+
+
+@MEASURES
+def test_all_threads_fail_in_time_while_no_node_answers(
+    cluster: Cluster, make: MakeClusterClient
+) -> None:
+    client = make(cluster, **TIMES)
+    client.set("key", "value")
+    with frozen(cluster.nodes), ThreadPoolExecutor(8) as executor:
+        found = list(executor.map(lambda _: failure(lambda: client.get("key")), range(8)))
+    assert max(seconds for _, seconds in found) < SECONDS + 2 * LOOK_UP + SLACK
+    assert all(isinstance(error, FAILURES) for error, _ in found)
+
+
+@MEASURES
+def test_a_pipeline_fails_in_time_while_no_node_answers(
+    cluster: Cluster, make: MakeClusterClient
+) -> None:
+    client = make(cluster, **TIMES)
+    client.set("key", "value")
+    with frozen(cluster.nodes):
+        error, seconds = failure(lambda: client.pipeline().get("key").execute())
+    assert isinstance(error, FAILURES)
+    assert seconds < SECONDS + LOOK_UP + SLACK
+
+
+@MEASURES
+def test_the_first_commands_fail_in_time_while_no_node_answers(
+    cluster: Cluster, make: MakeClusterClient
+) -> None:
+    hosts = ",".join(node.address for node in cluster.nodes)
+    client = make(f"redis+cluster://{hosts}", **TIMES)
+    with frozen(cluster.nodes), ThreadPoolExecutor(8) as executor:
+        found = list(executor.map(lambda _: failure(lambda: client.get("key")), range(8)))
+    assert max(seconds for _, seconds in found) < LOOK_UP + SLACK
+    assert all(isinstance(error, RedisClusterException) for error, _ in found)
+
+
+@MEASURES
+def test_nobody_asks_for_the_layout_while_the_breaker_is_open(
+    cluster: Cluster, make: MakeClusterClient
+) -> None:
+    client = make(cluster, **TIMES, breaker_failures="1", breaker_reset="1 minute")
+    client.set("key", "value")
+    with frozen(cluster.nodes):
+        failure(lambda: client.get("key"))
+        error, seconds = failure(lambda: client.get("key"))
+    assert isinstance(error, CircuitOpenError)
+    assert seconds < SECONDS / 2
+
+
+@MEASURES
+def test_the_first_command_is_refused_while_the_breaker_is_open(
+    cluster: Cluster, make: MakeClusterClient
+) -> None:
+    client = make(cluster, **TIMES, breaker_failures="1", breaker_reset="1 minute")
+    with frozen(cluster.nodes):
+        failure(lambda: client.get("key"))
+        error, seconds = failure(lambda: client.get("key"))
+    assert isinstance(error, CircuitOpenError)
+    assert "foo: the Cluster failed once" in str(error)
+    assert seconds < SECONDS / 2
+
+
+@MEASURES
+def test_a_living_node_answers_at_once_while_the_others_do_not(
+    cluster: Cluster, make: MakeClusterClient
+) -> None:
+    client = make(cluster, **TIMES)
+    living, dead, _ = one_key_each(cluster)
+    client.set(living, "value")
+    others = [node for node in cluster.nodes if node is not cluster.node_of(living)]
+    with frozen(others), ThreadPoolExecutor(1) as executor:
+        hanging = executor.submit(failure, lambda: client.get(dead))
+        slowest = 0.0
+        while not hanging.done():
+            started = time.monotonic()
+            assert client.get(living) == b"value"
+            slowest = max(slowest, time.monotonic() - started)
+    error, seconds = hanging.result()
+    assert isinstance(error, FAILURES)
+    assert seconds < 2 * SECONDS + LOOK_UP + SLACK
+    assert slowest < SECONDS / 2
+
+
+def test_a_look_up_takes_no_connection_from_the_pool(
+    cluster: Cluster, make: MakeClusterClient
+) -> None:
+    client = make(cluster, **TIMES, max_connections="1")
+    client.set("key", "value")
+    pool = client.get_node_from_key("key").redis_connection.connection_pool
+    connection = pool.get_connection()
+    client.nodes_manager.initialize()
+    assert pool.stats.in_use == 1
+    pool.release(connection)
+
+
+# The shares of the time, and the sharing of results, without a Cluster
+
+
+def test_each_node_gets_a_third_of_the_time_that_is_left() -> None:
+    shares: list[float | None] = []
+    LayoutLookup(9.0, None).run(lambda: shares.extend(node_seconds() for _ in range(2)), 6)
+    assert shares == [pytest.approx(3.0, abs=0.1), pytest.approx(3.0, abs=0.1)]
+
+
+def test_the_last_node_gets_all_the_time_that_is_left() -> None:
+    shares: list[float | None] = []
+    LayoutLookup(9.0, None).run(lambda: shares.append(node_seconds()), 1)
+    assert shares == [pytest.approx(9.0, abs=0.1)]
+
+
+def test_no_node_is_asked_when_the_time_is_over() -> None:
+    def look_up() -> None:
+        time.sleep(0.02)
+        node_seconds()
+
+    with pytest.raises(redis.TimeoutError, match="No time was left"):
+        LayoutLookup(0.01, None).run(look_up, 6)
+
+
+def test_outside_of_a_look_up_nodes_have_no_share() -> None:
+    LayoutLookup(9.0, None).run(lambda: None, 6)
+    assert node_seconds() is None
+
+
+def in_two_threads(lookup: LayoutLookup, work: Callable[[], Any]) -> list[Any]:
+    """Look up in two threads, the second of which comes while the first one looks up."""
+    began = threading.Event()
+
+    def first() -> Any:
+        began.set()
+        time.sleep(0.1)
+        return work()
+
+    def run(look_up: Callable[[], Any]) -> Any:
+        try:
+            return lookup.run(look_up, 1)
+        except Exception as error:
+            return error
+
+    with ThreadPoolExecutor(2) as executor:
+        results = [executor.submit(run, first)]
+        assert began.wait(5)
+        results.append(executor.submit(run, lambda: "asked again"))
+        return [result.result() for result in results]
+
+
+def test_a_caller_that_waits_gets_the_result() -> None:
+    assert in_two_threads(LayoutLookup(5.0, None), lambda: "layout") == ["layout", "layout"]
+
+
+def test_a_caller_that_waits_gets_an_error_of_its_own_with_the_same_text() -> None:
+    def fail() -> None:
+        raise RedisClusterException("no node answered") from redis.TimeoutError("slow")
+
+    mine, other = in_two_threads(LayoutLookup(5.0, None), fail)
+    assert mine is not other
+    assert (type(other), str(other)) == (RedisClusterException, "no node answered")
+    assert isinstance(other.__cause__, redis.TimeoutError)
+
+
+def test_a_caller_that_waits_looks_up_itself_if_the_other_one_was_interrupted() -> None:
+    def interrupted() -> None:
+        raise ValueError("not an error of a look-up")
+
+    _, other = in_two_threads(LayoutLookup(5.0, None), interrupted)
+    assert other == "asked again"
+
+
+def test_a_look_up_that_does_not_end_holds_no_caller_for_ever() -> None:
+    lookup, over = LayoutLookup(0.05, None), threading.Event()
+    thread = threading.Thread(target=lambda: lookup.run(lambda: over.wait(5), 1))
+    thread.start()
+    time.sleep(0.05)
+    try:
+        with pytest.raises(redis.TimeoutError, match="does not end"):
+            lookup.run(lambda: None, 1)
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_signal_handler_may_look_up_while_its_thread_does() -> None:
+    lookup = LayoutLookup(5.0, None)
+    found: list[Any] = []
+    before = signal.signal(
+        signal.SIGUSR1, lambda *_: found.append(lookup.run(lambda: "handler's", 1))
+    )
+    try:
+        lookup.run(lambda: os.kill(os.getpid(), signal.SIGUSR1), 1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert found == ["handler's"]
+
+
+def test_look_ups_in_which_no_node_answers_open_the_breaker() -> None:
+    lookup = LayoutLookup(5.0, CircuitBreaker("foo", 2, 60.0, "the Cluster"))
+
+    def fail() -> None:
+        raise RedisClusterException("no node answered") from redis.ConnectionError("gone")
+
+    for _ in range(2):
+        with pytest.raises(RedisClusterException):
+            lookup.run(fail, 1)
+    with pytest.raises(CircuitOpenError):
+        lookup.run(lambda: None, 1)
+
+
+def test_nodes_that_answer_and_do_not_agree_leave_the_breaker_closed() -> None:
+    lookup = LayoutLookup(5.0, CircuitBreaker("foo", 1, 60.0, "the Cluster"))
+
+    def fail() -> None:
+        raise RedisClusterException("All slots are not covered")
+
+    with pytest.raises(RedisClusterException):
+        lookup.run(fail, 1)
+    assert lookup.run(lambda: "layout", 1) == "layout"
