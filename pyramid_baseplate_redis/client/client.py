@@ -18,7 +18,7 @@ from opentelemetry.trace import Span
 
 from ..command_table import only_reads
 from ..pool.blocking_pool import BlockingConnectionPool
-from ..pool.connection_kwargs import check_caching
+from ..pool.connection_kwargs import check_caching, check_pool_caching
 from ..retries import RetryPolicy
 from ..telemetry.command_spans import checked_span
 from ..telemetry.hot_keys import HotKeyTracker
@@ -89,6 +89,8 @@ class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Re
                     "by name, such as host= and port="
                 )
             check_caching(context_name, kwargs)
+        else:
+            check_pool_caching(context_name, connection_pool)
         self.context_name = context_name
         self.server_span = checked_span(server_span)
         self.redis_client_name = redis_client_name

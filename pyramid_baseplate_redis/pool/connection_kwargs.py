@@ -79,6 +79,21 @@ def check_caching(name: str, keywords: Mapping[str, Any]) -> None:
             )
 
 
+def check_pool_caching(name: str, pool: Any) -> None:
+    """Refuse a connection pool of redis-py that caches on the client's side.
+
+    ``from_url`` makes such a pool from its keyword arguments.
+
+    :param name: the client's name.
+    :raises ConfigurationError: it does.
+    """
+    if getattr(pool, "cache", None) is not None:
+        raise ConfigurationError(
+            f"{name}.connection_pool: redis-py's client-side caching deadlocks when threads share "
+            "a client. Remove the keyword argument cache or cache_config."
+        )
+
+
 def _driver_info() -> DriverInfo:
     try:
         version = metadata.version(_PACKAGE)

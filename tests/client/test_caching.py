@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import redis
 from redis.cache import CacheConfig
 
 from pyramid_baseplate_redis import ConfigurationError, MonitoredRedisConnection
@@ -15,6 +16,17 @@ def test_it_is_refused_without_a_pool_too(valkey: Server) -> None:
         MonitoredRedisConnection(
             host="127.0.0.1", port=valkey.port, protocol=3, cache_config=CacheConfig()
         )
+
+
+def test_it_is_refused_in_from_url(valkey: Server) -> None:
+    with pytest.raises(ConfigurationError, match=r"^redis\.connection_pool: .*deadlocks"):
+        MonitoredRedisConnection.from_url(valkey.url, protocol=3, cache_config=CacheConfig())
+
+
+def test_it_is_refused_in_a_pool_of_redis_py(valkey: Server) -> None:
+    pool = redis.ConnectionPool.from_url(valkey.url, protocol=3, cache_config=CacheConfig())
+    with pytest.raises(ConfigurationError, match=r"^foo\.connection_pool: .*deadlocks"):
+        MonitoredRedisConnection("foo", connection_pool=pool)
 
 
 def test_arguments_that_leave_it_off_are_accepted(valkey: Server) -> None:
