@@ -113,7 +113,7 @@ class DurableMessageQueue:
         :raises redis.RedisError: the server failed. :func:`.is_retryable` returns whether the
             message may have been put. It is never sent twice.
         """
-        bodies = [encoded(message)]
+        bodies = [encoded(self.queue, message)]
         if after_commit:
             put_after_commit(
                 self.transaction_manager, self.queue, lambda: self._sender.send(bodies)
@@ -129,7 +129,7 @@ class DurableMessageQueue:
         :param messages: bytes or text.
         :returns: their identifiers, in the same order.
         """
-        bodies = [encoded(message) for message in messages]
+        bodies = [encoded(self.queue, message) for message in messages]
         return self._sender.send(bodies) if bodies else []
 
     # Receiving

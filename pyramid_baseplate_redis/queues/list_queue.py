@@ -15,6 +15,7 @@ from ..exceptions import TimedOutError
 from ..retries import is_passing
 from ..telemetry.call_details import pop_call_details
 from ..telemetry.operations import ClientTelemetry, Operation
+from .messages import encoded
 from .outage import Outage
 from .raw_commands import RawClient, RawCommands, client_of, is_unblocked
 
@@ -22,6 +23,7 @@ logger = logging.getLogger(__package__)
 
 # Seconds of one BLPOP. A hung server is noticed after this time and socket_timeout.
 POLL_SECONDS = 10
+_SENT_BY_REDIS_PY = (bytes, str, int, float)
 _execute_command = inspect.unwrap(redis.Redis.execute_command)
 _execute_in_cluster = inspect.unwrap(RedisCluster.execute_command)
 
@@ -82,13 +84,24 @@ class MessageQueue:
             operation.end(message)
         return message
 
-    def put(self, message: bytes | str, timeout: float | None = None) -> None:
+    def put(
+        self, message: bytes | str, timeout: float | None = None, *, after_commit: bool = False
+    ) -> None:
         """Add a message to the queue.
 
         :param message: bytes, or text, which is received as UTF-8 bytes.
         :param timeout: unused, because the queue is never full; baseplate's interface has it.
+        :param after_commit: must be ``False``; only a durable queue has this option.
+        :raises TypeError: the message is neither bytes nor text, or ``after_commit`` is set.
         :raises redis.RedisError: the server failed.
         """
+        if after_commit:
+            raise TypeError(
+                f"queue {self.queue}: after_commit needs a durable queue. Make the queue durable, "
+                "or put the message after the transaction."
+            )
+        if isinstance(message, bool) or not isinstance(message, _SENT_BY_REDIS_PY):
+            message = encoded(self.queue, message)
         self._traced("RPUSH", message)
 
     def unlink(self) -> None:

@@ -137,16 +137,20 @@ class QueuedMessage:
     consumer: str | None  #: the consumer that received it last, until it is acknowledged
 
 
-def encoded(message: bytes | str) -> bytes:
+def encoded(queue: str, message: bytes | str) -> bytes:
     """Return a message's body as bytes.
 
+    :param queue: the queue's name, for the error.
     :raises TypeError: it is neither bytes nor text. The error names its type only.
     """
     if isinstance(message, str):
         return message.encode()
     if isinstance(message, (bytes, bytearray, memoryview)):
         return bytes(message)
-    raise TypeError(f"message: {type(message).__name__} is neither bytes nor text")
+    raise TypeError(
+        f"queue {queue}: {type(message).__name__} is neither bytes nor text. Put bytes or str, for "
+        "example json.dumps(message)."
+    )
 
 
 def pairs(fields: Sequence[bytes]) -> dict[bytes, bytes]:

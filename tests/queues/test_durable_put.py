@@ -54,7 +54,8 @@ def test_a_message_of_64_mebibytes_passes(server: Server, make_client: MakeClien
 def test_what_is_neither_bytes_nor_text_is_refused(
     queue: DurableMessageQueue, message: Any
 ) -> None:
-    with pytest.raises(TypeError, match=f"{type(message).__name__} is neither bytes nor text"):
+    expected = f"^queue jobs: {type(message).__name__} is neither bytes nor text"
+    with pytest.raises(TypeError, match=expected):
         queue.put(message)
     assert queue.stats().length == 0
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter
 from itertools import chain
+from typing import Any
 
 import pytest
 import redis
@@ -59,6 +61,33 @@ def test_messages_come_out_in_the_order_in_which_they_went_in(
 def test_put_takes_baseplates_timeout(queue: MessageQueue) -> None:
     queue.put(b"a message", timeout=3)
     assert queue.get(0) == b"a message"
+
+
+@pytest.mark.parametrize("message", [{"a": 1}, None, ["a"], True])
+def test_a_message_of_another_type_is_an_error_that_names_the_queue(
+    valkey_queue: MessageQueue, message: Any
+) -> None:
+    expected = (
+        f"queue jobs: {type(message).__name__} is neither bytes nor text. Put bytes or str, for "
+        "example json.dumps(message)."
+    )
+    with pytest.raises(TypeError, match=f"^{re.escape(expected)}$"):
+        valkey_queue.put(message)
+    with pytest.raises(TimedOutError):
+        valkey_queue.get(0)
+
+
+@pytest.mark.parametrize("message", [bytearray(b"12"), memoryview(b"12"), 12])
+def test_other_kinds_of_bytes_and_numbers_are_put(valkey_queue: MessageQueue, message: Any) -> None:
+    valkey_queue.put(message)
+    assert valkey_queue.get(0) == b"12"
+
+
+def test_after_commit_is_an_error_that_names_the_queue(valkey_queue: MessageQueue) -> None:
+    with pytest.raises(TypeError, match=r"^queue jobs: after_commit needs a durable queue\. "):
+        valkey_queue.put("a message", after_commit=True)
+    valkey_queue.put("another", after_commit=False)
+    assert valkey_queue.get(0) == b"another"
 
 
 @pytest.mark.parametrize("method", ["unlink", "close"])
