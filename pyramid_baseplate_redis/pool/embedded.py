@@ -7,11 +7,15 @@ at the end. Two files of it coordinate the processes that use the server:
   waits for the pipe's end stops the server once the last process is gone, even if it was killed.
 * ``lock`` is locked while the server or its shell is alive, because they inherit the open file. So
   two servers never share a directory.
+
+Other users can't read the files, nor the directory if it is made here. A symbolic link in the place
+of a file is an error, because the server would write to the file that it leads to.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import importlib.util
 import logging
@@ -36,7 +40,8 @@ _LONGEST_SOCKET_PATH = 103  # bytes; macOS has 104 with the terminator, Linux 10
 # because a shell redirects that of background commands.
 _SUPERVISOR = """
 exec 3<&0
-"$@" 3<&- & server=$!
+umask 077
+"$@" 3<&- 2>&1 & server=$!
 { read -r _ <&3; kill "$server"; } & reader=$!
 wait "$server"
 kill "$reader"
@@ -67,6 +72,11 @@ class EmbeddedServer:
         """Return the path of the server's socket; empty before the first start."""
         return str(self._directory / _SOCKET) if self._directory else ""
 
+    @property
+    def _log_path(self) -> Path:
+        assert self._directory is not None
+        return self._directory / "valkey.log"
+
     def start(self) -> None:
         """Start the server unless it runs, or join one that another process started.
 
@@ -84,7 +94,7 @@ class EmbeddedServer:
     def _prepare_directory(self) -> None:
         if self._given is not None:
             directory = Path(self._given)
-            directory.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         else:  # always a new one: the shell of an old one may be about to remove that
             directory = Path(tempfile.mkdtemp(prefix="embedded-redis-"))
         if len(os.fsencode(directory / _SOCKET)) > _LONGEST_SOCKET_PATH:
@@ -97,7 +107,7 @@ class EmbeddedServer:
     def _start_or_join(self) -> None:
         assert self._directory is not None
         deadline = time.monotonic() + STARTUP_SECONDS
-        lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = _opened(self._directory / "lock", os.O_RDWR | os.O_CREAT)
         self._lock_file = lock
         try:
             while True:
@@ -125,7 +135,7 @@ class EmbeddedServer:
         path = self._directory / "users"
         with contextlib.suppress(FileExistsError):  # another process may just have made it
             os.mkfifo(path, 0o600)
-        before, self._users = self._users, os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        before, self._users = self._users, _opened(path, os.O_RDWR)
         if before is not None:
             os.close(before)
 
@@ -135,29 +145,31 @@ class EmbeddedServer:
             _valkey_server(), "--port", "0", "--unixsocket", self.socket_path,
             "--unixsocketperm", "700", "--dir", str(self._directory), "--save", "",
             "--appendonly", "no" if self._temporary else "yes",
-            "--logfile", str(self._directory / "valkey.log"), "--daemonize", "no", *self.options,
+            "--logfile", "", "--daemonize", "no", *self.options,
         ]  # fmt: skip
         what_for = "it is for development and tests, not for production"
         logger.log(
             self.log_level, f"starting an embedded Valkey in %s; {what_for}", self._directory
         )
         Path(self.socket_path).unlink(missing_ok=True)
-        end = os.open(self._directory / "users", os.O_RDONLY | os.O_CLOEXEC)
-        # A descriptor of 10 or more, because the shell uses those below 10 itself.
-        inherited = fcntl.fcntl(lock, fcntl.F_DUPFD_CLOEXEC, 10)
-        try:
+        with contextlib.ExitStack() as opened:
+            end = _opened(self._directory / "users", os.O_RDONLY)
+            opened.callback(os.close, end)
+            # Valkey would follow a symbolic link, so it gets the open file as its standard output.
+            log = _opened(self._log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            opened.callback(os.close, log)
+            # A descriptor of 10 or more, because the shell uses those below 10 itself.
+            inherited = fcntl.fcntl(lock, fcntl.F_DUPFD_CLOEXEC, 10)
+            opened.callback(os.close, inherited)
             self._shell = subprocess.Popen(
                 ["/bin/sh", "-c", _SUPERVISOR, "embedded-redis", *command],
                 stdin=end,
-                stdout=subprocess.DEVNULL,
+                stdout=log,
                 stderr=subprocess.DEVNULL,
                 env={"temporary": str(self._directory) if self._temporary else ""},
                 pass_fds=(inherited,),
                 start_new_session=True,  # Ctrl+C in a terminal must only reach the application
             )
-        finally:
-            os.close(end)
-            os.close(inherited)
 
     def _running(self) -> bool:
         if self._users is None or self._directory is None:
@@ -172,10 +184,9 @@ class EmbeddedServer:
             return False
 
     def _wait(self, deadline: float, shell: subprocess.Popen[bytes] | None = None) -> None:
-        assert self._directory is not None
-        log = self._directory / "valkey.log"
+        log = self._log_path
         if time.monotonic() > deadline or (shell is not None and shell.poll() is not None):
-            lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+            lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
             raise redis.ConnectionError(
                 f"the embedded server in {self._directory} doesn't answer; the last line of "
                 f"{log} is: {lines[-1] if lines else '(empty)'}"
@@ -189,6 +200,21 @@ class EmbeddedServer:
         if self._lock_file is not None:
             os.close(self._lock_file)
             self._lock_file = None
+
+
+def _opened(path: Path, flags: int) -> int:
+    """Open a file of the server, but not through a symbolic link.
+
+    :raises redis.ConnectionError: ``path`` is a symbolic link.
+    """
+    try:
+        return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise redis.ConnectionError(
+            f"the embedded server can't start: {path} is a symbolic link. Remove it."
+        ) from error
 
 
 def missing_extra() -> str | None:

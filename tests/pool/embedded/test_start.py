@@ -70,6 +70,35 @@ def test_a_file_in_the_directory_s_place_is_a_clear_error(owner: Owner, tmp_path
     assert str(tmp_path / "data") in error
 
 
+def test_other_users_can_read_nothing(owner: Owner, url: str, tmp_path: Path) -> None:
+    owner.ask(url, "SET", "key", "value")
+    directory = tmp_path / "data"
+    paths = [directory, *directory.rglob("*")]
+    assert {"valkey.log", "appendonlydir", "valkey.sock"} <= {path.name for path in paths}
+    assert [path for path in paths if path.stat().st_mode & 0o077] == []
+
+
+@pytest.mark.parametrize("name", ["valkey.log", "lock", "users"])
+def test_a_symbolic_link_in_a_file_s_place_is_a_clear_error(
+    owner: Owner, tmp_path: Path, name: str
+) -> None:
+    directory, precious = tmp_path / "data", tmp_path / "precious"
+    directory.mkdir()
+    precious.write_text("precious")
+    (directory / name).symlink_to(precious)
+    error = owner.run(embedded_client.error_of, f"embedded://{directory}")
+    assert error == (
+        f"ConnectionError: foo: the embedded server can't start: {directory / name} is a symbolic "
+        "link. Remove it."
+    )
+    assert precious.read_text() == "precious"
+
+
+def test_the_log_is_in_the_directory(owner: Owner, url: str, tmp_path: Path) -> None:
+    owner.ask(url, "PING")
+    assert "Ready to accept connections" in (tmp_path / "data" / "valkey.log").read_text()
+
+
 def test_without_the_extra_building_the_application_is_a_clear_error(tmp_path: Path) -> None:
     script = """
     import sys
