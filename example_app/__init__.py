@@ -19,8 +19,10 @@ def main(global_config: dict[str, str], **settings: Any) -> Any:
         config.include(".metrics")
         config.include(".routes")
         # request.links, configured by links.*. The settings alone would declare it; this line is
-        # here because its values are text (decode_responses).
-        config.add_redis_client("links", RedisClient(decode_responses=True))
+        # here because its values are text, even if another program has written other bytes.
+        config.add_redis_client(
+            "links", RedisClient(decode_responses=True, encoding_errors="replace")
+        )
         config.add_message_queue("clicks", client="links", durable=True)
         config.set_csrf_storage_policy(CookieCSRFStoragePolicy(httponly=True))
         config.set_default_csrf_options(require_csrf=True)

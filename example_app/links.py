@@ -17,14 +17,18 @@ key                    type        holds
 from __future__ import annotations
 
 import json
+import logging
 import re
 import secrets
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from pyramid_baseplate_redis import MonitoredRedisConnection
+
+logger = logging.getLogger(__name__)
 
 MOST_CHARACTERS = 2000
 MOST_SHOWN = 10
@@ -61,7 +65,13 @@ def checked_url(text: str) -> str:
     path, query, fragment = (
         quote(part, safe=_ALLOWED_IN_URLS) for part in (parts.path, parts.query, parts.fragment)
     )
-    return urlunsplit((parts.scheme, netloc, path, query, fragment))
+    url = urlunsplit((parts.scheme, netloc, path, query, fragment))
+    if len(url) > MOST_CHARACTERS:  # a character outside of ASCII becomes up to 12
+        raise ValueError(
+            f"That address is too long: in ASCII it has {len(url)} characters; {MOST_CHARACTERS} "
+            "are allowed."
+        )
+    return url
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,9 @@ class Click:
         """
         try:
             fields = json.loads(message)
-            return cls(str(fields["code"]), datetime.fromisoformat(fields["at"]))
+            code = str(fields["code"])
+            code.encode()  # JSON may have half a surrogate pair, which can't be in a page
+            return cls(code, datetime.fromisoformat(fields["at"]))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a click: {message[:100]!r}") from error
 
@@ -125,6 +137,15 @@ def keep_click(redis: MonitoredRedisConnection, click: Click) -> None:
         pipeline.lpush("links:latest", click.to_message())
         pipeline.ltrim("links:latest", 0, MOST_SHOWN - 1)
         pipeline.execute()
+
+
+def _clicks(messages: Iterable[str]) -> Iterator[Click]:
+    """Read clicks; log and skip what another program may have added to the list."""
+    for message in messages:
+        try:
+            yield Click.from_message(message)
+        except ValueError as error:
+            logger.warning("links:latest: skipped an entry: %s", error)
 
 
 @dataclass(frozen=True)
@@ -173,6 +194,6 @@ def statistics(redis: MonitoredRedisConnection) -> Statistics:
         days=[(day, int(clicks)) for day, clicks in sorted(days.items(), reverse=True)][
             :_DAYS_SHOWN
         ],
-        latest=[Click.from_message(message) for message in latest],
+        latest=list(_clicks(latest)),
         waiting=waiting,
     )

@@ -62,6 +62,10 @@ class TestMakingALink:
                 "https://example.com/" + "a" * MOST_CHARACTERS,
                 "That address is too long; 2000 characters are allowed.",
             ),
+            (
+                "https://example.com/" + "\N{GRINNING FACE}" * 500,
+                "That address is too long: in ASCII it has 6020 characters; 2000 are allowed.",
+            ),
         ],
     )
     def test_malformed_address_is_refused_with_the_reason(
@@ -184,6 +188,10 @@ class TestWithoutRedis:
         assert "Try again soon" in answer
         assert answer.headers["Retry-After"] == "5"
 
+    def test_the_visitor_is_promised_nothing(self, browser: TestApp) -> None:
+        # A server without persistence may have lost all links.
+        assert "lost" not in browser.get("/abc234", status=503).html.select_one("main").text
+
     def test_the_log_tells_what_failed(
         self, browser: TestApp, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -258,6 +266,31 @@ class TestMostFollowed:
     def test_clicks_that_wait_for_the_worker_are_told(self, browser: TestApp) -> None:
         browser.get(f"/{made_link(browser)}")
         assert "1 click waits for the worker" in browser.get("/top").text
+
+    @pytest.mark.parametrize(
+        "foreign",
+        [
+            b"no JSON",
+            b"[1]",
+            b'{"code": "abc234"}',
+            b'{"code": "\\ud800", "at": "2026-01-01"}',
+            b"\xff",
+        ],
+    )
+    def test_foreign_entry_among_the_latest_clicks_is_skipped_and_logged(
+        self,
+        browser: TestApp,
+        client: redis.Redis,
+        caplog: pytest.LogCaptureFixture,
+        foreign: bytes,
+    ) -> None:
+        click = Click("abc234", datetime(2026, 1, 1, tzinfo=timezone.utc))
+        client.rpush("links:latest", foreign, click.to_message())
+        page = browser.get("/top", status=200)
+        (row,) = page.html.select(".columns table")[0].select("tbody tr")
+        assert row.select_one("td").text == "abc234"
+        (message,) = [record.getMessage() for record in caplog.records]
+        assert message.startswith("links:latest: skipped an entry: not a click: ")
 
     def test_is_read_in_two_round_trips(
         self, browser: TestApp, recorded_spans: RecordedSpans
