@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from redis.connection import AbstractConnection, DefaultParser
 
 from ..exceptions import REDIRECTION_ERRORS
 from ..telemetry.call_details import note_redirection, note_server
+from .credentials import clear_credentials
 from .deadline_parser import DeadlineParser
 from .demotion import RefusalDetector
 from .error_messages import add_context
@@ -107,10 +109,12 @@ class PooledConnection(OwnedConnection):
         if self.pid != os.getpid():
             self._adopt()
         self._connecting_since = time.monotonic()
+        handled = sys.exc_info()[1]
         try:
             super().connect_check_health(check_health, retry_socket_connect)
         except BaseException as error:
             self.disconnect()
+            clear_credentials(error, handled)
             self._explain(error)
             raise
         finally:

@@ -1,7 +1,11 @@
-"""Credentials from the settings; passwords in files are read anew for each connection."""
+"""Credentials: where a connection gets them, and how they stay out of an error's tracebacks.
+
+Passwords in files are read anew for each connection.
+"""
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import redis
@@ -61,3 +65,18 @@ class PasswordFile(CredentialProvider):
         if not password:
             raise redis.AuthenticationError(f"{self._setting}: the file is empty")
         return (self._username, password) if self._username else (password,)
+
+
+def clear_credentials(error: BaseException, handled: BaseException | None) -> None:
+    """Clear the local variables in the tracebacks of an error of connecting and of its contexts.
+
+    redis-py's functions have the password in theirs, and error reports show them. Functions that
+    are still running keep theirs: the caller of this one and its callers.
+
+    :param error: the error.
+    :param handled: the exception that was being handled when connecting began; it is left alone.
+    """
+    each: BaseException | None = error
+    while each is not None and each is not handled:
+        traceback.clear_frames(each.__traceback__)
+        each = each.__context__
