@@ -10,6 +10,8 @@ import redis
 from opentelemetry.trace import Span
 from redis.client import CaseInsensitiveDict
 
+from ..pool.connection import PooledConnection
+from ..pool.error_messages import note_client
 from ..retries import RetryPolicy
 from ..telemetry.hot_keys import HotKeyTracker
 from ..telemetry.operations import ClientTelemetry, note_code, run_operation
@@ -75,8 +77,12 @@ class MonitoredPipelineBase:
 class KeepsErrorCodes:
     """Mixin for redis-py's classes that put a command before the server's error message."""
 
+    connection: Any = None  # the one connection on which it is executed
+
     def annotate_exception(self, exception: Any, number: int, command: Any) -> None:
         note_code(exception)
+        if isinstance(self.connection, PooledConnection):  # it sees no errors in a reply to EXEC
+            note_client(exception, self.connection.client, self.connection)
         plain: Any = super()
         plain.annotate_exception(exception, number, command)
 

@@ -81,6 +81,11 @@ class MonitoredTransactionStrategy(KeepsErrorCodes, TransactionStrategy):
         if connection is not None:
             return_connection(connection, watching, self._give_back)
 
+    @property
+    def connection(self) -> Any:
+        """The connection on which keys are watched and the transaction is executed."""
+        return self._transaction_connection
+
     def _give_back(self, connection: Any) -> None:
         pool, self._pool = self._pool, None
         if pool is not None:  # None after an interruption; the pool's slot is then free already

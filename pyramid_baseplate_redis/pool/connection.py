@@ -22,7 +22,7 @@ from ..telemetry.call_details import note_redirection, note_server
 from .credentials import clear_credentials
 from .deadline_parser import DeadlineParser
 from .demotion import RefusalDetector
-from .error_messages import add_context
+from .error_messages import add_context, note_client
 from .owned_connection import RELEASED, OwnedConnection
 
 if TYPE_CHECKING:
@@ -235,10 +235,15 @@ class PooledConnection(OwnedConnection):
             response = super().read_response(*args, **kwargs)
         except redis.ResponseError as error:
             self._reply_is_read()
-            if self.is_node:
-                if isinstance(error, REDIRECTION_ERRORS):
-                    note_redirection()
-            elif isinstance(error, redis.ReadOnlyError) and self._on_read_only is not None:
+            if self.is_node and isinstance(error, REDIRECTION_ERRORS):
+                note_redirection()
+                raise
+            note_client(error, self.client, self)
+            if (
+                isinstance(error, redis.ReadOnlyError)
+                and self._on_read_only is not None
+                and not self.is_node
+            ):
                 self._was_refused(error)
             raise
         except BaseException as error:

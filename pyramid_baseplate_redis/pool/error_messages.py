@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,22 @@ def add_context(error: BaseException, client: str, connection: Any, unsent: bool
     hint = _tls_hint(connection, error) if unsent else ""
     error.args = (f"{client}: {text}{where}{hint}", *error.args[1:])
     return True
+
+
+def note_client(error: redis.ResponseError, client: str, connection: Any) -> None:
+    """Add a note with the names of the client and the server to an error that a server replied.
+
+    A traceback shows it below the error. The error's text and arguments stay: callers compare
+    them. Python 3.10 has no notes.
+
+    :param error: the error; its second note of the same text is left out.
+    :param client: the client's name.
+    :param connection: the connection that has read the reply.
+    """
+    if sys.version_info >= (3, 11):
+        note = f"{client}: the server {address_of(connection)} replied with this error"
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
 
 
 def explain_unfound(error: redis.ConnectionError, client: str, where: str) -> None:
@@ -86,7 +103,8 @@ def address_of(connection: Any) -> str:
     path = getattr(connection, "path", None)
     if path is not None:
         return str(path)
-    return f"{connection.host}:{getattr(connection, 'port', '')}"
+    # A connection class of the application's may have neither.
+    return f"{getattr(connection, 'host', '')}:{getattr(connection, 'port', '')}"
 
 
 def _tls_hint(connection: Any, error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +53,28 @@ def test_a_transactions_command_with_keys_in_two_slots_fails_with_a_hint(
 ) -> None:
     with pytest.raises(RedisClusterException, match="hash tag"):
         client.pipeline(transaction=True).execute_command("RENAME", "foo", "bar")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no notes")
+@pytest.mark.parametrize(
+    "fail",
+    [
+        lambda client: client.lpush("foo", "item"),
+        lambda client: client.pipeline(transaction=False).lpush("foo", "item").execute(),
+        lambda client: client.pipeline(transaction=True).lpush("foo", "item").execute(),
+    ],
+    ids=["command", "pipeline", "transaction"],
+)
+def test_an_error_of_a_reply_has_a_note_with_the_client_and_the_node(
+    cluster: Cluster, client: MonitoredRedisClusterConnection, fail: Callable[[Any], Any]
+) -> None:
+    client.set("foo", "text")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE") as caught:
+        fail(client)
+    node = client.get_node_from_key("foo")
+    assert caught.value.__notes__ == [  # type: ignore[attr-defined]
+        f"{client.context_name}: the server {node.host}:{node.port} replied with this error"
+    ]
 
 
 @pytest.mark.parametrize(
