@@ -149,6 +149,8 @@ class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Re
             if getattr(connection, "owes_replies", False):
                 # The previous command was interrupted. Its reply would be taken for this one's.
                 connection.disconnect()
+            if isinstance(self.connection_pool, BlockingConnectionPool):
+                self.connection_pool.leave_replica(connection)
             if self._retry is None:
                 return _execute_command(self, *args, **options)
             return self._retried(args, options)

@@ -212,6 +212,22 @@ class BlockingConnectionPool(HousekeepingPool):
             connection.disconnect()
             self.pool.serve()
 
+    def leave_replica(self, connection: Any) -> None:
+        """Close a connection in use if its server was found to be a replica since its check-out.
+
+        The next command connects again. A caller that keeps its connection calls this before a
+        command. There is no effect if that would lose more than what the settings restore: if a
+        reply is unread, keys are watched or another database is selected. ``max_lifetime`` has no
+        effect either, since a new connection has no ``CLIENT SETNAME`` of the caller's.
+        """
+        slot = connection.__dict__.get("slot")
+        if slot is None or not slot.is_expired:
+            return
+        if not getattr(connection, "is_connected", True):
+            slot.fill(connection, self._closing_time())  # the next command connects again
+        elif getattr(connection, "is_settled", False):
+            self._replace(connection, slot)
+
     def make_connection(self) -> Any:
         """Make a connection; redis-py's pool calls it, and subclasses may override it."""
         made = pooled_class(self.connection_class)(**self.connection_kwargs)

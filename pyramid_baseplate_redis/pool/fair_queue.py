@@ -94,6 +94,11 @@ class PoolSlot:
         """Have the connection replaced at its next check-out, or closed at its return."""
         self.closes_at = -math.inf
 
+    @property
+    def is_expired(self) -> bool:
+        """Return whether :meth:`expire` was called since the slot got its connection."""
+        return self.closes_at == -math.inf
+
     def vacate(self) -> None:
         """Free the slot now, even if the traceback of an exception still refers to this object."""
         counted, self.counted = self.counted, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -212,6 +213,50 @@ def test_a_client_with_a_connection_of_its_own_connects_anew(
         failover.happen()
         refusal_of(lambda: own.set("key", "value"))
         assert port_of(own) == failover.new.port
+
+
+def test_a_client_with_a_connection_of_its_own_connects_anew_after_another_callers_refusal(
+    failover: Failover, client: Client
+) -> None:
+    with client.client() as own:
+        own.ping()
+        client.ping()
+        failover.happen()
+        refusal_of(lambda: client.set("key", "value"))
+        assert own.set("key", "value")
+        assert port_of(own) == failover.new.port
+
+
+def test_a_client_that_watches_keeps_its_connection_after_another_callers_refusal(
+    failover: Failover, client: Client
+) -> None:
+    with client.client() as own:
+        own.execute_command("WATCH", "key")
+        number = own.client_id()
+        client.ping()
+        failover.happen()
+        refusal_of(lambda: client.set("key", "value"))
+        assert own.client_id() == number
+
+
+def test_a_client_with_a_connection_of_its_own_connects_anew_once(
+    failover: Failover, client: Client
+) -> None:
+    with client.client() as own:
+        failover.happen()
+        refusal_of(lambda: own.set("key", "value"))
+        own.client_setname("mine")
+        assert own.client_getname() in ("mine", b"mine")
+
+
+def test_a_client_with_a_connection_of_its_own_keeps_it_beyond_its_lifetime(
+    failover: Failover, make_client: MakeClient
+) -> None:
+    client = make_client(failover.url, max_lifetime="50 milliseconds")
+    with client.client() as own:
+        own.client_setname("mine")
+        time.sleep(0.06)
+        assert own.client_getname() in ("mine", b"mine")
 
 
 def test_a_connection_in_another_database_is_kept_by_its_holder(
