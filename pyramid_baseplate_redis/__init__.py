@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    __version__: str
+
     from pyramid.config import Configurator
     from pyramid.registry import Registry
 
@@ -98,6 +100,17 @@ __all__ = [
     "server_context",
     "server_span_tween_factory",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The version stands in the installed package's metadata only. It is read at first use, since
+    # most applications never ask for it.
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version
+
+    found = globals()["__version__"] = version(__name__)
+    return found
 
 
 def includeme(config: Configurator) -> None:

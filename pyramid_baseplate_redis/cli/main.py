@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from .. import __version__
 from ..telemetry.otel import suppressed
 
 _COMMANDS = ("check", "queue", "hotkeys", "top", "work")
@@ -75,10 +76,10 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     unknown = [other for other in others if other.startswith("-") or "=" not in other]
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    arguments.config_vars.extend(others)
-    ids = getattr(arguments, "ids", [])  # which are any number, too
-    arguments.config_vars.extend(each for each in ids if "=" in each)
-    ids[:] = [each for each in ids if "=" not in each]
+    ids = getattr(arguments, "ids", [])  # argparse gives all positional arguments to the first "*"
+    variables = [each for each in ids if "=" in each]
+    arguments.config_vars = [*arguments.config_vars, *others, *variables]
+    arguments.ids = [each for each in ids if "=" not in each]
     return arguments
 
 
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="predis", description="Look at the Redis clients of a Pyramid application."
     )
+    parser.add_argument("--version", action="version", version=f"predis {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in _COMMANDS:
         module: Any = importlib.import_module(f".{name}", __package__)
@@ -105,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
                 "config_vars",
                 metavar="name=value",
                 nargs="*",
+                default=[],  # otherwise argparse lists it among the missing arguments
                 help="what the .ini file needs, such as http_port=8080 for %%(http_port)s",
             )
     return parser

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import trustme
 
+import pyramid_baseplate_redis
 from pyramid_baseplate_redis.cli.main import main
 from pyramid_baseplate_redis.cli.output import lossless, make_console, printable, table
 
@@ -348,3 +350,23 @@ def test_a_narrow_terminal_folds_and_cuts_nothing_off(tmp_path: Path) -> None:
         text = stream.read()
 
     assert (text.count("x"), text.count("y")) == (40, 40)
+
+
+def test_the_version_is_that_of_the_installed_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"predis {version('pyramid_baseplate_redis')}\n"
+    assert pyramid_baseplate_redis.__version__ == version("pyramid_baseplate_redis")
+
+
+def test_only_arguments_that_are_required_are_called_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["check"])
+
+    assert ended.value.code == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.endswith("the following arguments are required: config.ini[#app]")
