@@ -152,7 +152,10 @@ class _Worker:
                 thread.join(min(left, 0.1))
         given_back = self._give_back()
         if self._failure is not None:
-            logger.error("%s: stopped by %s", self._name, self._failure, exc_info=self._failure)
+            # The text of a server's error says enough; an error of our own or of the application
+            # needs its traceback.
+            shown = None if isinstance(self._failure, SERVER_ERRORS) else self._failure
+            logger.error("%s: stopped by %s", self._name, self._failure, exc_info=shown)
             return FAILED
         logger.info("%s: stopped, %d messages given back", self._name, given_back)
         return UNFINISHED if given_back else FINISHED

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import configparser
+import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from opentelemetry.trace import INVALID_SPAN
-from plaster.exceptions import PlasterError
+from plaster.exceptions import MultipleLoadersFound, PlasterError
 from pyramid.exceptions import ConfigurationError, ConfigurationExecutionError
 from pyramid.paster import bootstrap, setup_logging
 from pyramid.scripts.common import parse_vars
@@ -54,27 +55,41 @@ class Application:
         self.factory(name)
         return getattr(self._context, name)
 
+    def queue_factories(self) -> dict[str, Any]:
+        """The factories of all message queues that the application declares, by name."""
+        return dict(sorted(self.registry.getUtilitiesFor(IMessageQueueFactory)))
+
     def queue(self, name: str, client: str | None = None) -> Any:
         """A message queue.
 
-        :param client: the client in whose list of that name it is, for a queue that the
-            application doesn't declare.
-        :raises CommandError: if there is no such queue, or no such client.
+        :param client: the client that has the list ``name``, if the application does not declare
+            a queue of that name.
+        :raises CommandError: there is no such queue or client, or the application declares the
+            queue, but not as a list of this client.
         """
-        if client is not None:
-            return self.client(client).message_queue(name)
-        queues = dict(sorted(self.registry.getUtilitiesFor(IMessageQueueFactory)))
-        hint = "; --client names the client of a queue that the application doesn't declare"
-        self._found("message queue", name, queues, hint)
-        return getattr(self._context, name)
+        declared = self.queue_factories()
+        if client is None:
+            hint = "; --client names the client of a queue that the application doesn't declare"
+            self._found("message queue", name, declared, hint)
+            return getattr(self._context, name)
+        found = self.client(client).message_queue(name)
+        factory = declared.get(name)
+        if factory is not None and (factory.settings.durable or factory.client != client):
+            kind = "durable queue" if factory.settings.durable else "queue"
+            raise CommandError(
+                f"{name}: the application declares a {kind} of this name on the client "
+                f"{factory.client}, and --client {client} would use another one. Leave out "
+                "--client",
+                status=2,
+            )
+        return found
 
     def check_queue(self, name: str) -> None:
         """See to it that the application declares a message queue.
 
         :raises CommandError: if it doesn't.
         """
-        queues = dict(sorted(self.registry.getUtilitiesFor(IMessageQueueFactory)))
-        self._found("message queue", name, queues)
+        self._found("message queue", name, self.queue_factories())
 
     @staticmethod
     def _found(what: str, name: str, known: dict[str, Any], hint: str = "") -> Any:
@@ -86,19 +101,29 @@ class Application:
 
 
 @contextmanager
-def loaded(config_uri: str, config_vars: Sequence[str] = ()) -> Iterator[Application]:
+def loaded(
+    config_uri: str, config_vars: Sequence[str] = (), samples_keys: bool = False
+) -> Iterator[Application]:
     """Load an application, with its logging set up.
 
     :param config_uri: the ``.ini`` file, followed by ``#name`` for another application than
         ``main``.
     :param config_vars: what the file needs, such as ``http_port=8080``.
+    :param samples_keys: whether the clients sample hot keys, as the settings say. Otherwise they
+        don't: the keys that a command asks for are not the application's traffic.
     :raises CommandError: if the file can't be read or a setting is wrong. An error of the
         application's own code is raised as it is.
     """
     env = _bootstrap(config_uri, config_vars)
     context = ServerContext(env["registry"], INVALID_SPAN)
+    application = Application(env["registry"], context)
+    if not samples_keys:
+        for factory in application.factories().values():
+            tracker = getattr(factory.connection_pool, "hot_keys", None)
+            if tracker is not None:
+                tracker.stop()
     try:
-        yield Application(env["registry"], context)
+        yield application
     finally:
         context.give_back()
         env["closer"]()
@@ -123,10 +148,7 @@ def _bootstrap(config_uri: str, config_vars: Sequence[str]) -> Any:
     except configparser.Error as error:
         message = f"{config_uri}: {_malformed(error)}"
     except PlasterError as error:
-        message = (
-            f"{config_uri}: no loader is installed for this kind of file ({type(error).__name__}). "
-            "For an .ini file: pip install 'pyramid_baseplate_redis[cli]'"
-        )
+        message = f"{config_uri}: {_unloadable(error)}"
     except OSError as error:
         if not str(error.filename).endswith(config_uri.partition("#")[0]):
             raise
@@ -137,6 +159,22 @@ def _bootstrap(config_uri: str, config_vars: Sequence[str]) -> Any:
         message = f"{config_uri}: the file has no application of this name"
     # Raised out here: what was caught may quote a password of the file.
     raise CommandError(message, 2)
+
+
+def _unloadable(error: PlasterError) -> str:
+    """Describe why plaster has no loader for a file."""
+    if importlib.util.find_spec("plaster_pastedeploy") is None:
+        return (
+            "the loader of .ini files is not installed. "
+            "Run pip install 'pyramid_baseplate_redis[cli]'"
+        )
+    if isinstance(error, MultipleLoadersFound):
+        names = ", ".join(sorted(loader.scheme for loader in error.loaders))
+        return (
+            f"several loaders take this kind of file: {names}. Write one of them before the name, "
+            f"as in {error.loaders[0].scheme}://app.ini"
+        )
+    return "no loader takes this kind of file. Write the name of an .ini file"
 
 
 def _malformed(error: configparser.Error) -> str:

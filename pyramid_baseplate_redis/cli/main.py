@@ -53,7 +53,9 @@ def _run(arguments: argparse.Namespace, standard_output: Any) -> int:
     if hasattr(standard_output, "reconfigure"):
         standard_output.reconfigure(errors="backslashreplace")
     try:
-        with loaded(arguments.config_uri, arguments.config_vars) as application:
+        with loaded(
+            arguments.config_uri, arguments.config_vars, samples_keys=arguments.is_application
+        ) as application:
             output = Output(standard_output, getattr(arguments, "json", False))
             status: int = arguments.run(application, arguments, output)
             return status

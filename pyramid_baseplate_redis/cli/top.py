@@ -41,19 +41,23 @@ def _interval(text: str) -> float:
 
 
 def run(application: Application, arguments: argparse.Namespace, output: Output) -> int:
-    """Look until Ctrl+C, or as often as was asked for."""
+    """Look until Ctrl+C, or ``--count`` times; then the status is 1 if a server failed."""
     watch = Watch(arguments.name, application.factory(arguments.name))
+    failed = False
     with contextlib.suppress(KeyboardInterrupt):
         refreshes = _refreshes(watch, arguments.interval, arguments.count)
         if output.as_json or not output.console.is_terminal:
             for refresh in refreshes:
                 output.write(view(refresh), as_json(refresh))
-            return 0
+                failed = failed or refresh.failed
+            return 1 if failed else 0
         start = Text(f"{arguments.name}: measuring for {arguments.interval:g} seconds")
         with Live(start, console=output.console, auto_refresh=False) as live:
             for refresh in refreshes:
                 live.update(view(refresh, output.console.height), refresh=True)
-    return 0
+                failed = failed or refresh.failed
+        return 1 if failed else 0
+    return 0  # Ctrl+C is the usual end
 
 
 def _refreshes(watch: Watch, interval: float, count: int | None) -> Iterator[Refresh]:

@@ -195,6 +195,11 @@ class Refresh:
     """Why it isn't known which servers there are."""
 
     @property
+    def failed(self) -> bool:
+        """Whether a server failed, or it isn't known which servers there are."""
+        return self.error is not None or any(one.error is not None for one in self.servers)
+
+    @property
     def counted(self) -> list[ServerState]:
         """The servers whose commands are added up: replicas only where the client reads there.
 
@@ -256,8 +261,7 @@ class Watch:
             states = at_once(self._look_at, found) + self._missing(found)
         except SERVER_ERRORS as failure:
             error = explained(failure)
-        self._has_failed = error is not None or any(one.error is not None for one in states)
-        return Refresh(
+        refresh = Refresh(
             self._name,
             self._servers.kind,
             datetime.now(timezone.utc),
@@ -267,6 +271,8 @@ class Watch:
             self._reads_from_replicas,
             error,
         )
+        self._has_failed = refresh.failed
+        return refresh
 
     def _missing(self, found: list[Server]) -> list[ServerState]:
         """Servers that there were: Sentinels and Clusters don't name those that are down."""

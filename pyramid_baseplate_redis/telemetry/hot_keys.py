@@ -128,6 +128,10 @@ class HotKeyTracker:
         except Exception:  # a malformed command, which the server would refuse
             return
 
+    def stop(self) -> None:
+        """Take no more samples in this process; those already taken are still written."""
+        self._most = 0.0
+
     def _sampled(self, roll: float, args: Sequence[Any]) -> None:
         process = self._process()
         pieces = _pieces(args)

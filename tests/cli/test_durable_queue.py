@@ -158,6 +158,20 @@ def test_options_of_the_ini_file_may_stand_behind_identifiers(
     assert jobs("queue", "jobs", "discard", entry_id, "name=value").status == 0
 
 
+@pytest.mark.parametrize("arguments", [["put", "message"], ["get"], ["stats"]])
+def test_a_declared_durable_queue_is_not_taken_for_a_list_of_a_client(
+    jobs: Predis, queue: DurableMessageQueue, arguments: list[str]
+) -> None:
+    ended = jobs("queue", "jobs", *arguments, "--client", "foo")
+
+    assert ended.status == 2
+    assert ended.err == (
+        "predis: jobs: the application declares a durable queue of this name on the client foo, "
+        "and --client foo would use another one. Leave out --client\n"
+    )
+    assert queue.client.exists("jobs") == 0
+
+
 @pytest.mark.parametrize("action", ["stats", "dead", "replay", "discard"])
 def test_a_queue_that_isnt_durable_has_none_of_it(
     predis: Predis, valkey: Server, action: str

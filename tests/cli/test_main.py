@@ -8,6 +8,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import plaster
 import pytest
 import trustme
 
@@ -177,11 +178,28 @@ def test_a_file_that_is_missing_is_one_line(predis: Predis) -> None:
     assert (ended.status, ended.err) == (2, f"predis: {predis.ini}: No such file or directory\n")
 
 
-def test_a_file_that_nothing_can_load_is_told_with_the_extra(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize("name", ["settings.nonsense", "settings"])
+def test_a_file_that_no_loader_takes_is_an_error_that_asks_for_an_ini_file(
+    name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["check", "settings.nonsense"]) == 2
-    assert "pip install 'pyramid_baseplate_redis[cli]'" in capsys.readouterr().err
+    assert main(["check", name]) == 2
+    assert capsys.readouterr().err == (
+        f"predis: {name}: no loader takes this kind of file. Write the name of an .ini file\n"
+    )
+
+
+def test_a_missing_loader_of_ini_files_is_an_error_that_names_the_extra(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "plaster_pastedeploy", None)
+    monkeypatch.setattr(plaster, "find_loaders", lambda *arguments, **options: [])
+    monkeypatch.setattr("plaster.loaders.find_loaders", plaster.find_loaders)
+
+    assert main(["check", "app.ini"]) == 2
+    assert capsys.readouterr().err == (
+        "predis: app.ini: the loader of .ini files is not installed. "
+        "Run pip install 'pyramid_baseplate_redis[cli]'\n"
+    )
 
 
 def test_a_fault_of_the_application_keeps_its_traceback(predis: Predis) -> None:

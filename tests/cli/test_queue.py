@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 import pytest
 import redis
 
+from pyramid_baseplate_redis.cli.application import loaded
 from pyramid_baseplate_redis.telemetry.hot_key_commands import SETS
+from pyramid_baseplate_redis.telemetry.hot_keys import HotKeyTracker
 
 from ..support.cli import Predis
 from ..support.servers import Server
@@ -119,6 +122,64 @@ def test_a_queue_that_is_not_declared_is_an_error_that_names_the_others(jobs: Pr
 
     assert ended.status == 2
     assert "there is no message queue 'others'; configured: jobs; --client" in ended.err
+
+
+def test_the_client_of_a_declared_queue_may_be_named(jobs: Predis, plain: redis.Redis) -> None:
+    assert jobs("queue", "jobs", "put", "text", "--client", "foo").status == 0
+    assert plain.lrange("jobs", 0, -1) == [b"text"]
+
+
+def test_another_client_of_a_declared_queue_is_refused(
+    predis: Predis, valkey: Server, plain: redis.Redis
+) -> None:
+    predis.write(foo__url=valkey.url, bar__url=valkey.url)
+
+    ended = predis("queue", "jobs", "put", "text", "--client", "bar")
+
+    assert ended.status == 2
+    assert ended.err == (
+        "predis: jobs: the application declares a queue of this name on the client foo, and "
+        "--client bar would use another one. Leave out --client\n"
+    )
+    assert plain.exists("jobs") == 0
+
+
+@pytest.fixture
+def sampled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The commands whose keys are sampled as hot keys."""
+    found: list[Any] = []
+    monkeypatch.setattr(HotKeyTracker, "_sampled", lambda self, roll, args: found.append(args))
+    return found
+
+
+SAMPLED = {
+    "foo__track_key_reads_sample_rate": "100%%",
+    "foo__track_key_writes_sample_rate": "100%%",
+}
+
+
+def test_what_predis_asks_is_not_sampled_as_hot_keys(
+    predis: Predis, valkey: Server, sampled: list[Any]
+) -> None:
+    predis.write(foo__url=valkey.url, **SAMPLED)
+
+    for arguments in (["put", "text"], ["peek"], ["length"], ["get"]):
+        assert predis("queue", "jobs", *arguments).status == 0
+    assert predis("queue", "others", "length", "--client", "foo").status == 0
+    assert predis("hotkeys", "foo").status == 0
+
+    assert sampled == []
+
+
+def test_the_commands_of_a_worker_are_sampled_as_hot_keys(
+    predis: Predis, valkey: Server, sampled: list[Any]
+) -> None:
+    predis.write(foo__url=valkey.url, **SAMPLED)
+
+    with loaded(str(predis.ini), samples_keys=True) as application:
+        application.client("foo").get("key")
+
+    assert sampled == [("GET", "key")]
 
 
 def test_a_queue_of_a_cluster(predis: Predis, valkey_cluster: Cluster) -> None:

@@ -25,7 +25,7 @@ from pyramid_baseplate_redis.cli.top_sampling import CommandRate, Sample, Watch,
 from pyramid_baseplate_redis.cli.top_view import as_json, view
 
 from ..support.cli import PREDIS, ROOT, Predis
-from ..support.servers import Server, running_server, wait_until
+from ..support.servers import Server, free_port, running_server, wait_until
 from ..support.topologies import Cluster, SentinelSet
 
 ONCE = ("--count", "1", "--interval", "0.1", "--json")
@@ -76,6 +76,32 @@ def test_commands_are_counted_while_they_are_executed(predis: Predis, server: Se
         assert of_server["used_memory"] > 0
         assert of_server["connected_clients"] >= 2
         assert of_server["blocked_clients"] == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["text", "json"])
+def test_a_server_that_is_down_fails(predis: Predis, options: list[str]) -> None:
+    predis.write(foo__url=f"redis://127.0.0.1:{free_port()}")
+
+    ended = predis("top", "foo", "--count", "1", "--interval", "0.1", *options)
+
+    assert ended.status == 1
+    assert "Error 111" in ended.out
+
+
+def test_a_wrong_password_fails(predis: Predis, tmp_path: Path) -> None:
+    with running_server("valkey", tmp_path, "--requirepass", "right") as server:
+        predis.write(foo__url=server.url, foo__password="wrong-QZX")
+
+        ended = predis("top", "foo", *ONCE)
+
+    assert ended.status == 1
+    assert "wrong-QZX" not in ended.out
+
+
+def test_sentinels_that_are_down_fail(predis: Predis) -> None:
+    predis.write(foo__url=f"redis+sentinel://127.0.0.1:{free_port()}/mymaster")
+
+    assert predis("top", "foo", *ONCE).status == 1
 
 
 def test_percentiles_are_the_servers(predis: Predis, valkey: Server) -> None:
