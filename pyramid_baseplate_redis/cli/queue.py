@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> list[argparse.ArgumentPars
         default="-",
         help="the message; without it, or with -, standard input as it is",
     )
+    put.add_argument(
+        "--allow-empty", action="store_true", help="put a message even if it has no bytes"
+    )
     get = _action(actions, "get", "take a message off the queue; status 1 if there is none", _get)
     get.add_argument(
         "--timeout",
@@ -62,6 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> list[argparse.ArgumentPars
     for moving in (replay, discard):
         moving.add_argument("ids", metavar="ID", nargs="*", help="of a dead letter")
         moving.add_argument("--all", action="store_true", help="all of them")
+    discard.add_argument(
+        "--yes", action="store_true", help="with --all: don't ask before deleting all of them"
+    )
     return [put, get, peek, length, stats, dead, replay, discard]
 
 
@@ -85,9 +91,15 @@ def run(application: Application, arguments: argparse.Namespace, output: Output)
 
 def _put(queue: AnyQueue, arguments: argparse.Namespace, output: Output) -> None:
     if arguments.message == "-":
+        if sys.stdin.isatty():
+            sys.stderr.write("predis: reading the message from standard input, until Ctrl+D\n")
         message = sys.stdin.buffer.read()
     else:
         message = os.fsencode(arguments.message)
+    if not message and not arguments.allow_empty:
+        raise CommandError(
+            f"{queue.queue}: the message is empty. Write one, or --allow-empty to put it", 2
+        )
     queue.put(message)
     data = {"queue": queue.queue, "bytes": len(message)}
     output.write(Text(f"put {len(message)} bytes on {queue.queue}"), data)
@@ -206,30 +218,69 @@ def _dead(queue: AnyQueue, arguments: argparse.Namespace, output: Output) -> Non
 
 def _replay(queue: AnyQueue, arguments: argparse.Namespace, output: Output) -> None:
     """Put dead letters on the queue again."""
-    _move(_durable(queue).replay, "replayed", queue, arguments, output)
+    durable = _durable(queue)
+    _move(durable.replay, "replayed", queue, _dead_letters(arguments), output)
 
 
 def _discard(queue: AnyQueue, arguments: argparse.Namespace, output: Output) -> None:
-    """Delete dead letters."""
-    _move(_durable(queue).discard, "discarded", queue, arguments, output)
+    """Delete dead letters. Before all of them are deleted, the user confirms it."""
+    durable = _durable(queue)
+    ids = _dead_letters(arguments)
+    if not ids and not arguments.yes:
+        _confirm_discard(durable)
+    _move(durable.discard, "discarded", queue, ids, output)
+
+
+def _confirm_discard(queue: DurableMessageQueue) -> None:
+    """Ask on standard error whether to delete all dead letters.
+
+    :raises CommandError: the answer is no, or standard input is not a terminal.
+    """
+    if not sys.stdin.isatty():
+        raise CommandError(
+            f"{queue.queue}: discard --all deletes all dead letters for good. Write --yes as well, "
+            "since standard input is not a terminal on which to ask",
+            2,
+        )
+    question = f"predis: delete all {queue.stats().dead:,} dead letters of {queue.queue}? [y/N] "
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise CommandError(f"{queue.queue}: nothing was deleted")
+
+
+def _dead_letters(arguments: argparse.Namespace) -> list[str]:
+    """The identifiers of the arguments; an empty list stands for all dead letters.
+
+    :raises CommandError: there are neither identifiers nor ``--all``, there are both, or one is
+        malformed.
+    """
+    ids: list[str] = arguments.ids
+    if bool(ids) == arguments.all:
+        raise CommandError("write either the identifiers of dead letters or --all", 2)
+    for entry_id in ids:
+        milliseconds, _, sequence = entry_id.partition("-")
+        if not (milliseconds.isdigit() and (sequence or "0").isdigit()):
+            raise CommandError(
+                f"{printable(entry_id)}: is not the identifier of a dead letter. "
+                "predis queue ... dead lists them",
+                2,
+            )
+    return ids
 
 
 def _move(
     move: Callable[..., int],
     word: str,
     queue: AnyQueue,
-    arguments: argparse.Namespace,
+    ids: list[str],
     output: Output,
 ) -> None:
-    ids: list[str] = arguments.ids
-    if bool(ids) == arguments.all:
-        raise CommandError("write the identifiers of dead letters, or --all", 2)
-    for entry_id in ids:
-        milliseconds, _, sequence = entry_id.partition("-")
-        if not (milliseconds.isdigit() and (sequence or "0").isdigit()):
-            raise CommandError(f"{printable(entry_id)}: is no identifier of a dead letter", 2)
+    """Call ``move`` with the identifiers, and write how many dead letters it moved."""
     count = move(*ids)
     text = f"{word} {count} dead letter{'' if count == 1 else 's'} of {queue.queue}"
     output.write(Text(text), {"queue": queue.queue, word: count})
     if count < len(ids):
-        raise CommandError(f"{queue.queue}: {len(ids) - count} of them aren't there")
+        missing = len(ids) - count
+        verb = "does" if missing == 1 else "do"
+        raise CommandError(f"{queue.queue}: {missing} of them {verb} not exist")

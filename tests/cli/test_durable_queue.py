@@ -125,6 +125,42 @@ def test_discard_deletes_one(jobs: Predis, queue: DurableMessageQueue) -> None:
     assert [letter.body for letter in queue.dead_letters()] == [b"second"]
 
 
+def test_discard_of_all_asks_on_a_terminal(jobs: Predis, queue: DurableMessageQueue) -> None:
+    bury(queue, b"first")
+    bury(queue, b"second")
+
+    ended = jobs("queue", "jobs", "discard", "--all", "--json", stdin=b"y\n", terminal=True)
+
+    assert ended.err == "predis: delete all 2 dead letters of jobs? [y/N] "
+    assert ended.json == {"queue": "jobs", "discarded": 2}
+    assert queue.stats().dead == 0
+
+
+@pytest.mark.parametrize("answer", [b"\n", b"n\n", b"", b"yesterday\n"])
+def test_any_answer_but_yes_deletes_nothing(
+    jobs: Predis, queue: DurableMessageQueue, answer: bytes
+) -> None:
+    bury(queue, b"first")
+
+    ended = jobs("queue", "jobs", "discard", "--all", stdin=answer, terminal=True)
+
+    assert (ended.status, ended.out, queue.stats().dead) == (1, "", 1)
+    assert ended.err.endswith("predis: jobs: nothing was deleted\n")
+
+
+def test_discard_of_all_without_a_terminal_needs_yes(
+    jobs: Predis, queue: DurableMessageQueue
+) -> None:
+    bury(queue, b"first")
+
+    ended = jobs("queue", "jobs", "discard", "--all", stdin=b"y\n")
+
+    assert (ended.status, queue.stats().dead) == (2, 1)
+    assert "Write --yes as well" in ended.err
+    assert jobs("queue", "jobs", "discard", "--all", "--yes", stdin=b"").status == 0
+    assert queue.stats().dead == 0
+
+
 @pytest.mark.parametrize("action", ["replay", "discard"])
 def test_nothing_is_done_to_all_by_mistake(
     jobs: Predis, queue: DurableMessageQueue, action: str
@@ -132,14 +168,14 @@ def test_nothing_is_done_to_all_by_mistake(
     bury(queue, b"first")
     ended = jobs("queue", "jobs", action)
     assert ended.status == 2
-    assert ended.err == "predis: write the identifiers of dead letters, or --all\n"
+    assert ended.err == "predis: write either the identifiers of dead letters or --all\n"
     assert queue.stats().dead == 1
 
 
 def test_what_isnt_there_any_more_is_told(jobs: Predis, queue: DurableMessageQueue) -> None:
     entry_id = bury(queue, b"first")
     ended = jobs("queue", "jobs", "discard", entry_id, "1-1")
-    assert (ended.status, ended.err) == (1, "predis: jobs: 1 of them aren't there\n")
+    assert (ended.status, ended.err) == (1, "predis: jobs: 1 of them does not exist\n")
     assert queue.stats().dead == 0
 
 
@@ -147,7 +183,7 @@ def test_what_is_no_identifier_is_refused(jobs: Predis) -> None:
     ended = jobs("queue", "jobs", "discard", "first")
     assert (ended.status, ended.err) == (
         2,
-        "predis: first: is no identifier of a dead letter\n",
+        "predis: first: is not the identifier of a dead letter. predis queue ... dead lists them\n",
     )
 
 

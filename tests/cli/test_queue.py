@@ -47,6 +47,34 @@ def test_put_takes_standard_input_as_it_is(
     assert plain.lrange("jobs", 0, -1) == [BINARY + b"\n"]
 
 
+def test_put_on_a_terminal_says_that_it_reads_standard_input(
+    jobs: Predis, plain: redis.Redis
+) -> None:
+    ended = jobs("queue", "jobs", "put", "--json", stdin=b"typed", terminal=True)
+
+    assert ended.err == "predis: reading the message from standard input, until Ctrl+D\n"
+    assert ended.json == {"queue": "jobs", "bytes": 5}
+    assert plain.lrange("jobs", 0, -1) == [b"typed"]
+
+
+def test_put_from_a_pipe_says_nothing(jobs: Predis) -> None:
+    assert jobs("queue", "jobs", "put", stdin=b"piped").err == ""
+
+
+@pytest.mark.parametrize("arguments", [[], [""]], ids=["standard input", "argument"])
+def test_an_empty_message_is_refused_unless_it_is_allowed(
+    jobs: Predis, plain: redis.Redis, arguments: list[str]
+) -> None:
+    ended = jobs("queue", "jobs", "put", *arguments, stdin=b"")
+
+    assert (ended.status, plain.exists("jobs")) == (2, 0)
+    assert ended.err == (
+        "predis: jobs: the message is empty. Write one, or --allow-empty to put it\n"
+    )
+    assert jobs("queue", "jobs", "put", "--allow-empty", *arguments, stdin=b"").status == 0
+    assert plain.lrange("jobs", 0, -1) == [b""]
+
+
 def test_get_takes_the_oldest_message_off(jobs: Predis, plain: redis.Redis) -> None:
     plain.rpush("jobs", "first", "second")
 

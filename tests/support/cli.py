@@ -54,9 +54,13 @@ class Predis:
     def write_text(self, text: str) -> None:
         self.ini.write_text(text)
 
-    def __call__(self, command: str, *arguments: str, stdin: bytes | None = None) -> Ended:
+    def __call__(
+        self, command: str, *arguments: str, stdin: bytes | None = None, terminal: bool = False
+    ) -> Ended:
         if stdin is not None:
-            self._patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+            stream = io.TextIOWrapper(io.BytesIO(stdin))
+            self._patch.setattr(stream, "isatty", lambda: terminal)
+            self._patch.setattr(sys, "stdin", stream)
         self._capsys.readouterr()
         status = main([command, str(self.ini), *arguments])
         return Ended(status, *self._capsys.readouterr())
