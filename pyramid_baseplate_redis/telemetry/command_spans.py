@@ -178,8 +178,8 @@ class CommandTracer:
             if notes is not None and notes.is_of_one_server:
                 attributes = self._with_server(args[0], attributes, notes.server)
                 notes.server_is_told = True
-            if operation in _PROCEDURES and len(args) > 1:
-                attributes = {**attributes, DB_STORED_PROCEDURE_NAME: shown_text(args[1])}
+            if operation in _PROCEDURES:
+                attributes = {**attributes, **_procedure(operation, args)}
             if self.query_text != "off":
                 attributes = {**attributes, DB_QUERY_TEXT: query_text(args, self.query_text)}
             return self._started(name, context, attributes, start_time)
@@ -224,8 +224,10 @@ class CommandTracer:
         """
         try:
             own = dict(attributes)
-            if len(commands) > 1:  # the conventions forbid a batch size of 1
+            if len(commands) > 1:
                 own[DB_OPERATION_BATCH_SIZE] = len(commands)
+            elif commands:
+                own.update(_procedure(own[DB_OPERATION_NAME], commands[0][0]))
             if self.query_text != "off":
                 shown = [query_text(args, self.query_text) for args, _ in commands[:MOST_SHOWN]]
                 own[DB_QUERY_TEXT] = "; ".join(shown)
@@ -247,13 +249,17 @@ class CommandTracer:
         return self._with_server(command, attributes, notes.server)
 
     def batch_attributes(self, is_transaction: bool, commands: Sequence[Any]) -> dict[str, Any]:
-        """Return the attributes of a pipeline's span and measurement.
+        """Return the attributes of a pipeline's span and measurement; do not modify them.
 
-        :param is_transaction: whether the operation is called ``MULTI`` or ``PIPELINE``.
+        As the conventions require, a pipeline of one command has the attributes of that command.
+
+        :param is_transaction: whether several commands are called ``MULTI`` or ``PIPELINE``.
         :param commands: redis-py's pairs of arguments and options.
         """
         operation = "MULTI" if is_transaction else "PIPELINE"
         try:
+            if len(commands) == 1:
+                return self._command(commands[0][0][0])[2]
             operations = {self._command(args[0])[1] for args, _ in commands}
             if len(operations) == 1:
                 operation = f"{operation} {operations.pop()}"
@@ -394,6 +400,13 @@ def _add_notes(span: Span, notes: CallDetails) -> None:
     if notes.is_of_one_server and notes.server is not None and not notes.server_is_told:
         host, port = notes.server
         span.set_attributes({SERVER_ADDRESS: host, SERVER_PORT: port})
+
+
+def _procedure(operation: str, args: Sequence[Any]) -> dict[str, str]:
+    """Return the attribute for the script or function that a command calls, if it does."""
+    if operation in _PROCEDURES and len(args) > 1:
+        return {DB_STORED_PROCEDURE_NAME: shown_text(args[1])}
+    return {}
 
 
 def _server(connection_kwargs: Mapping[str, Any]) -> Iterable[tuple[str, str | int]]:

@@ -94,7 +94,7 @@ class Operation:
 
     @property
     def name(self) -> str:
-        """The ``db.operation.name``: ``GET``, ``CONFIG GET``, ``PIPELINE``, ``MULTI SET``."""
+        """The ``db.operation.name``: ``GET``, ``CONFIG GET``, ``PIPELINE SET``, ``MULTI``."""
         return command_spans.operation_of(self.describe())
 
     @property

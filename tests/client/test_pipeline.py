@@ -73,11 +73,23 @@ def test_the_attributes_are_those_of_the_stable_conventions(
     }
 
 
-def test_a_batch_of_one_has_no_batch_size(
+@pytest.mark.parametrize("transaction", [True, False])
+def test_a_pipeline_of_one_command_is_described_as_that_command(
+    client: MonitoredRedisConnection, spans: RecordedSpans, transaction: bool
+) -> None:
+    client.get("n")
+    client.pipeline("count", transaction).get("n").execute()
+    found = attributes(spans.one("foo.pipeline_count"))
+    assert found == attributes(spans.one("foo.GET"))
+    assert found["db.operation.name"] == "GET"
+
+
+def test_a_pipeline_of_one_script_names_the_script(
     client: MonitoredRedisConnection, spans: RecordedSpans
 ) -> None:
-    client.pipeline("count").incr("n").execute()
-    assert "db.operation.batch.size" not in attributes(spans.one("foo.pipeline_count"))
+    digest = client.script_load("return 1")
+    client.pipeline("script").evalsha(digest, 0).execute()
+    assert attributes(spans.one("foo.pipeline_script"))["db.stored_procedure.name"] == digest
 
 
 @pytest.mark.parametrize(

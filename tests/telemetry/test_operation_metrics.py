@@ -59,6 +59,16 @@ def test_a_pipeline_is_one_operation(valkey: Server, connect: Connect) -> None:
     assert duration_of(client).value == 1
 
 
+@pytest.mark.parametrize("transaction", [True, False])
+def test_a_pipeline_of_one_command_is_measured_as_that_command(
+    valkey: Server, connect: Connect, transaction: bool
+) -> None:
+    client = connect(valkey.url)
+    client.get("a")
+    client.pipeline("name", transaction).get("a").execute()
+    assert duration_of(client).value == 2
+
+
 def test_a_transaction_is_one_operation(valkey: Server, connect: Connect) -> None:
     client = connect(valkey.url)
     with client.pipeline() as pipeline:
@@ -125,7 +135,7 @@ def test_a_watched_key_that_has_changed_is_no_failure(valkey: Server, connect: C
         with pytest.raises(redis.WatchError):
             pipeline.get("key").execute()
     points = Collected().of(DURATION, client.context_name)
-    assert {"db.operation.name": "MULTI GET"} in [told(point) for point in points]
+    assert {"db.operation.name": "GET"} in [told(point) for point in points]
 
 
 def test_a_script_that_redis_py_loads_is_no_failure(valkey: Server, connect: Connect) -> None:
