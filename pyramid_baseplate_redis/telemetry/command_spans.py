@@ -370,7 +370,7 @@ def fail(
         if not isinstance(error, redis.WatchError):
             code = code or status_code(error)
             span.set_status(_ERROR)
-            span.set_attribute(ERROR_TYPE, error_type(error))
+            span.set_attribute(ERROR_TYPE, code or error_type(error))
             if code is not None:
                 span.set_attribute(DB_RESPONSE_STATUS_CODE, code)
     except Exception:

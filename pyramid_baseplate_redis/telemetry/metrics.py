@@ -134,7 +134,7 @@ def record_operation(
     if error is not None or code is not None:
         attributes = dict(attributes)
         if error is not None:
-            attributes[ERROR_TYPE] = error_type(error)
+            attributes[ERROR_TYPE] = code or error_type(error)
         if code is not None:
             attributes[DB_RESPONSE_STATUS_CODE] = code
     measurements.add(_duration, seconds, attributes)

@@ -63,7 +63,10 @@ def suppressed() -> Iterator[None]:
 
 
 def error_type(error: BaseException) -> str:
-    """Return the value of ``error.type``: the qualified name of the exception's class."""
+    """Return the value of ``error.type`` for an error without a code: its class's full name.
+
+    An error that a server sent has its code instead; see :func:`status_code`.
+    """
     cls = type(error)
     return (
         cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"

@@ -177,4 +177,5 @@ def _details(span: ReadableSpan) -> Iterator[str]:
         yield f"waited {waited * 1000:.0f} ms for a connection"
     if span.status.status_code is StatusCode.ERROR:
         reasons = (attributes.get(ERROR_TYPE), attributes.get(DB_RESPONSE_STATUS_CODE))
-        yield " ".join(["ERROR", *(str(reason) for reason in reasons if reason is not None)])
+        shown = dict.fromkeys(str(reason) for reason in reasons if reason is not None)
+        yield " ".join(["ERROR", *shown])  # a server's error has its code in both

@@ -148,7 +148,7 @@ def test_the_span_of_a_get_that_misses(requested: RecordedSpans, valkey: Server)
 
 def test_the_span_of_a_command_that_fails(requested: RecordedSpans, valkey: Server) -> None:
     failure = {
-        "error__type": "redis.exceptions.ResponseError",
+        "error__type": "WRONGTYPE",
         "db__response__status_code": "WRONGTYPE",
     }
     expected = command(valkey, "LPUSH", **failure)
