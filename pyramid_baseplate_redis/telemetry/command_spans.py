@@ -1,8 +1,9 @@
 """The spans of commands: their names, attributes and statuses.
 
-They follow OpenTelemetry's stable conventions for database clients, and those for messaging where a
-pub/sub handler runs; :mod:`.server_spans` follows those for HTTP. No span has events: an
-exception's text may contain a value, and recording one costs more than the command.
+They follow OpenTelemetry's conventions for database clients, and those for messaging where a
+pub/sub handler runs; :mod:`.server_spans` follows those for HTTP. The version is that of
+:mod:`.semantic_conventions`. No span has events: an exception's text may contain a value, and
+recording one costs more than the command.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ from .semantic_conventions import (
 
 logger = logging.getLogger(__package__)
 
-# In the conventions this is a metric's name; this package also uses it as an attribute.
-WAIT_TIME = "db.client.connection.wait_time"
+# Seconds. The conventions have a metric for it, but no attribute.
+WAIT_TIME = "pyramid_baseplate_redis.connection.wait_time"
 # The name that redis-py's own metrics use; the conventions have none for databases.
 RETRY_ATTEMPTS = "redis.client.operation.retry_attempts"
 # Neither the conventions nor redis-py have a name for it.

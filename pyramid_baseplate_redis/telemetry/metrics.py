@@ -16,7 +16,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.util.types import AttributeValue
 
 from .measurement_buffer import measurements
-from .otel import error_type, has_meter_provider
+from .otel import error_type, has_meter_provider, meter
 from .semantic_conventions import (
     DB_CLIENT_CONNECTION_COUNT,
     DB_CLIENT_CONNECTION_CREATE_TIME,
@@ -205,11 +205,8 @@ def _of_queue(queue: _HasLength, value: float) -> Observation:
     return Observation(value, {MESSAGING_SYSTEM: "redis", MESSAGING_DESTINATION_NAME: queue.name})
 
 
-_meter = metrics.get_meter("pyramid_baseplate_redis")
-
-
 def _histogram(name: str, description: str) -> metrics.Histogram:
-    return _meter.create_histogram(
+    return meter.create_histogram(
         name, unit="s", description=description, explicit_bucket_boundaries_advisory=BUCKETS
     )
 
@@ -224,49 +221,49 @@ _use_time = _histogram(
 _create_time = _histogram(
     DB_CLIENT_CONNECTION_CREATE_TIME, "How long it took to create a connection."
 )
-_meter.create_observable_up_down_counter(
+meter.create_observable_up_down_counter(
     DB_CLIENT_CONNECTION_COUNT,
     [_count],
     unit="{connection}",
     description="The number of connections, idle or used.",
 )
-_meter.create_observable_up_down_counter(
+meter.create_observable_up_down_counter(
     DB_CLIENT_CONNECTION_MAX,
     [_max],
     unit="{connection}",
     description="The number of connections that the pool may open at most.",
 )
-_meter.create_observable_up_down_counter(
+meter.create_observable_up_down_counter(
     DB_CLIENT_CONNECTION_PENDING_REQUESTS,
     [_pending_requests],
     unit="{request}",
     description="The number of callers that wait for a connection.",
 )
-_meter.create_observable_counter(
+meter.create_observable_counter(
     DB_CLIENT_CONNECTION_TIMEOUTS,
     [_timeouts],
     unit="{timeout}",
     description="The number of callers that waited for a connection and got none.",
 )
-_meter.create_observable_gauge(
+meter.create_observable_gauge(
     QUEUE_LENGTH,
     [_lengths],
     unit="{message}",
     description="The number of messages in the queue.",
 )
-_meter.create_observable_gauge(
+meter.create_observable_gauge(
     QUEUE_IN_FLIGHT,
     [_in_flight],
     unit="{message}",
     description="The number of messages that were received and are not acknowledged yet.",
 )
-_meter.create_observable_gauge(
+meter.create_observable_gauge(
     QUEUE_OLDEST_AGE,
     [_oldest_age],
     unit="s",
     description="The age of the oldest message in the queue.",
 )
-_meter.create_observable_gauge(
+meter.create_observable_gauge(
     QUEUE_DEAD_LETTERS,
     [_dead_letters],
     unit="{message}",

@@ -1,10 +1,14 @@
-"""The tracer, checks for providers and suppression, with OpenTelemetry's private names."""
+"""The tracer, the meter, checks for providers and suppression.
+
+Only this module uses OpenTelemetry's private names.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import redis
@@ -12,13 +16,21 @@ from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
+from .semantic_conventions import SCHEMA_URL
+
 logger = logging.getLogger(__package__)
 
 SUPPRESS_KEY = _SUPPRESS_INSTRUMENTATION_KEY
 SUPPRESS_PLAIN_KEY = "suppress_instrumentation"  # the older of the two keys in use
+_PACKAGE = "pyramid_baseplate_redis"
 
 
-tracer = trace.get_tracer("pyramid_baseplate_redis")
+try:
+    _own_version = version(_PACKAGE)
+except PackageNotFoundError:  # a copy of the source that is not installed
+    _own_version = ""
+tracer = trace.get_tracer(_PACKAGE, _own_version, schema_url=SCHEMA_URL)
+meter = metrics.get_meter(_PACKAGE, _own_version, schema_url=SCHEMA_URL)
 
 
 def has_tracer_provider() -> bool:

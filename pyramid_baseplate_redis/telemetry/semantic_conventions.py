@@ -1,10 +1,12 @@
-"""The names of attributes and metrics from OpenTelemetry's semantic conventions, version 1.44.
+"""The version of OpenTelemetry's semantic conventions that is followed, and their names.
 
-They are written down here because ``opentelemetry-semantic-conventions`` cannot be a dependency
-that leaves a choice: each release of the SDK requires exactly one beta release of that package, and
-its ``_incubating`` modules move from release to release. The names themselves are stable for HTTP
-and for most of the database attributes. Those of connection pools and of messaging are still in
-development. A test compares each name with the conventions that are installed.
+The names are written down here because ``opentelemetry-semantic-conventions`` cannot be a
+dependency that leaves a choice: each release of the SDK requires exactly one beta release of that
+package, and its ``_incubating`` modules move from release to release. A test compares each name
+with the conventions that are installed.
+
+The conventions call the spans of HTTP servers and of databases in general stable. The page about
+Redis, connection pools and messaging are in development: their names may change with the version.
 
 Names that this package invents stand where they are used.
 """
@@ -12,6 +14,9 @@ Names that this package invents stand where they are used.
 from __future__ import annotations
 
 from typing import Final
+
+VERSION: Final = "1.44.0"
+SCHEMA_URL: Final = f"https://opentelemetry.io/schemas/{VERSION}"
 
 # Database clients: attributes
 DB_CLIENT_CONNECTION_POOL_NAME: Final = "db.client.connection.pool.name"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import pytest
 
+from pyramid_baseplate_redis.telemetry import semantic_conventions
 from pyramid_baseplate_redis.telemetry.otel import is_suppressed, suppressed
 
+from ..support.metrics import Connect, reader
 from ..support.servers import MakeClient, RecordedSpans, Server
 
 
@@ -36,3 +40,31 @@ def test_suppressed_commands_have_no_spans(
     client.set("key", "value")
 
     assert [name for name, _ in spans.tree()] == ["foo.SET"]
+
+
+def test_spans_have_the_version_and_the_schema(
+    valkey_server: Server, make_client: MakeClient, spans: RecordedSpans
+) -> None:
+    make_client(valkey_server).get("key")
+    scope = spans.one("foo.GET").instrumentation_scope
+    assert scope is not None
+    assert (scope.name, scope.version, scope.schema_url) == (
+        "pyramid_baseplate_redis",
+        version("pyramid_baseplate_redis"),
+        semantic_conventions.SCHEMA_URL,
+    )
+
+
+@pytest.mark.usefixtures("provider")
+def test_metrics_have_the_version_and_the_schema(valkey_server: Server, connect: Connect) -> None:
+    connect(valkey_server.url).get("key")
+    data = reader.get_metrics_data()
+    assert data is not None
+    scopes = [each.scope for found in data.resource_metrics for each in found.scope_metrics]
+    assert [(scope.name, scope.version, scope.schema_url) for scope in scopes] == [
+        (
+            "pyramid_baseplate_redis",
+            version("pyramid_baseplate_redis"),
+            semantic_conventions.SCHEMA_URL,
+        )
+    ]

@@ -9,10 +9,16 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from opentelemetry.semconv.schemas import Schemas
 
 from pyramid_baseplate_redis.telemetry import semantic_conventions
 
-NAMES = {name: value for name, value in vars(semantic_conventions).items() if name.isupper()}
+NOT_NAMES = {"VERSION", "SCHEMA_URL"}
+NAMES = {
+    name: value
+    for name, value in vars(semantic_conventions).items()
+    if name.isupper() and name not in NOT_NAMES
+}
 # The last one wins: what is stable has precedence over what is in development.
 PACKAGES = [
     "opentelemetry.semconv._incubating.attributes",
@@ -47,6 +53,10 @@ def test_each_name_is_that_of_the_installed_conventions(
     name: str, installed: dict[str, object]
 ) -> None:
     assert NAMES[name] == installed[name]
+
+
+def test_the_schema_is_that_of_the_installed_conventions() -> None:
+    assert list(Schemas)[-1].value == semantic_conventions.SCHEMA_URL
 
 
 def test_no_module_needs_the_package_of_the_conventions() -> None:

@@ -12,7 +12,7 @@ from pyramid_baseplate_redis import MonitoredRedisConnection
 from ...support.servers import RecordedSpans, Server, attributes
 from .conftest import client_of, make_pool, wait_until
 
-WAIT_TIME = "db.client.connection.wait_time"
+WAIT_TIME = "pyramid_baseplate_redis.connection.wait_time"
 
 
 def blocked_clients(server: Server) -> int:
