@@ -120,7 +120,7 @@ class CommandTracer:
             **dict(_server(connection_kwargs)),
         }
         self._commands: dict[object, tuple[str, str, dict[str, Any]]] = {}
-        self._served: dict[object, dict[str, Any]] = {}  # by command and server
+        self._served: dict[object, dict[str, Any]] = {}  # by operation and server
 
     @classmethod
     def for_pool(cls, pool: Any, context_name: str, redis_client_name: str = "") -> CommandTracer:
@@ -177,7 +177,7 @@ class CommandTracer:
         try:
             name, operation, attributes = self._command(args[0])
             if notes is not None and notes.is_of_one_server:
-                attributes = self._with_server(args[0], attributes, notes.server)
+                attributes = self._with_server(attributes, notes.server)
                 notes.server_is_told = True
             if operation in _PROCEDURES:
                 attributes = {**attributes, **_procedure(operation, args)}
@@ -189,14 +189,15 @@ class CommandTracer:
             return None
 
     def _with_server(
-        self, command: object, attributes: dict[str, Any], server: tuple[str, int] | None
+        self, attributes: dict[str, Any], server: tuple[str, int] | None
     ) -> dict[str, Any]:
-        known = self._served.get((command, server))
+        key = (attributes[DB_OPERATION_NAME], server)
+        known = self._served.get(key)
         if known is None:
             assert server is not None
             known = {**attributes, SERVER_ADDRESS: server[0], SERVER_PORT: server[1]}
-            if isinstance(command, str) and len(self._served) < _MOST_CACHED:
-                self._served[command, server] = known
+            if len(self._served) < _MOST_CACHED:
+                self._served[key] = known
         return known
 
     def batch_context(self, server_span: Span) -> Context | None:
@@ -240,17 +241,17 @@ class CommandTracer:
     def command_attributes(
         self, command: object, notes: CallDetails | None = None
     ) -> dict[str, Any]:
-        """Return the attributes of a command's span and measurement; do not modify them.
+        """Return the attributes of a command's span; do not modify them.
 
         :param notes: the details of the call; the server's address is read from them.
         """
         attributes = self._command(command)[2]
         if notes is None or not notes.is_of_one_server:
             return attributes
-        return self._with_server(command, attributes, notes.server)
+        return self._with_server(attributes, notes.server)
 
     def batch_attributes(self, is_transaction: bool, commands: Sequence[Any]) -> dict[str, Any]:
-        """Return the attributes of a pipeline's span and measurement; do not modify them.
+        """Return the attributes of a pipeline's span; do not modify them.
 
         As the conventions require, a pipeline of one command has the attributes of that command.
 

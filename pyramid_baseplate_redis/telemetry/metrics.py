@@ -15,6 +15,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.util.types import AttributeValue
 
+from ..command_table import COMMAND_NAMES, OTHER, known_name
 from .measurement_buffer import measurements
 from .otel import error_type, has_meter_provider, meter
 from .semantic_conventions import (
@@ -28,6 +29,7 @@ from .semantic_conventions import (
     DB_CLIENT_CONNECTION_USE_TIME,
     DB_CLIENT_CONNECTION_WAIT_TIME,
     DB_CLIENT_OPERATION_DURATION,
+    DB_OPERATION_NAME,
     DB_RESPONSE_STATUS_CODE,
     ERROR_TYPE,
     MESSAGING_DESTINATION_NAME,
@@ -44,6 +46,10 @@ QUEUE_OLDEST_AGE = "pyramid_baseplate_redis.message_queue.oldest_age"
 QUEUE_DEAD_LETTERS = "pyramid_baseplate_redis.message_queue.dead_letters"
 # Seconds. The conventions define them for operations only; connections use the same.
 BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
+_BATCHES = frozenset({"MULTI", "PIPELINE"})  # a pipeline's operation, alone or before a command
+_BOUNDED_NAMES = (
+    COMMAND_NAMES | _BATCHES | {f"{batch} {name}" for batch in _BATCHES for name in COMMAND_NAMES}
+)
 
 
 class PoolListener(Protocol):
@@ -127,10 +133,13 @@ def record_operation(
 ) -> None:
     """Record how long an operation took.
 
-    :param attributes: the attributes of its span.
+    :param attributes: the attributes of its span; do not modify them afterward.
     :param error: the exception that it failed with, if it failed.
     :param code: the server's error code, such as ``WRONGTYPE``.
     """
+    name = attributes[DB_OPERATION_NAME]
+    if name not in _BOUNDED_NAMES:
+        attributes = {**attributes, DB_OPERATION_NAME: _bounded_name(str(name))}
     if error is not None or code is not None:
         attributes = dict(attributes)
         if error is not None:
@@ -138,6 +147,18 @@ def record_operation(
         if code is not None:
             attributes[DB_RESPONSE_STATUS_CODE] = code
     measurements.add(_duration, seconds, attributes)
+
+
+def _bounded_name(operation: str) -> str:
+    """Return ``other`` in place of the name of a command that no server has.
+
+    Callers can make up any number of names, and a metric reader keeps each one for ever.
+    """
+    batch, _, command = operation.partition(" ")
+    if batch in _BATCHES:
+        return f"{batch} {_bounded_name(command)}"
+    known = known_name(operation)
+    return "other" if known == OTHER else known
 
 
 def _figures() -> Iterator[tuple[str, PoolStats]]:

@@ -181,7 +181,7 @@ class Operation:
                 otel.log_once("an observer of operations failed")
 
     def describe(self) -> dict[str, Any]:
-        """Return the attributes of its span and its measurement; do not modify them."""
+        """Return the attributes of its span; do not modify them."""
         tracer = self.telemetry.tracer
         if self.commands is None:
             return tracer.command_attributes(self.args[0], self.notes)

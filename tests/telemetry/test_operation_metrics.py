@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -19,7 +20,7 @@ from pyramid_baseplate_redis.telemetry import metrics as metrics_module
 
 from ..faults.helpers import in_threads
 from ..support.metrics import BUCKETS, DURATION, Collected, Connect, duration_of, told
-from ..support.servers import RecordedSpans, Server
+from ..support.servers import RecordedSpans, Server, attributes
 from ..support.topologies import Cluster, SentinelSet
 
 pytestmark = pytest.mark.usefixtures("provider")
@@ -67,6 +68,42 @@ def test_a_pipeline_of_one_command_is_measured_as_that_command(
     client.get("a")
     client.pipeline("name", transaction).get("a").execute()
     assert duration_of(client).value == 2
+
+
+def made_up(client: Any, name: str) -> None:
+    with suppress(redis.ResponseError):
+        client.execute_command(name)
+
+
+def made_up_in_a_pipeline(client: Any, name: str) -> None:
+    with client.pipeline(transaction=False) as pipeline, suppress(redis.ResponseError):
+        pipeline.execute_command(name).execute_command(name).execute()
+
+
+@pytest.mark.parametrize(
+    ("call", "names"),
+    [
+        (made_up, {"other", "GET", "CONFIG"}),
+        (made_up_in_a_pipeline, {"PIPELINE other", "PIPELINE GET", "PIPELINE CONFIG"}),
+    ],
+)
+def test_made_up_commands_share_one_name(
+    valkey: Server, connect: Connect, call: Callable[[Any, str], None], names: set[str]
+) -> None:
+    client = connect(valkey.url)
+    for name in (*(f"made.up{number}" for number in range(5)), "GET", "CONFIG NOTHING"):
+        call(client, name)
+    points = Collected().of(DURATION, client.context_name)
+    assert {told(point)["db.operation.name"] for point in points} == names
+    assert len(points) == 3
+
+
+def test_a_made_up_command_keeps_its_name_on_the_span(
+    valkey: Server, connect: Connect, spans: RecordedSpans
+) -> None:
+    client = connect(valkey.url)
+    made_up(client, "made.up")
+    assert attributes(spans.all[0])["db.operation.name"] == "MADE.UP"
 
 
 def test_a_transaction_is_one_operation(valkey: Server, connect: Connect) -> None:
