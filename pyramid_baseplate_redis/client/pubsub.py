@@ -14,6 +14,7 @@ from redis.client import PubSub
 
 from ..pool.connection import PooledConnection
 from ..telemetry import command_spans
+from ..telemetry.messaging.spans import start_handler
 from ..telemetry.operations import ClientTelemetry
 
 _POLL_SECONDS = 0.01
@@ -79,7 +80,7 @@ class MonitoredPubSubMixin(PubSub):
         """Turn a reply into a message. If the message has a handler, call it in a span."""
         if not self._has_handler(response):
             return super().handle_message(response, ignore_subscribe_messages)
-        span = self._telemetry.tracer.start_handler(self._server_span, response[1])
+        span = start_handler(self._telemetry.tracer, self._server_span, response[1])
         if span is None:
             return super().handle_message(response, ignore_subscribe_messages)
         # The span is current while the handler runs: the handler's own spans are its children.

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import redis
 
 from ..exceptions import LeaseLostError, MessageFormatError
+from ..telemetry.messaging.spans import MessageTracer
 from .dead_letters import DeadLetters
 from .leases import MessageLeases, pending_command
 from .messages import BODY, DurableMessage
@@ -36,13 +37,14 @@ class ConsumerGroup:
     """Reads and claims the messages of one queue for one consumer."""
 
     def __init__(
-        self, spec: QueueSpec, commands: StreamCommands, dead_letters: DeadLetters
-    ) -> None:
+        self, spec: QueueSpec, commands: StreamCommands, dead_letters: DeadLetters,
+        tracer: MessageTracer,
+    ) -> None:  # fmt: skip
         self._spec = spec
         self._commands = commands
         self._dead_letters = dead_letters
         self._cursor = _START
-        self.leases = MessageLeases(spec, commands, dead_letters)
+        self.leases = MessageLeases(spec, commands, dead_letters, tracer)
 
     def read(self, count: int, block: float) -> list[DurableMessage]:
         """Return messages that no consumer has received yet.

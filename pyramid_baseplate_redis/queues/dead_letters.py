@@ -7,6 +7,7 @@ from typing import Any
 
 import redis
 
+from ..telemetry.messaging.spans import MessageTracer
 from .messages import DEAD_ATTEMPTS, DEAD_ERROR, DEAD_ID, DeadLetter, DurableMessage, without_dead
 from .queue_spec import QueueSpec
 from .raw_commands import RawCommands
@@ -23,8 +24,9 @@ class DeadLetters:
     while WATCH guards the key.
     """
 
-    def __init__(self, spec: QueueSpec, commands: StreamCommands) -> None:
+    def __init__(self, spec: QueueSpec, commands: StreamCommands, tracer: MessageTracer) -> None:
         self._commands = commands
+        self._tracer = tracer
         self._key = spec.dead_key
         self._queue_key = spec.key
         self._group = spec.group
@@ -47,7 +49,8 @@ class DeadLetters:
             _check_type(ask, self._key)
             ask.transaction(*commands)
 
-        self._commands.watching(self._key, "bury", commands, move)
+        settlement = self._tracer.settlement("dead_letter", [message.id])
+        self._commands.watching(self._key, "bury", commands, move, settlement)
         message.is_settled = True
 
     def letters(self, count: int) -> list[DeadLetter]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, Literal, overload
 
-from ..telemetry.messaging_spans import MessageTracer
+from ..telemetry.messaging.spans import MessageTracer
 from ..telemetry.stats import QueueStats
 from .consumer_group import ConsumerGroup
 from .dead_letters import DeadLetters
@@ -71,11 +71,9 @@ class DurableMessageQueue:
         self.max_length = max_length
         self.transaction_manager = transaction_manager
         self._commands = StreamCommands(self.client, spec.key)
-        tracer = MessageTracer(
-            self._commands.telemetry.tracer, name, group, trace_parent=trace_parent
-        )
-        self._dead_letters = DeadLetters(spec, self._commands)
-        self._group = ConsumerGroup(spec, self._commands, self._dead_letters)
+        tracer = MessageTracer(self._commands.telemetry, name, group, trace_parent=trace_parent)
+        self._dead_letters = DeadLetters(spec, self._commands, tracer)
+        self._group = ConsumerGroup(spec, self._commands, self._dead_letters, tracer)
         self._sender = Sender(spec, self._commands, tracer)
         self._receiver = Receiver(spec, self._commands, self._group, tracer)
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from ..exceptions import LeaseLostError
+from ..telemetry.messaging.spans import MessageTracer, Settlement
 from ..telemetry.otel import error_type
 from .dead_letters import DeadLetters
 from .messages import DurableMessage
@@ -28,11 +29,13 @@ class MessageLeases:
     """
 
     def __init__(
-        self, spec: QueueSpec, commands: StreamCommands, dead_letters: DeadLetters
-    ) -> None:
+        self, spec: QueueSpec, commands: StreamCommands, dead_letters: DeadLetters,
+        tracer: MessageTracer,
+    ) -> None:  # fmt: skip
         self._spec = spec
         self._commands = commands
         self._dead_letters = dead_letters
+        self._tracer = tracer
 
     def extend(self, message: DurableMessage) -> None:
         """See :meth:`.DurableMessage.extend`."""
@@ -67,6 +70,7 @@ class MessageLeases:
             ids = [message.entry_id for message in ours]
             deleted, acknowledged = self._commands.send(
                 ("XDEL", spec.key, *ids), ("XACK", spec.key, spec.group, *ids), name="acknowledge",
+                settlement=self._settlement("ack", ours),
             )  # fmt: skip
             for message in ours:
                 message.is_settled = True
@@ -84,7 +88,8 @@ class MessageLeases:
         ours, losses = self._still_ours(messages)
         if ours:
             ids = [message.entry_id for message in ours]
-            self._commands.send(self._claim(ids, "IDLE", max(0, idle), "JUSTID"))
+            command = self._claim(ids, "IDLE", max(0, idle), "JUSTID")
+            self._commands.send(command, settlement=self._settlement("nack", ours))
             for message in ours:
                 message.is_settled = True
         if losses:
@@ -129,6 +134,9 @@ class MessageLeases:
             else:
                 ours.append(message)
         return ours, losses
+
+    def _settlement(self, name: str, messages: Sequence[DurableMessage]) -> Settlement:
+        return self._tracer.settlement(name, [message.id for message in messages])
 
     def _lost(self, message: str, what: str) -> LeaseLostError:
         return LeaseLostError(f"queue {self._spec.name}: {message} {what}")

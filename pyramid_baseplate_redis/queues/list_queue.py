@@ -14,6 +14,7 @@ from redis.cluster import RedisCluster
 from ..exceptions import TimedOutError
 from ..retries import is_passing
 from ..telemetry.call_details import pop_call_details
+from ..telemetry.messaging.metrics import MessageMetrics
 from ..telemetry.operations import ClientTelemetry, Operation
 from .messages import encoded
 from .outage import Outage
@@ -50,6 +51,7 @@ class MessageQueue:
         self.queue = name
         self.client = client = client_of(client)
         self._raw = RawClient(client, name)
+        self._metrics = MessageMetrics(self._raw.telemetry, name)
         self._is_monitored = isinstance(getattr(client, "client_telemetry", None), ClientTelemetry)
 
     def get(self, timeout: float | None = None) -> bytes:
@@ -68,7 +70,7 @@ class MessageQueue:
                 f"timeout: {timeout!r} is out of range. Write 0 seconds or more, or None."
             )
         command = "BLPOP" if timeout != 0 else "LPOP"
-        started = time.time_ns()
+        started, began = time.time_ns(), time.perf_counter()
         pop_call_details()
         try:
             message = self._pop() if timeout == 0 else self._wait(timeout)
@@ -76,12 +78,14 @@ class MessageQueue:
             operation = self._operation(command, started)
             if operation is not None:
                 operation.fail(error)
+            self._metrics.received(began, 0, error)
             raise
         if message is None:
             raise TimedOutError
         operation = self._operation(command, started)
         if operation is not None:
             operation.end(message)
+        self._metrics.received(began, 1)
         return message
 
     def put(
@@ -102,7 +106,13 @@ class MessageQueue:
             )
         if isinstance(message, bool) or not isinstance(message, _SENT_BY_REDIS_PY):
             message = encoded(self.queue, message)
-        self._traced("RPUSH", message)
+        started = time.perf_counter()
+        try:
+            self._traced("RPUSH", message)
+        except BaseException as error:
+            self._metrics.sent(started, 1, error)
+            raise
+        self._metrics.sent(started, 1)
 
     def unlink(self) -> None:
         """Remove the queue and its messages; the server frees their memory in the background.

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import redis
 
 from ..exceptions import SERVER_ERRORS, LeaseLostError, TimedOutError
-from ..telemetry.messaging_spans import MessageSpan, MessageTracer
+from ..telemetry.messaging.spans import MessageSpan, MessageTracer
 from .consumer_group import ConsumerGroup
 from .messages import DurableMessage
 from .outage import Outage
@@ -55,9 +55,15 @@ class Receiver:
             raise ValueError(
                 f"timeout: {timeout!r} is out of range. Write 0 seconds or more, or None."
             )
-        messages = self._wait(count, timeout)
+        started = time.perf_counter()
+        try:
+            messages = self._wait(count, timeout)
+        except Exception as error:
+            self._tracer.metrics.received(started, 0, error)
+            raise
         if not messages:
             raise TimedOutError
+        self._tracer.metrics.received(started, len(messages))
         return messages
 
     def _wait(self, count: int, timeout: float | None) -> list[DurableMessage]:
@@ -97,6 +103,18 @@ class Receiver:
     def start_processing(self, messages: Sequence[DurableMessage]) -> MessageSpan | None:
         """Start the span in which messages are processed."""
         return self._tracer.start_process(self._commands.server_span, messages)
+
+    def stop_processing(
+        self, span: MessageSpan | None, started: float, error: BaseException | None
+    ) -> None:
+        """Record that the messages are processed, and settled.
+
+        :param span: from :meth:`start_processing`.
+        :param started: when processing began, by :func:`time.perf_counter`.
+        """
+        self._tracer.metrics.processed(started, error)
+        if span is not None:
+            span.end(error)
 
     def leave(
         self, messages: Sequence[DurableMessage], error: BaseException | None,
@@ -140,10 +158,12 @@ class Delivery(Generic[R]):
         self._choose = choose
         self._messages: list[DurableMessage] = []
         self._processing: MessageSpan | None = None
+        self._started = 0.0
 
     def __enter__(self) -> R:
         """Wait for messages."""
         self._messages = self._receiver.wait(self._count, self._timeout)
+        self._started = time.perf_counter()
         self._processing = self._receiver.start_processing(self._messages)
         return self._choose(self._messages)
 
@@ -158,5 +178,4 @@ class Delivery(Generic[R]):
             error = error or failure
             raise
         finally:
-            if self._processing is not None:
-                self._processing.end(error)
+            self._receiver.stop_processing(self._processing, self._started, error)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from opentelemetry import context as otel_context
 
 from ..exceptions import MessageQueueError, QueueFullError
-from ..telemetry.messaging_spans import MessageTracer
+from ..telemetry.messaging.spans import MessageTracer
 from .messages import BODY
 from .queue_spec import QueueSpec
 from .raw_commands import Command, RawCommands
@@ -69,12 +70,16 @@ class Sender:
         """Add messages; see :meth:`.DurableMessageQueue.put_many`."""
         server_span = self._commands.server_span
         span = self._tracer.start_send(server_span, bodies)
+        started = time.perf_counter()
         try:
             ids = [entry_id.decode() for entry_id in self._added(bodies)]
         except BaseException as error:
+            attempted = 0 if isinstance(error, QueueFullError) else len(bodies)
+            self._tracer.metrics.sent(started, attempted, error)
             if span is not None:
                 span.end(error)
             raise
+        self._tracer.metrics.sent(started, len(bodies))
         if span is not None:
             span.sent(ids)
             span.end()

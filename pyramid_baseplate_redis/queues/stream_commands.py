@@ -11,6 +11,7 @@ import redis
 from ..exceptions import MessageQueueError
 from ..retries import RetryPolicy
 from ..telemetry.call_details import pop_call_details
+from ..telemetry.messaging.spans import Settlement
 from ..telemetry.operations import Operation, run_operation
 from .raw_commands import Command, RawClient, RawCommands, is_no_group, is_unblocked
 
@@ -31,15 +32,18 @@ class StreamCommands(RawClient):
         self._retry = retry if isinstance(retry, RetryPolicy) else None
         self._children = self.telemetry.children_only()
 
-    def send(self, *commands: Command, name: str = "", errors: bool = False) -> list[Any]:
+    def send(
+        self, *commands: Command, name: str = "", errors: bool = False,
+        settlement: Settlement | None = None,
+    ) -> list[Any]:  # fmt: skip
         """Send commands in one round trip; see :meth:`RawCommands.__call__`.
 
         :param name: for several commands, the span's name is ``<context_name>.pipeline_<name>``.
+        :param settlement: describes the span, if the commands settle messages.
         """
+        run = run_operation if settlement is None else settlement.run
         operation = self._started(commands, name, is_transaction=False)
-        return run_operation(
-            operation, lambda: self._tried(lambda ask: ask(*commands, errors=errors))
-        )
+        return run(operation, lambda: self._tried(lambda ask: ask(*commands, errors=errors)))
 
     def poll(self, command: Command, found: Callable[[Any], object], block: float = 0.0) -> Any:
         """Send a command that mostly finds nothing. Only a success or a failure is recorded.
@@ -71,12 +75,14 @@ class StreamCommands(RawClient):
         return run_operation(operation, lambda: self._tried(lambda ask: ask.transaction(*commands)))
 
     def watching(
-        self, key: str, name: str, commands: Sequence[Command], work: Callable[[RawCommands], T]
-    ) -> T:
+        self, key: str, name: str, commands: Sequence[Command], work: Callable[[RawCommands], T],
+        settlement: Settlement | None = None,
+    ) -> T:  # fmt: skip
         """Call ``work``, which ends with a transaction. Repeat it if ``key`` has changed meanwhile.
 
         :param name: for the span's name, as in :meth:`send`.
         :param commands: the transaction's commands, for its span.
+        :param settlement: as in :meth:`send`.
         :raises redis.WatchError: ``key`` has changed each time, and nothing was executed.
         """
 
@@ -101,7 +107,8 @@ class StreamCommands(RawClient):
                     time.sleep(0.0002 * attempt)
             raise redis.WatchError(f"{key} changed during each of {_MOST_CONFLICTS} attempts")
 
-        return run_operation(self._started(commands, name, is_transaction=True), attempt)
+        run = run_operation if settlement is None else settlement.run
+        return run(self._started(commands, name, is_transaction=True), attempt)
 
     def _started(
         self, commands: Sequence[Command], name: str, is_transaction: bool

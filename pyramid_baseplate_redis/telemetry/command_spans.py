@@ -1,8 +1,7 @@
 """The spans of commands: their names, attributes and statuses.
 
-They follow OpenTelemetry's conventions for database clients, and those for messaging where a
-pub/sub handler runs; :mod:`.server_spans` follows those for HTTP. The version is that of
-:mod:`.semantic_conventions`. No span has events: an exception's text may contain a value, and
+They follow OpenTelemetry's conventions for database clients, in the version that
+:mod:`.semantic_conventions` names. No span has events: an exception's text may contain a value, and
 recording one costs more than the command.
 """
 
@@ -40,10 +39,6 @@ from .semantic_conventions import (
     DB_STORED_PROCEDURE_NAME,
     DB_SYSTEM_NAME,
     ERROR_TYPE,
-    MESSAGING_DESTINATION_NAME,
-    MESSAGING_OPERATION_NAME,
-    MESSAGING_OPERATION_TYPE,
-    MESSAGING_SYSTEM,
     SERVER_ADDRESS,
     SERVER_PORT,
 )
@@ -144,6 +139,12 @@ class CommandTracer:
         twin.__dict__.update(self.__dict__, _roots_on=False)
         return twin
 
+    @property
+    def server(self) -> dict[str, str | int]:
+        """The attributes that name the server; empty if it is only known when connected."""
+        return {key: self._common[key] for key in (SERVER_ADDRESS, SERVER_PORT)
+                if key in self._common}  # fmt: skip
+
     def command_context(self, server_span: Span, args: Sequence[Any]) -> Context | None:
         """Return the context for :meth:`started_command`; ``None`` if the command gets no span."""
         if not self._commands_on:
@@ -183,7 +184,7 @@ class CommandTracer:
                 attributes = {**attributes, **_procedure(operation, args)}
             if self.query_text != "off":
                 attributes = {**attributes, DB_QUERY_TEXT: query_text(args, self.query_text)}
-            return self._started(name, context, attributes, start_time)
+            return started(name, context, attributes, start_time)
         except Exception:
             log_once("starting a span failed")
             return None
@@ -233,7 +234,7 @@ class CommandTracer:
             if self.query_text != "off":
                 shown = [query_text(args, self.query_text) for args, _ in commands[:MOST_SHOWN]]
                 own[DB_QUERY_TEXT] = "; ".join(shown)
-            return self._started(trace_name, context, own)
+            return started(trace_name, context, own)
         except Exception:
             log_once("starting a span failed")
             return None
@@ -268,26 +269,6 @@ class CommandTracer:
         except Exception:
             log_once("describing a pipeline failed")
         return {**self._common, DB_OPERATION_NAME: operation}
-
-    def start_handler(self, server_span: Span, channel: object) -> Span | None:
-        """Start the span of a pub/sub message's handler; ``None`` if it gets none."""
-        if not self._commands_on:
-            return None
-        try:
-            context = self._context(server_span)
-            if context is None:
-                return None
-            attributes = {
-                MESSAGING_SYSTEM: "redis",
-                MESSAGING_OPERATION_TYPE: "process",
-                MESSAGING_OPERATION_NAME: "process",
-                MESSAGING_DESTINATION_NAME: shown_text(channel),
-            }
-            name = f"{self.context_name}.process"
-            return self._started(name, context, attributes, kind=SpanKind.CONSUMER)
-        except Exception:
-            log_once("starting a span failed")
-            return None
 
     def _context(self, server_span: Span) -> Context | None:
         """Return the context to start a span in; ``None`` if it would not be recorded.
@@ -331,18 +312,28 @@ class CommandTracer:
                 self._commands[command] = known
             return known
 
-    def _started(
-        self,
-        name: str,
-        context: Context,
-        attributes: Mapping[str, Any],
-        start_time: int | None = None,
-        kind: SpanKind = SpanKind.CLIENT,
-    ) -> Span | None:
-        span = tracer.start_span(
-            name, context=context, kind=kind, attributes=attributes, start_time=start_time
-        )
-        return span if span.is_recording() else None
+
+def started(
+    name: str,
+    context: Context,
+    attributes: Mapping[str, Any],
+    start_time: int | None = None,
+    kind: SpanKind = SpanKind.CLIENT,
+) -> Span | None:
+    """Start a span; ``None`` if it is not recorded."""
+    span = tracer.start_span(
+        name, context=context, kind=kind, attributes=attributes, start_time=start_time
+    )
+    return span if span.is_recording() else None
+
+
+def rename(span: Span, name: str, attributes: Mapping[str, Any]) -> None:
+    """Change a span's name and add attributes."""
+    try:
+        span.update_name(name)
+        span.set_attributes(attributes)
+    except Exception:
+        log_once("describing a command failed")
 
 
 def end(span: Span, notes: CallDetails | None = None) -> None:

@@ -13,11 +13,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.metrics import Histogram
-from opentelemetry.util.types import AttributeValue
+from opentelemetry.util.types import Attributes, AttributeValue
 
 from ..runtime.background import start_thread
 from ..runtime.process_local import ProcessLocal
@@ -29,7 +29,17 @@ ROUND_SECONDS = 0.1
 _IDLE_ROUNDS = 100
 _SLICE = 50  # measurements to record before other threads get a chance
 
-_Measurement = tuple[Histogram, float, Mapping[str, AttributeValue], Context]
+
+class Recorder(Protocol):
+    """A histogram, or an object that adds the amounts to a counter."""
+
+    def record(
+        self, amount: float, attributes: Attributes = None, context: Context | None = None
+    ) -> None:
+        """Record an amount; see :meth:`opentelemetry.metrics.Histogram.record`."""
+
+
+_Measurement = tuple[Recorder, float, Mapping[str, AttributeValue], Context]
 
 
 class _Process:
@@ -48,7 +58,7 @@ class MeasurementBuffer:
         self._processes = ProcessLocal(_Process)
 
     def add(
-        self, histogram: Histogram, value: float, attributes: Mapping[str, AttributeValue]
+        self, histogram: Recorder, value: float, attributes: Mapping[str, AttributeValue]
     ) -> None:
         """Record a value soon, in the background.
 

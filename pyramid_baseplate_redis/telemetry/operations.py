@@ -88,6 +88,8 @@ class Operation:
     start_time: int | None = None  # nanoseconds since the epoch
     batch_name = ""
     attributes: dict[str, Any] | None = None
+    #: The span's name and attributes of its own; see :meth:`describe_as`.
+    purpose: tuple[str, Mapping[str, Any]] | None = None
 
     def __init__(self, telemetry: ClientTelemetry) -> None:
         self.telemetry = telemetry
@@ -122,6 +124,15 @@ class Operation:
                 observer.started(self)
             except Exception:
                 otel.log_once("an observer of operations failed")
+
+    def describe_as(self, name: str, attributes: Mapping[str, Any]) -> None:
+        """Name its span, if there is one, after what the command is for.
+
+        :param attributes: added to the command's own.
+        """
+        self.purpose = (name, attributes)
+        if self.span is not None:
+            command_spans.rename(self.span, *self.purpose)
 
     def end(self, result: object = None) -> None:
         """Record that it succeeded.
@@ -167,6 +178,8 @@ class Operation:
             self.span = self.telemetry.tracer.started_command(
                 self.context, self.args, self.start_time, self.notes
             )
+            if self.purpose is not None and self.span is not None:
+                command_spans.rename(self.span, *self.purpose)
 
     def _report(self, result: object) -> None:
         if self.metered:
@@ -227,6 +240,10 @@ class ClientTelemetry:
     def context_name(self) -> str:
         """The client's name."""
         return self.tracer.context_name
+
+    def is_metered(self) -> bool:
+        """Return whether measurements are recorded now."""
+        return self._metered and has_meter_provider() and not otel.is_suppressed()
 
     def observed_by(self, observer: Observer) -> ClientTelemetry:
         """Return a copy that also notifies ``observer``."""

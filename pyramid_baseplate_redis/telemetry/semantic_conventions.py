@@ -41,12 +41,16 @@ DB_CLIENT_OPERATION_DURATION: Final = "db.client.operation.duration"
 
 # Messaging
 MESSAGING_BATCH_MESSAGE_COUNT: Final = "messaging.batch.message_count"
+MESSAGING_CLIENT_CONSUMED_MESSAGES: Final = "messaging.client.consumed.messages"
+MESSAGING_CLIENT_OPERATION_DURATION: Final = "messaging.client.operation.duration"
+MESSAGING_CLIENT_SENT_MESSAGES: Final = "messaging.client.sent.messages"
 MESSAGING_CONSUMER_GROUP_NAME: Final = "messaging.consumer.group.name"
 MESSAGING_DESTINATION_NAME: Final = "messaging.destination.name"
 MESSAGING_MESSAGE_BODY_SIZE: Final = "messaging.message.body.size"
 MESSAGING_MESSAGE_ID: Final = "messaging.message.id"
 MESSAGING_OPERATION_NAME: Final = "messaging.operation.name"
 MESSAGING_OPERATION_TYPE: Final = "messaging.operation.type"
+MESSAGING_PROCESS_DURATION: Final = "messaging.process.duration"
 MESSAGING_SYSTEM: Final = "messaging.system"
 
 # HTTP servers

@@ -1,4 +1,4 @@
-"""The spans of a durable queue's messages, and the trace context in a stream's entries.
+"""The spans of messages, and the trace context in a stream's entries.
 
 The spans follow OpenTelemetry's conventions for messaging. The context is always W3C's, even if the
 application propagates another kind elsewhere: another program may process the message.
@@ -6,9 +6,10 @@ application propagates another kind elsewhere: another program may process the m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
-from typing import Any
+from typing import Any, TypeVar
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -16,9 +17,11 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from . import command_spans, otel
-from .otel import tracer
-from .semantic_conventions import (
+from .. import command_spans, otel
+from ..operations import ClientTelemetry, Operation, run_operation
+from ..otel import tracer
+from ..query_text import shown_text
+from ..semantic_conventions import (
     MESSAGING_BATCH_MESSAGE_COUNT,
     MESSAGING_CONSUMER_GROUP_NAME,
     MESSAGING_DESTINATION_NAME,
@@ -28,6 +31,9 @@ from .semantic_conventions import (
     MESSAGING_OPERATION_TYPE,
     MESSAGING_SYSTEM,
 )
+from .metrics import MessageMetrics
+
+T = TypeVar("T")
 
 # The conventions have no attribute for the number of deliveries.
 DELIVERY_COUNT = "messaging.redis.message.delivery_count"
@@ -62,10 +68,39 @@ class MessageSpan:
             command_spans.fail(self._span, error)
 
 
+class Settlement:
+    """Settling messages: an acknowledgement, giving messages back, moving one to the dead letters.
+
+    The span of its command is the settle span: it has the name and the attributes of both.
+
+    :param name: the operation's name, such as ``ack``.
+    :param attributes: the span's.
+    """
+
+    def __init__(self, name: str, attributes: Mapping[str, Any], metrics: MessageMetrics) -> None:
+        self._name = name
+        self._attributes = attributes
+        self._metrics = metrics
+
+    def run(self, operation: Operation | None, call: Callable[[], T]) -> T:
+        """Call ``call`` as the command ``operation``, and record it as a settlement."""
+        if operation is not None:
+            name = f"{self._name} {self._attributes[MESSAGING_DESTINATION_NAME]}"
+            operation.describe_as(name, self._attributes)
+        started = time.perf_counter()
+        try:
+            result = run_operation(operation, call)
+        except BaseException as error:
+            self._metrics.settled(started, self._name, error)
+            raise
+        self._metrics.settled(started, self._name)
+        return result
+
+
 class MessageTracer:
     """Starts the spans of one queue's messages.
 
-    :param tracer: the client's, whose settings decide whether there are spans.
+    :param telemetry: the client's, whose settings decide whether there are spans and metrics.
     :param destination: the queue's name.
     :param group: the consumer group's name.
     :param trace_parent: whether a span of processing is a child of the sender's, not linked to it.
@@ -73,13 +108,14 @@ class MessageTracer:
 
     def __init__(
         self,
-        tracer: command_spans.CommandTracer,
+        telemetry: ClientTelemetry,
         destination: str,
         group: str,
         *,
         trace_parent: bool,
     ) -> None:
-        self._commands = tracer
+        self._commands = telemetry.tracer
+        self.metrics = MessageMetrics(telemetry, destination, group)
         self._trace_parent = trace_parent
         self._common: dict[str, str | int] = {
             MESSAGING_SYSTEM: "redis",
@@ -98,6 +134,24 @@ class MessageTracer:
             MESSAGING_OPERATION_TYPE: "process",
             MESSAGING_CONSUMER_GROUP_NAME: group,
         }
+        self._settle = {
+            **self._common,
+            MESSAGING_OPERATION_TYPE: "settle",
+            MESSAGING_CONSUMER_GROUP_NAME: group,
+        }
+
+    def settlement(self, name: str, ids: Sequence[str]) -> Settlement:
+        """Return a settlement of messages.
+
+        :param name: the operation's name, such as ``ack``.
+        :param ids: the messages' identifiers.
+        """
+        attributes: dict[str, Any] = {**self._settle, MESSAGING_OPERATION_NAME: name}
+        if len(ids) == 1:
+            attributes[MESSAGING_MESSAGE_ID] = ids[0]
+        else:
+            attributes[MESSAGING_BATCH_MESSAGE_COUNT] = len(ids)
+        return Settlement(name, attributes, self.metrics)
 
     def start_send(self, server_span: Span, bodies: Sequence[bytes]) -> MessageSpan | None:
         """Start the PRODUCER span of ``put``, and make it current; ``None`` if there is none."""
@@ -174,6 +228,30 @@ class MessageTracer:
         except Exception:
             otel.log_once("starting a span failed")
             return None
+
+
+def start_handler(
+    commands: command_spans.CommandTracer, server_span: Span, channel: object
+) -> Span | None:
+    """Start the CONSUMER span of a pub/sub message's handler; ``None`` if it gets none.
+
+    :param commands: the client's tracer.
+    """
+    try:
+        context = commands.command_context(server_span, ("MESSAGE",))  # the reply's name
+        if context is None:
+            return None
+        attributes = {
+            MESSAGING_SYSTEM: "redis",
+            MESSAGING_OPERATION_TYPE: "process",
+            MESSAGING_OPERATION_NAME: "process",
+            MESSAGING_DESTINATION_NAME: shown_text(channel),
+        }
+        name = f"{commands.context_name}.process"
+        return command_spans.started(name, context, attributes, kind=SpanKind.CONSUMER)
+    except Exception:
+        otel.log_once("starting a span failed")
+        return None
 
 
 def _sender(fields: Mapping[bytes, bytes]) -> SpanContext | None:

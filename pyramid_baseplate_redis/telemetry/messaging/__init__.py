@@ -1,0 +1,1 @@
+"""Spans and metrics of message queues, after OpenTelemetry's conventions for messaging."""
