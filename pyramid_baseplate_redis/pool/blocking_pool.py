@@ -17,6 +17,7 @@ from ..exceptions import PoolReleaseError, PoolTimeoutError
 from ..runtime.background import start_background
 from ..runtime.call_stack import calling_frames
 from ..settings.client import ClientSettings
+from ..telemetry.call_details import Peers
 from ..telemetry.hot_keys import HotKeyTracker
 from ..telemetry.stats import PoolStats
 from .circuit_breaker import CircuitBreaker
@@ -84,6 +85,7 @@ class BlockingConnectionPool(HousekeepingPool):
         self.observers: list[Observer] = []
         #: Notified of the connections' events; see :class:`~.telemetry.metrics.PoolListener`.
         self.listeners: list[PoolListener] = []
+        self.peers = Peers()
         #: Makes a client with one connection outside of the pool, without telemetry; its arguments
         #: win over the pool's. ``None`` if the pool wasn't made from settings.
         self.make_background_client: Callable[..., redis.Redis] | None = None
@@ -232,7 +234,7 @@ class BlockingConnectionPool(HousekeepingPool):
         """Make a connection; redis-py's pool calls it, and subclasses may override it."""
         made = pooled_class(self.connection_class)(**self.connection_kwargs)
         if isinstance(made, PooledConnection):
-            made.attach(self.name, self.breaker, self._on_read_only)
+            made.attach(self.name, self.breaker, self._on_read_only, self.peers)
         return made
 
     def _fill(self, slot: PoolSlot) -> Any:

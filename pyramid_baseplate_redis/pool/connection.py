@@ -18,7 +18,7 @@ import redis
 from redis.connection import AbstractConnection, DefaultParser
 
 from ..exceptions import REDIRECTION_ERRORS
-from ..telemetry.call_details import note_redirection, note_server
+from ..telemetry.call_details import Peers, note_peer, note_redirection, note_server
 from .credentials import clear_credentials
 from .deadline_parser import DeadlineParser
 from .demotion import RefusalDetector
@@ -59,6 +59,8 @@ class PooledConnection(OwnedConnection):
 
     host: str
     port: int
+    peer: tuple[str, int] | None = None  # IP address and port; None for a Unix socket
+    _peers: Peers | None = None  # None for a connection that belongs to no pool
     _parser: Any
     _sock: Any
     _on_read_only: Callable[[], bool] | None = None
@@ -121,6 +123,9 @@ class PooledConnection(OwnedConnection):
             self._connecting_since = None
         self._refusals.must_close = self._altered = False
         self._ready = True
+        if self._peers is not None:
+            self.peer = _peer_of(self._sock)
+            self._peers.add(self.peer)
 
     def reconnect(self) -> None:
         """Connect again before a command is sent."""
@@ -197,7 +202,9 @@ class PooledConnection(OwnedConnection):
             self.check_health()
             self.check_owner()
         if self.is_node:
-            note_server(self.host, self.port)
+            note_server(self.host, self.port, self.peer)
+        elif self._peers is not None and self._peers.are_several:
+            note_peer(self.peer)
         # Count the replies before the first byte is sent: if an interruption comes from here on,
         # they are unread, and the pool closes the connection.
         self._owed += packed
@@ -303,16 +310,19 @@ class PooledConnection(OwnedConnection):
         client: str,
         breaker: CircuitBreaker | None,
         on_read_only: Callable[[], bool] | None = None,
+        peers: Peers | None = None,
     ) -> None:
         """Make it a connection of a pool.
 
         :param client: the client's name, for messages.
         :param breaker: counts failures; ``None`` for none.
         :param on_read_only: see :meth:`report_read_only`.
+        :param peers: the pool's; gets the address of each new connection.
         """
         self.report_read_only(on_read_only)
         self.client = client
         self.breaker = breaker
+        self._peers = peers
         self._identity = object()
 
     def _leave_to_parent(self) -> None:
@@ -326,6 +336,14 @@ class PooledConnection(OwnedConnection):
         unsent = self._connecting_since is not None
         if add_context(error, self.client, self, unsent) and self.breaker is not None:
             self.breaker.failed(error)
+
+
+def _peer_of(opened: Any) -> tuple[str, int] | None:
+    try:
+        name = opened.getpeername()
+    except (AttributeError, OSError):
+        return None  # closed meanwhile
+    return (name[0], name[1]) if isinstance(name, tuple) else None
 
 
 def _text(command: Any) -> str:

@@ -8,7 +8,7 @@ recording one costs more than the command.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import redis
@@ -18,7 +18,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, TraceFlags
 
 from ..command_table import operation_name
-from .call_details import CallDetails
+from .call_details import CallDetails, Peer, Peers, address_attributes, server_attributes
 from .otel import (
     SUPPRESS_KEY,
     SUPPRESS_PLAIN_KEY,
@@ -90,6 +90,7 @@ class CommandTracer:
     :param trace: ``all``, ``children``, ``pipelines`` or ``off``.
     :param query_text: ``off``, ``sanitized`` or ``keys``.
     :param exclude: upper-case names of commands that get no span.
+    :param peers: the addresses of the pool's connections.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class CommandTracer:
         trace: str = "all",
         query_text: str = "off",
         exclude: frozenset[str] = frozenset(),
+        peers: Peers | None = None,
     ) -> None:
         self.context_name = context_name
         self.query_text = query_text
@@ -108,11 +110,12 @@ class CommandTracer:
         self._batches_on = trace != "off"
         self._roots_on = trace != "children"
         self._exclude = exclude
+        self._peers = peers or Peers()
         self._common: dict[str, str | int] = {
             DB_SYSTEM_NAME: "redis",
             DB_NAMESPACE: str(connection_kwargs.get("db") or 0),
             DB_CLIENT_CONNECTION_POOL_NAME: pool_name,
-            **dict(_server(connection_kwargs)),
+            **server_attributes(connection_kwargs),
         }
         self._commands: dict[object, tuple[str, str, dict[str, Any]]] = {}
         self._served: dict[object, dict[str, Any]] = {}  # by operation and server
@@ -131,6 +134,7 @@ class CommandTracer:
             trace=settings.trace if settings else "all",
             query_text=settings.trace_query_text if settings else "off",
             exclude=settings.trace_exclude if settings else frozenset(),
+            peers=getattr(pool, "peers", None),
         )
 
     def children_only(self) -> CommandTracer:
@@ -178,8 +182,10 @@ class CommandTracer:
         try:
             name, operation, attributes = self._command(args[0])
             if notes is not None and notes.is_of_one_server:
-                attributes = self._with_server(attributes, notes.server)
+                attributes = self._with_server(attributes, notes.server, notes.peer)
                 notes.server_is_told = True
+            elif self._peers.only is not None:
+                attributes = self._with_server(attributes, None, self._peers.only)
             if operation in _PROCEDURES:
                 attributes = {**attributes, **_procedure(operation, args)}
             if self.query_text != "off":
@@ -190,13 +196,12 @@ class CommandTracer:
             return None
 
     def _with_server(
-        self, attributes: dict[str, Any], server: tuple[str, int] | None
+        self, attributes: dict[str, Any], server: tuple[str, int] | None, peer: Peer | None = None
     ) -> dict[str, Any]:
-        key = (attributes[DB_OPERATION_NAME], server)
+        key = (attributes[DB_OPERATION_NAME], server, peer)
         known = self._served.get(key)
         if known is None:
-            assert server is not None
-            known = {**attributes, SERVER_ADDRESS: server[0], SERVER_PORT: server[1]}
+            known = {**attributes, **address_attributes(server, peer)}
             if len(self._served) < _MOST_CACHED:
                 self._served[key] = known
         return known
@@ -226,7 +231,7 @@ class CommandTracer:
         :param commands: redis-py's pairs of arguments and options.
         """
         try:
-            own = dict(attributes)
+            own = {**attributes, **address_attributes(None, self._peers.only)}
             if len(commands) > 1:
                 own[DB_OPERATION_BATCH_SIZE] = len(commands)
             elif commands:
@@ -390,9 +395,13 @@ def _add_notes(span: Span, notes: CallDetails) -> None:
         span.set_attribute(REDIRECTIONS, notes.redirections)
     if notes.retries:
         span.set_attribute(RETRY_ATTEMPTS, notes.retries)
-    if notes.is_of_one_server and notes.server is not None and not notes.server_is_told:
-        host, port = notes.server
-        span.set_attributes({SERVER_ADDRESS: host, SERVER_PORT: port})
+    if notes.server_is_told:
+        return
+    if notes.server is None:
+        if notes.peer is not None:
+            span.set_attributes(address_attributes(None, notes.peer))
+    elif notes.is_of_one_server:
+        span.set_attributes(address_attributes(notes.server, notes.peer))
 
 
 def _procedure(operation: str, args: Sequence[Any]) -> dict[str, str]:
@@ -400,16 +409,3 @@ def _procedure(operation: str, args: Sequence[Any]) -> dict[str, str]:
     if operation in _PROCEDURES and len(args) > 1:
         return {DB_STORED_PROCEDURE_NAME: shown_text(args[1])}
     return {}
-
-
-def _server(connection_kwargs: Mapping[str, Any]) -> Iterable[tuple[str, str | int]]:
-    if "directory" in connection_kwargs:
-        return [(SERVER_ADDRESS, "embedded")]
-    if "path" in connection_kwargs:
-        return [(SERVER_ADDRESS, str(connection_kwargs["path"]))]
-    if "host" not in connection_kwargs:
-        return []  # with Sentinel it is known only when there is a connection
-    return [
-        (SERVER_ADDRESS, str(connection_kwargs["host"])),
-        (SERVER_PORT, int(connection_kwargs.get("port") or 6379)),
-    ]

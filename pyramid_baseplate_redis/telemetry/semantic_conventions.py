@@ -67,5 +67,7 @@ USER_AGENT_ORIGINAL: Final = "user_agent.original"
 
 # Shared by all of them
 ERROR_TYPE: Final = "error.type"
+NETWORK_PEER_ADDRESS: Final = "network.peer.address"
+NETWORK_PEER_PORT: Final = "network.peer.port"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"

@@ -58,7 +58,7 @@ def test_a_pipeline_is_one_client_span(
     assert (span.name, span.kind) == ("foo.pipeline_count", SpanKind.CLIENT)
 
 
-def test_the_attributes_are_those_of_the_stable_conventions(
+def test_the_attributes_are_those_of_the_conventions(
     server: Server, make_client: MakeClient, spans: RecordedSpans
 ) -> None:
     make_client(server).pipeline("count").incr("n").get("n").incr("n").execute()
@@ -70,6 +70,8 @@ def test_the_attributes_are_those_of_the_stable_conventions(
         "db.client.connection.pool.name": "foo",
         "server.address": "127.0.0.1",
         "server.port": server.port,
+        "network.peer.address": "127.0.0.1",
+        "network.peer.port": server.port,
     }
 
 

@@ -98,6 +98,8 @@ def test_a_subscription_is_a_client_span_like_any_command(
         "db.client.connection.pool.name": "foo",
         "server.address": "127.0.0.1",
         "server.port": server.port,
+        "network.peer.address": "127.0.0.1",
+        "network.peer.port": server.port,
     }
 
 

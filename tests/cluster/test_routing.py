@@ -32,6 +32,8 @@ def test_a_command_has_one_span_with_the_node_that_answered(
         "db.client.connection.pool.name": "foo",
         "server.address": "127.0.0.1",
         "server.port": cluster.node_of("foo").port,
+        "network.peer.address": "127.0.0.1",
+        "network.peer.port": cluster.node_of("foo").port,
     }
 
 

@@ -75,6 +75,8 @@ def command(valkey: Server, operation: str, **more: Any) -> dict[str, Any]:
         "db.client.connection.pool.name": "foo",
         "server.address": "127.0.0.1",
         "server.port": valkey.port,
+        "network.peer.address": "127.0.0.1",
+        "network.peer.port": valkey.port,
         **{key.replace("__", "."): value for key, value in more.items()},
     }
 

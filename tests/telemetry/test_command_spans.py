@@ -37,7 +37,7 @@ def test_a_command_is_one_client_span(
     assert (span.name, span.kind) == ("foo.GET", SpanKind.CLIENT)
 
 
-def test_the_attributes_are_those_of_the_stable_conventions(
+def test_the_attributes_are_those_of_the_conventions(
     server: Server, make_client: MakeClient, spans: RecordedSpans
 ) -> None:
     make_client(server.url.replace("/0", "/3")).get("greeting")
@@ -48,6 +48,8 @@ def test_the_attributes_are_those_of_the_stable_conventions(
         "db.client.connection.pool.name": "foo",
         "server.address": "127.0.0.1",
         "server.port": server.port,
+        "network.peer.address": "127.0.0.1",
+        "network.peer.port": server.port,
     }
 
 

@@ -25,6 +25,8 @@ def test_put_and_get_have_a_client_span_each(
         "db.client.connection.pool.name": "foo",
         "server.address": "127.0.0.1",
         "server.port": server.port,
+        "network.peer.address": "127.0.0.1",
+        "network.peer.port": server.port,
     }
     assert [(span.name, span.kind, attributes(span)) for span in spans.all] == [
         ("foo.RPUSH", SpanKind.CLIENT, common | {"db.operation.name": "RPUSH"}),
