@@ -78,7 +78,7 @@ class ClientSettings:
 
     ssl_ca_certs: str | None = tls_setting(parsers.path)
     ssl_ca_path: str | None = tls_setting(parsers.path)
-    ssl_ca_data: str | None = tls_setting(parsers.text, hidden=True)
+    ssl_ca_data: str | None = tls_setting(parsers.lines, hidden=True)
     ssl_certfile: str | None = tls_setting(parsers.path)
     ssl_keyfile: str | None = tls_setting(parsers.path)
     ssl_password: str | None = tls_setting(parsers.secret, hidden=True)

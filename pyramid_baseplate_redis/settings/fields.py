@@ -62,12 +62,26 @@ def parsed(prefix: str, key: str, parse: Callable[[Any], Any], raw: Any) -> Any:
 
     :raises ConfigurationError: ``parse`` raised :class:`ValueError`; the message names the key.
     """
+    value, problem = attempt(parse, raw)
+    if problem:
+        raise ConfigurationError(f"{prefix}{key}: {problem}")
+    return value
+
+
+def attempt(parse: Callable[[Any], Any], raw: Any) -> tuple[Any, str]:
+    """Return the parsed value and an empty text, or ``None`` and the reason.
+
+    An error is raised by the caller, outside of an except clause: a chained exception could contain
+    a secret value.
+    """
     try:
-        return parse(raw)
+        return parse(raw), ""
     except ValueError as error:
-        message = f"{prefix}{key}: {error}"
-    # Raised outside of the except clause: a chained exception could contain a secret value.
-    raise ConfigurationError(message)
+        problem = str(error)
+    without, addition = parsers.without_addition(raw) if isinstance(raw, str) else ("", "")
+    if addition and not attempt(parse, without)[1]:
+        return None, addition
+    return None, problem
 
 
 def parsed_all(
@@ -79,6 +93,8 @@ def parsed_all(
     }
 
 
+_MOST_LISTED = 12  # a longer list hides what is wrong
+
 _IN_URL_ONLY = dict.fromkeys(("host", "port", "db", "path"), "write it in {}url") | {
     "ssl": "write rediss:// in {}url"
 }
@@ -87,9 +103,12 @@ _IN_URL_ONLY = dict.fromkeys(("host", "port", "db", "path"), "write it in {}url"
 def unknown_key(prefix: str, key: str, known: list[str]) -> str:
     """Return the message for an unknown key, which suggests the nearest known one."""
     near = difflib.get_close_matches(key, known, n=1)
-    hint = (
-        f"did you mean {prefix}{near[0]}?" if near else f"the settings are {parsers.listed(known)}"
-    )
+    if near:
+        hint = f"did you mean {prefix}{near[0]}?"
+    elif len(known) > _MOST_LISTED:
+        hint = "docs/settings.rst describes all settings"
+    else:
+        hint = f"the settings are {parsers.listed(known)}"
     if prefix != PACKAGE_PREFIX:
         hint = _IN_URL_ONLY.get(key, hint).format(prefix)
     if prefix == PACKAGE_PREFIX:

@@ -31,6 +31,7 @@ _PERCENTAGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(%?)")
 _PERCENTAGES = 'write a percentage from 0% to 100%, such as "1%" or "0.5%"'
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
+_COMMENT = re.compile(r"\s[#;]")
 
 
 def Timespan(text: str | timedelta) -> timedelta:  # noqa: N802 (baseplate's name)
@@ -141,7 +142,16 @@ def choice(*allowed: str) -> Callable[[Any], str]:
 
 
 def text(value: Any) -> str:
-    """Parse text that is not empty; white space around it is removed."""
+    """Parse a line of text that is not empty; white space around it is removed."""
+    stripped = lines(value)
+    problem = without_addition(stripped)[1]
+    if problem:
+        raise ValueError(problem)
+    return stripped
+
+
+def lines(value: Any) -> str:
+    """Parse text that is not empty and may have several lines."""
     if not isinstance(value, str):
         raise ValueError("is not text")
     if not value.strip():
@@ -151,7 +161,27 @@ def text(value: Any) -> str:
 
 def path(value: Any) -> str:
     """Parse a path, which may be an :class:`os.PathLike`."""
-    return text(os.fspath(value) if isinstance(value, os.PathLike) else value)
+    return lines(os.fspath(value) if isinstance(value, os.PathLike) else value)
+
+
+def without_addition(value: str) -> tuple[str, str]:
+    """Return the part of a value before a comment or a line break, and the problem with the rest.
+
+    An .ini file has comments only on lines of their own, and an indented line continues the value
+    above it. Both texts are empty if there is no such rest.
+    """
+    comment = _COMMENT.search(value)
+    if comment is not None:
+        return value[: comment.start()], (
+            "has a comment after the value; comments must stand on a line of their own"
+        )
+    first, line_break, _ = value.strip().partition("\n")
+    if line_break:
+        return first, (
+            "has more than one line; an indented line continues the value above it, so start each "
+            "setting at the beginning of a line"
+        )
+    return "", ""
 
 
 def variable_name(value: Any) -> str:
@@ -215,6 +245,8 @@ def command_names(value: Any) -> frozenset[str]:
 def words(value: Any) -> list[str]:
     """Parse names separated by white space or commas."""
     if isinstance(value, str):
+        if _COMMENT.search(f" {value}"):
+            raise ValueError("has a comment; comments must stand on a line of their own")
         return re.split(r"[\s,]+", value.strip())
     names = list(value) if isinstance(value, Iterable) else [value]
     if not isinstance(value, Iterable) or not all(isinstance(name, str) for name in names):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .client import ClientSettings
+from .parsers import without_addition
 
 _A_URL = "a URL such as redis://localhost:6379/0"
 
@@ -37,6 +38,8 @@ def read_url(key: str, place: str, environ: Mapping[str, str] = os.environ) -> s
         where = "the file"
         text, reason = file_content(place)
         if reason:
+            if problem := without_addition(place)[1]:
+                raise ValueError(problem)
             raise ValueError(
                 f"cannot read the file: {reason}; write the path of one that contains {_A_URL}"
             )

@@ -7,6 +7,7 @@ import os
 import ssl
 
 from ..exceptions import ConfigurationError
+from . import parsers
 from .client import ClientSettings
 
 logger = logging.getLogger(__package__)
@@ -46,7 +47,8 @@ def check_files(settings: ClientSettings) -> None:
         if path is not None and (reason := _why_unreadable(path)):
             # The password itself may have been written here in place of a file's name.
             shown = "the file" if settings.hides(key) else path
-            raise ConfigurationError(f"{settings.prefix}{key}: cannot read {shown}: {reason}")
+            problem = parsers.without_addition(path)[1] or f"cannot read {shown}: {reason}"
+            raise ConfigurationError(f"{settings.prefix}{key}: {problem}")
     if settings.ssl_ca_path is not None and not os.path.isdir(settings.ssl_ca_path):
         shown = "" if settings.hides("ssl_ca_path") else f"{settings.ssl_ca_path} "
         raise ConfigurationError(f"{settings.prefix}ssl_ca_path: {shown}is not a directory")

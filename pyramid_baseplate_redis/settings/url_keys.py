@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from ..exceptions import ConfigurationError
 from . import parsers
-from .fields import elsewhere
+from .fields import attempt, elsewhere
 
 URL_KEYS = ("url", "url_env", "url_file")
 PLACES = {"url_env": parsers.variable_name, "url_file": parsers.path_of_url}
@@ -40,13 +41,10 @@ def raw_url_of(prefix: str, given: Mapping[str, Any], read_url: ReadURL) -> tupl
         )
     if key == "url":
         return key, given[key]
-    try:
-        place = PLACES[key](given[key])
-        url = read_url(key, place)
-    except ValueError as error:
-        message = f"{prefix}{key}: {error} {elsewhere(prefix)}"
-    else:
-        where = f"the environment variable {place}" if key == "url_env" else "the file"
-        return f"{key}: {where}", url
-    # Raised outside of the except clause: a chained exception could contain the text read.
-    raise ConfigurationError(message)
+    place, problem = attempt(PLACES[key], given[key])
+    if not problem:
+        url, problem = attempt(partial(read_url, key), place)
+    if problem:
+        raise ConfigurationError(f"{prefix}{key}: {problem} {elsewhere(prefix)}")
+    where = f"the environment variable {place}" if key == "url_env" else "the file"
+    return f"{key}: {where}", url
