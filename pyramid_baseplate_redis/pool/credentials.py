@@ -30,7 +30,7 @@ def sentinel_credentials(settings: ClientSettings) -> dict[str, Any]:
     username, path = settings.sentinel_username, settings.sentinel_password_file
     if path is not None:
         return _from_file(f"{settings.prefix}sentinel_password_file", username, path)
-    return {"username": username, "password": settings.sentinel_password}
+    return {"username": username, "password": settings.keyword_argument("sentinel_password")}
 
 
 def _from_file(setting: str, username: str | None, path: str) -> dict[str, Any]:

@@ -26,18 +26,19 @@ from .fields import (
     tls_setting,
     unknown_key,
 )
+from .redaction import KeywordArguments, NotPickled, Secret
 from .url import RedisURL, parse_url, redacted
-from .url_arguments import url_values
-from .url_keys import URL_KEYS, ReadURL, nothing_is_read, raw_url_of
+from .url_settings import URL_KEYS, ReadURL, nothing_is_read, raw_url_of, url_values
 
 _FIVE_SECONDS = timedelta(seconds=5)
 
 
 @dataclass(frozen=True)
-class ClientSettings:
+class ClientSettings(NotPickled):
     """The settings of one client, checked and with every default filled in.
 
-    Create it with :meth:`from_config`; it is immutable. ``repr()`` shows no secret. Every field
+    Create it with :meth:`from_config`; it is immutable. ``repr()`` and ``dataclasses.asdict()``
+    show no secret, and it cannot be pickled. Every field
     with a parser is a setting of the same name, ``foo.<field>``. The defaults are this package's
     own, since redis-py changed its defaults twice in two major versions.
     """
@@ -108,6 +109,16 @@ class ClientSettings:
     track_key_reads_sample_rate: float = setting(parsers.percentage, 0.0)
     track_key_writes_sample_rate: float = setting(parsers.percentage, 0.0)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keywords", KeywordArguments(self.keywords))
+        for name in HIDDEN:
+            if isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, Secret(value))
+        if self.username is not None:
+            # Without a password it may be the password: redis://secret@host is a common slip.
+            hidden = str if self._has_password else Secret
+            object.__setattr__(self, "username", hidden(self.username))
+
     @property
     def name(self) -> str:
         """The client's name: ``foo`` for the prefix ``foo.``"""
@@ -144,8 +155,11 @@ class ClientSettings:
         if isinstance(value, timedelta):
             return value.total_seconds()
         # A plain int, as redis-py reads it from a URL: RQ's SpawnWorker writes the repr of a pool's
-        # keyword arguments into source code, and the repr of an enum's member is not valid Python.
-        return int(value) if isinstance(value, ssl.TLSVersion) else value
+        # keyword arguments into source code. The repr of an enum's member is not valid Python, and
+        # that of a secret is not the secret.
+        if isinstance(value, ssl.TLSVersion):
+            return int(value)
+        return str(value) if isinstance(value, Secret) else value
 
     @property
     def url_key(self) -> str:
@@ -190,7 +204,7 @@ class ClientSettings:
             if value is not None and item.metadata["only"] not in missing:
                 pairs[name] = "***" if self.hides(name) else value
         if self.username and not self._has_password:
-            # It may be the password: redis://secret@host is a common slip for redis://:secret@host.
+            # It may be the password.
             pairs["username"] = "***"
         return pairs
 

@@ -11,7 +11,7 @@ from ..interfaces import IPackageSettings
 from . import parsers
 from .fields import PACKAGE_PREFIX, own_keys, parsed_all, setting, settings_of, unknown_key
 from .url import has_redis_scheme
-from .url_keys import PLACES, URL_KEYS, ReadURL, nothing_is_read
+from .url_settings import PLACES, URL_KEYS, ReadURL, nothing_is_read
 
 
 @dataclass(frozen=True)

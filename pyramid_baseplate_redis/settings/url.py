@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from .redaction import NotPickled, Secret
+
 SCHEMES = {
     "redis": "redis",
     "rediss": "rediss",
@@ -37,8 +39,8 @@ _MALFORMED_HOST = f"has a malformed host or port (a port is a number from 1 to 6
 
 
 @dataclass(frozen=True)
-class RedisURL:
-    """The parts of a Redis URL.
+class RedisURL(NotPickled):
+    """The parts of a Redis URL. ``repr()`` and ``dataclasses.asdict()`` show no secret.
 
     ``scheme`` is one of the values of :data:`SCHEMES`. For Sentinel and Cluster, ``hosts`` are the
     Sentinels or nodes to ask first, and ``host`` and ``port`` are those of the first of them.
@@ -118,8 +120,9 @@ def parse_url(text: object) -> RedisURL:
         raise ValueError(_MALFORMED_HOST) from None
     url = RedisURL(
         known,
-        username=_decoded(username),
-        password=_decoded(password),
+        # Without a password, the user name may be the password: redis://secret@host.
+        username=_decoded(username, is_secret=not password),
+        password=_decoded(password, is_secret=True),
         arguments=_arguments(parts.query),
     )
     path = unquote(parts.path)
@@ -169,11 +172,12 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
     return host or "localhost", port or default_port
 
 
-def _decoded(text: str | None) -> str | None:
+def _decoded(text: str | None, is_secret: bool) -> str | None:
     if not text:
         return None
     try:
-        return unquote(text, errors="strict")
+        decoded = unquote(text, errors="strict")
+        return Secret(decoded) if is_secret else decoded
     except UnicodeDecodeError:
         pass
     # Raised outside of the except clause: a chained exception would contain the bytes.
@@ -220,7 +224,7 @@ def _arguments(query: str) -> tuple[tuple[str, str], ...]:
     names = [name for name, _ in arguments]
     if len(set(names)) < len(names):
         raise ValueError("has a query argument twice")
-    return tuple(arguments)
+    return tuple((name, Secret(value)) for name, value in arguments)
 
 
 def redacted(url: RedisURL, username: str | None, has_password: bool, db: int) -> str:

@@ -15,7 +15,7 @@ from ..prometheus.observer import observe_client
 from ..settings.fields import PACKAGE_PREFIX
 from ..settings.package import discovered_clients, package_settings
 from ..settings.sources import read_url
-from ..settings.url_keys import URL_KEYS
+from ..settings.url_settings import URL_KEYS
 from ..telemetry.operations import observer_of
 from .attribute_names import check_attribute, check_name, problem_of_name
 from .introspection import CLIENTS_CATEGORY, client_facts, relate_client, source_line_hidden
