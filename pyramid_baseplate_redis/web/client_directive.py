@@ -21,6 +21,7 @@ from .attribute_names import check_attribute, check_name, problem_of_name
 from .introspection import CLIENTS_CATEGORY, client_facts, relate_client, source_line_hidden
 from .queue_directive import follow_transactions
 from .request_cleanup import RequestCleanup
+from .setting_place import settings_action
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator
@@ -67,8 +68,13 @@ def _declare_client(
 
     redis_client.__doc__ = _description(name)
     with source_line_hidden(config, name, client):
-        config.action(
-            (CLIENTS_CATEGORY, name), register, introspectables=(introspectable,), order=order
+        settings_action(
+            config,
+            (CLIENTS_CATEGORY, name),
+            register,
+            place=_url_key(config, name) if order == PHASE2_CONFIG else "",
+            introspectables=(introspectable,),
+            order=order,
         )
         config.add_request_method(redis_client, name, reify=True)
     config.action(None, relate_client, args=(config, name), order=_LAST)
@@ -95,7 +101,7 @@ def discover_clients(config: Configurator) -> None:
             if not config.autocommit:  # Pyramid detects no conflicts with autocommit
                 hint = f"Redis clients in {PACKAGE_PREFIX}clients"
                 args = (config, name, _url_key(config, name), _description(name), hint)
-                config.action(None, check_attribute, args=args, order=_LAST)
+                settings_action(config, None, partial(check_attribute, *args), order=_LAST)
 
 
 def _url_key(config: Configurator, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -20,6 +21,7 @@ from ..settings.package import package_settings
 from .client_directive import add_redis_client, discover_clients
 from .queue_directive import DISCOVERY, add_message_queue, discover_queues
 from .request_cleanup import await_body
+from .setting_place import settings_action
 from .tween import SERVER_SPAN_TWEEN, adopt_span, follow_response
 
 if TYPE_CHECKING:
@@ -38,9 +40,12 @@ def configure(config: Configurator) -> None:
     config.add_subscriber(follow_response, NewResponse)
     config.add_subscriber(await_body, NewResponse)
     # Deferred until the application has added its settings and declared its clients.
-    config.action("discover redis clients", discover_clients, args=(config,), order=PHASE2_CONFIG)
-    config.action("discover message queues", discover_queues, args=(config,), order=DISCOVERY)
-    config.action("print spans", print_spans_if_set, args=(config,), order=DISCOVERY)
+    for name, action, order in (
+        ("discover redis clients", discover_clients, PHASE2_CONFIG),
+        ("discover message queues", discover_queues, DISCOVERY),
+        ("print spans", print_spans_if_set, DISCOVERY),
+    ):
+        settings_action(config, name, partial(action, config), order=order)
 
 
 def print_spans_if_set(config: Configurator) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyramid.config import PHASE1_CONFIG, PHASE2_CONFIG
@@ -21,6 +22,7 @@ from ..settings.queue import QueueSettings, discovered_queues
 from ..telemetry.stats import QueueStats
 from .attribute_names import check_attribute, check_name, problem_of_name
 from .introspection import QUEUES_CATEGORY, relate_queue
+from .setting_place import settings_action
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator
@@ -118,9 +120,16 @@ def _declare_queue(
         return queue
 
     message_queue.__doc__ = _description(name)
-    config.action((QUEUES_CATEGORY, name), register, introspectables=(introspectable,), order=order)
+    settings_action(
+        config,
+        (QUEUES_CATEGORY, name),
+        register,
+        place=f"{name}.queue" if order == DISCOVERY else "",
+        introspectables=(introspectable,),
+        order=order,
+    )
     # After all clients are registered, discovered ones included.
-    config.action((QUEUES_CATEGORY, name, "settings"), configure)
+    settings_action(config, (QUEUES_CATEGORY, name, "settings"), configure)
     config.add_request_method(message_queue, name, reify=True)
     config.action(None, relate_queue, args=(config, introspectable), order=_LAST)
 
@@ -162,7 +171,7 @@ def discover_queues(config: Configurator) -> None:
             if not config.autocommit:  # Pyramid detects no conflicts with autocommit
                 hint = f"message queues in {PACKAGE_PREFIX}queues"
                 args = (config, name, f"{name}.queue", _description(name), hint)
-                config.action(None, check_attribute, args=args, order=_LAST)
+                settings_action(config, None, partial(check_attribute, *args), order=_LAST)
 
 
 DISCOVERY = PHASE2_CONFIG + 1  # after the clients, before actions of the default order

@@ -23,7 +23,7 @@ from pyramid_baseplate_redis import (
     RedisClient,
 )
 
-from ..support.configurators import NOWHERE, client_names, refusal, request_of
+from ..support.configurators import NOWHERE, client_names, introspectable, refusal, request_of
 from ..support.servers import free_port
 
 MakeConfig = Callable[..., Configurator]
@@ -51,13 +51,79 @@ def test_the_error_that_pyramid_raises_carries_our_message(make_config: MakeConf
         config.make_wsgi_app()
 
 
+def lines_of_error(config: Configurator) -> list[str]:
+    """The lines of the error with which an application isn't built, as Pyramid prints it."""
+    with pytest.raises(ConfigurationExecutionError) as caught:
+        config.make_wsgi_app()
+    return str(caught.value).split("\n")
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"foo__url": NOWHERE, "foo__retries": "many"}, "foo.retries"),
+        ({"foo__url": f"{NOWHERE} # x"}, "foo.url"),
+        ({"session__url": NOWHERE}, "session.url"),
+        ({"baseplate_redis__client": "foo"}, "baseplate_redis.client"),
+        ({"baseplate_redis__clients": "foo"}, "foo.url"),
+        ({"foo__url": NOWHERE, "jobs__queue": "foo", "jobs__lease": "1 s"}, "jobs.lease"),
+        ({"foo__url": NOWHERE, "session__queue": "foo"}, "session.queue"),
+        ({"foo__url": NOWHERE, "jobs__durable": "x", "jobs__queue": "foo"}, "jobs.durable"),
+    ],
+    ids=str,
+)
+def test_an_error_ends_with_its_message_and_its_key(
+    make_config: MakeConfig, settings: dict[str, str], key: str
+) -> None:
+    lines = lines_of_error(make_config(**settings))
+    assert f"ConfigurationError'>: {key}: " in lines[0]
+    assert lines[1:] == ["  in:", f"  {key}"]
+
+
 def test_an_error_of_a_declared_client_names_the_line_that_declares_it(
     make_config: MakeConfig,
 ) -> None:
     config = make_config(foo__url=NOWHERE, foo__retries="many")
     config.add_redis_client("foo")  # this line
-    with pytest.raises(ConfigurationExecutionError, match="# this line"):
+    assert lines_of_error(config)[-2:] == [
+        '    config.add_redis_client("foo")  # this line',
+        "  foo.retries",
+    ]
+
+
+def test_an_error_of_a_declared_queue_names_the_line_that_declares_it(
+    make_config: MakeConfig,
+) -> None:
+    config = make_config(foo__url=NOWHERE)
+    config.add_message_queue("jobs", "bar")  # this line
+    assert lines_of_error(config)[-2:] == [
+        '    config.add_message_queue("jobs", "bar")  # this line',
+        "  message queue jobs",
+    ]
+
+
+def test_the_traceback_has_no_frame_that_read_the_settings(make_config: MakeConfig) -> None:
+    config = make_config(foo__url="redis://:the-secret@localhost", foo__retries="many")
+    with pytest.raises(ConfigurationExecutionError) as caught:
         config.make_wsgi_app()
+    found = [str(frame.path) for frame in caught.traceback]
+    assert [path for path in found if "/pyramid_baseplate_redis/settings/" in path] == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "category", "name", "place"),
+    [
+        ({"foo__url": NOWHERE}, "redis clients", "foo", "foo.url"),
+        ({"foo__url": NOWHERE, "jobs__queue": "foo"}, "redis message queues", "jobs", "jobs.queue"),
+    ],
+)
+def test_introspection_shows_the_setting_that_declares_a_client_or_queue(
+    make_config: MakeConfig, settings: dict[str, str], category: str, name: str, place: str
+) -> None:
+    config = make_config(**settings)
+    config.commit()
+    info = introspectable(config, category, name).action_info
+    assert str(info) == place
 
 
 @pytest.mark.parametrize(
