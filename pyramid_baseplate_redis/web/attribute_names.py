@@ -13,13 +13,17 @@ from .introspection import REQUEST_CATEGORY
 if TYPE_CHECKING:
     from pyramid.config import Configurator
 
-# Attributes that Pyramid and its add-ons set on each request; the class doesn't have them.
+# Attributes that Pyramid sets on each request; the class doesn't have them.
 _SET_BY_PYRAMID = {
     "registry", "context", "matchdict", "matched_route", "root", "view_name", "subpath",
     "traversed", "virtual_root", "virtual_root_path", "exception", "exc_info", "request_iface",
-    "invoke_subrequest", "tm", "span", "environ", "override_renderer", "wrapped_view",
+    "invoke_subrequest", "environ", "override_renderer", "wrapped_view",
     "wrapped_body", "wrapped_response", "authdebug_message",
 }  # fmt: skip
+_SET_BY_OTHERS = {
+    "tm": "pyramid_tm's transaction manager",
+    "span": "the request's OpenTelemetry span",
+}
 
 
 def check_name(name: str) -> None:
@@ -40,11 +44,15 @@ def problem_of_name(name: str) -> tuple[str, str] | None:
 
     The second text may be empty. Otherwise it has a placeholder ``{}`` for the kind of the object.
     """
-    identifier = isinstance(name, str) and name.isidentifier() and name.isascii()
-    if not identifier or keyword.iskeyword(name):
+    if not isinstance(name, str) or not name.isidentifier() or not name.isascii():
         return f"{name!r} is not a Python identifier, so request.{name} can't be written", ""
+    another = "; choose another name for {}"
+    if keyword.iskeyword(name):
+        return f"{name} is a keyword of Python, so request.{name} can't be written", another
+    if name in _SET_BY_OTHERS:
+        return f"request.{name} is {_SET_BY_OTHERS[name]}", another
     if hasattr(Request, name) or name in _SET_BY_PYRAMID:
-        return f"request.{name} is Pyramid's own", "; choose another name for {}"
+        return f"request.{name} is Pyramid's own", another
     return None
 
 

@@ -40,7 +40,7 @@ def factory_of(config: Configurator, name: str = "foo") -> Any:
     [
         "registry", "context", "matchdict", "matched_route", "root", "view_name", "subpath",
         "traversed", "virtual_root", "virtual_root_path", "exception", "exc_info",
-        "request_iface", "invoke_subrequest", "tm", "span", "environ", "session", "response",
+        "request_iface", "invoke_subrequest", "environ", "session", "response",
         "url", "params", "GET", "POST", "body", "method", "path", "user_agent", "identity",
         "route_url", "add_finished_callback", "override_renderer", "wrapped_view", "__class__",
     ],
@@ -57,7 +57,7 @@ def test_a_name_that_a_request_has_already_is_refused(
 
 
 @DIRECTIVES
-@pytest.mark.parametrize("name", ["foo-bar", "1foo", "", "foo.bar", "foo bar", "class", "None"])
+@pytest.mark.parametrize("name", ["foo-bar", "1foo", "", "foo.bar", "foo bar"])
 def test_a_name_that_is_not_an_identifier_is_refused(
     make_config: MakeConfig, directive: str, name: str
 ) -> None:
@@ -65,6 +65,26 @@ def test_a_name_that_is_not_an_identifier_is_refused(
         getattr(make_config(), directive)(name)
     assert str(caught.value) == (
         f"{name}: {name!r} is not a Python identifier, so request.{name} can't be written"
+    )
+
+
+@DIRECTIVES
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("tm", "request.tm is pyramid_tm's transaction manager"),
+        ("span", "request.span is the request's OpenTelemetry span"),
+        ("class", "class is a keyword of Python, so request.class can't be written"),
+        ("None", "None is a keyword of Python, so request.None can't be written"),
+    ],
+)
+def test_a_name_that_is_taken_is_refused_with_the_reason(
+    make_config: MakeConfig, directive: str, name: str, problem: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        getattr(make_config(), directive)(name)
+    assert str(caught.value) == (
+        f"{name}: {problem}; choose another name for the Redis client or message queue"
     )
 
 
