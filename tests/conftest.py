@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import tempfile
@@ -154,11 +155,17 @@ def socket_directory() -> Iterator[Path]:
 @pytest.fixture
 def predis(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Predis:
-    """The command, on an .ini file that the test writes."""
+) -> Iterator[Predis]:
+    """The command, on an .ini file that the test writes.
+
+    It sets up logging, to a stream that ends with the test.
+    """
+    handlers, level = logging.root.handlers[:], logging.root.level
     for variable in ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(variable, raising=False)
-    return Predis(tmp_path, capsys, monkeypatch)
+    yield Predis(tmp_path, capsys, monkeypatch)
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
 
 
 @pytest.fixture(params=KINDS)
