@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from opentelemetry import trace
 from opentelemetry.trace import Span
 from pyramid.config import PHASE2_CONFIG
-from pyramid.events import ContextFound, NewResponse
+from pyramid.events import ApplicationCreated, ContextFound, NewResponse
 from pyramid.request import Request
 from pyramid.tweens import EXCVIEW, INGRESS, MAIN
 
@@ -22,6 +22,7 @@ from .client_directive import add_redis_client, discover_clients
 from .queue_directive import DISCOVERY, add_message_queue, discover_queues
 from .request_cleanup import await_body
 from .setting_place import settings_action
+from .startup_log import log_clients
 from .tween import SERVER_SPAN_TWEEN, adopt_span, follow_response
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def configure(config: Configurator) -> None:
     config.add_subscriber(adopt_current_span, ContextFound)
     config.add_subscriber(follow_response, NewResponse)
     config.add_subscriber(await_body, NewResponse)
+    config.add_subscriber(log_clients, ApplicationCreated)
     # Deferred until the application has added its settings and declared its clients.
     for name, action, order in (
         ("discover redis clients", discover_clients, PHASE2_CONFIG),
