@@ -116,6 +116,18 @@ def unknown_key(prefix: str, key: str, known: list[str]) -> str:
     return f"{prefix}{key}: unknown setting; {hint} {elsewhere(prefix)}"
 
 
+def one_edit_apart(one: str, other: str) -> bool:
+    """Return whether one letter is missing, added, wrong or swapped with the next one."""
+    short, long = sorted((one, other), key=len)
+    while short and short[0] == long[0]:
+        short, long = short[1:], long[1:]
+    return bool(long) and (
+        short == long[1:]
+        or (short[1:] == long[1:] and len(short) == len(long))
+        or (short[:2] == long[1::-1] and short[2:] == long[2:])
+    )
+
+
 def elsewhere(prefix: str) -> str:
     """Return the hint for settings that may belong to another library."""
     return (

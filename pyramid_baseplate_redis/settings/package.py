@@ -1,8 +1,8 @@
-"""The ``baseplate_redis.*`` settings, and the names of the declared clients. No I/O here."""
+"""The ``baseplate_redis.*`` settings."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +10,6 @@ from ..exceptions import ConfigurationError
 from ..interfaces import IPackageSettings
 from . import parsers
 from .fields import PACKAGE_PREFIX, own_keys, parsed_all, setting, settings_of, unknown_key
-from .url import has_redis_scheme
-from .url_settings import PLACES, URL_KEYS, ReadURL, nothing_is_read
 
 
 @dataclass(frozen=True)
@@ -56,35 +54,3 @@ def package_settings(registry: Any) -> PackageSettings:
         known = PackageSettings.from_config(registry.settings)
         registry.registerUtility(known, IPackageSettings)
     return known
-
-
-def discovered_clients(
-    app_config: Mapping[str, Any],
-    named: Collection[str] | None = None,
-    read_url: ReadURL = nothing_is_read,
-) -> list[str]:
-    """Return the names of the clients that the settings declare, sorted.
-
-    :param app_config: all settings of the application.
-    :param named: the names in ``baseplate_redis.clients``. If it is ``None``, a client is declared
-        by ``<identifier>.url`` with a Redis scheme, or by ``<identifier>.url_env`` or ``url_file``
-        that leads to such a URL or to none at all: a forgotten variable is reported as an error.
-    :param read_url: as for :meth:`ClientSettings.from_config`.
-    """
-    if named is not None:
-        return sorted({name for name in named if name})
-    names = set()
-    for key, value in app_config.items():
-        name, _, url_key = key.rpartition(".") if isinstance(key, str) else ("",) * 3
-        if name.isidentifier() and url_key in URL_KEYS and _is_ours(url_key, value, read_url):
-            names.add(name)
-    return sorted(names)
-
-
-def _is_ours(url_key: str, value: Any, read_url: ReadURL) -> bool:
-    if url_key == "url":
-        return has_redis_scheme(value)
-    try:
-        return has_redis_scheme(read_url(url_key, PLACES[url_key](value)))
-    except ValueError:
-        return True

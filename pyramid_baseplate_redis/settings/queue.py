@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -43,12 +43,14 @@ class QueueSettings:
         """
         prefix = f"{name}."
         found = dict(own_keys(app_config, prefix))
-        if _SETTINGS.keys().isdisjoint(found):
+        if QUEUE_SETTINGS.keys().isdisjoint(found):
             found = {}
         for key in found:
-            if key not in _SETTINGS:
+            if key not in QUEUE_SETTINGS:
                 raise ConfigurationError(_unknown(prefix, key))
-        values = parsed_all(prefix, found, _SETTINGS) | parsed_all(prefix, given, _SETTINGS)
+        values = parsed_all(prefix, found, QUEUE_SETTINGS) | parsed_all(
+            prefix, given, QUEUE_SETTINGS
+        )
         settings = cls(**values)
         for key in sorted(values.keys() - {"queue", "durable"}):
             if not settings.durable:
@@ -74,44 +76,12 @@ class QueueSettings:
         return {"durable": True, **self.options} if self.durable else {}
 
 
-_SETTINGS = settings_of(QueueSettings)
+QUEUE_SETTINGS = settings_of(QueueSettings)
 
 
 def _unknown(prefix: str, key: str) -> str:
-    text = unknown_key(prefix, key, list(_SETTINGS)).partition(" (if ")[0]
+    text = unknown_key(prefix, key, list(QUEUE_SETTINGS)).partition(" (if ")[0]
     return (
         f"{text} (if {prefix}* belongs to something else, list the queues in "
         f"{PACKAGE_PREFIX}queues; then no other prefix is read)"
     )
-
-
-def discovered_queues(
-    app_config: Mapping[str, Any], named: Collection[str] | None, clients: Collection[str]
-) -> list[str]:
-    """Return the names of the queues that the settings declare, sorted.
-
-    :param app_config: all settings of the application.
-    :param named: the names in ``baseplate_redis.queues``. If it is ``None``, every
-        ``<identifier>.queue`` declares a queue whose value is the name of a Redis client, or that
-        has an ``<identifier>.durable`` beside it; others belong to other libraries.
-    :param clients: the names of all Redis clients.
-    :raises ConfigurationError: a named queue has no ``<name>.queue``.
-    """
-    if named is not None:
-        for name in named:
-            if name and f"{name}.queue" not in app_config:
-                raise ConfigurationError(
-                    f"{name}.queue: is missing; write the name of the queue's Redis client"
-                )
-        return sorted({name for name in named if name})
-    names = set()
-    for key, value in app_config.items():
-        name, _, rest = key.rpartition(".") if isinstance(key, str) else ("",) * 3
-        is_queue = name.isidentifier() and rest == "queue"
-        if is_queue and (_stripped(value) in clients or f"{name}.durable" in app_config):
-            names.add(name)
-    return sorted(names)
-
-
-def _stripped(value: Any) -> Any:
-    return value.strip() if isinstance(value, str) else None

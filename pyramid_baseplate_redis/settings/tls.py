@@ -86,6 +86,7 @@ def _check_tls(settings: ClientSettings) -> None:
         key = "ssl_ciphers"
         if settings.ssl_ciphers is not None:
             context.set_ciphers(settings.ssl_ciphers)
+        return
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None)
         message = f"cannot be used for TLS ({reason or 'malformed'})"
@@ -94,7 +95,7 @@ def _check_tls(settings: ClientSettings) -> None:
             message = f"does not belong to the certificate in {settings.prefix}ssl_certfile"
         elif key == "ssl_certfile" and key_is_encrypted:
             key, message = "ssl_password", "does not open the private key"
-        raise ConfigurationError(f"{settings.prefix}{key}: {message}") from None
+    raise ConfigurationError(f"{settings.prefix}{key}: {message}")
 
 
 def warn_if_unverified(settings: ClientSettings) -> None:

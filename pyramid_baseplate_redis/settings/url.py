@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from .fields import one_edit_apart
 from .redaction import NotPickled, Secret
 
 SCHEMES = {
@@ -35,6 +36,8 @@ _ENCODE = (
     "(%2F, %23, %3F, %40, %5B, %5D, %25, %20; in an .ini file double each %)"
 )
 NOT_DATABASE_0 = "names a database other than 0, but a Cluster has only database 0"
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://|:/|//|:)")
+_REDIS_PORT = re.compile(r"(?<!:):(6379|26379)(?![0-9])")
 _MALFORMED_HOST = f"has a malformed host or port (a port is a number from 1 to 65535); {_ENCODE}"
 
 
@@ -87,6 +90,37 @@ def has_redis_scheme(value: object) -> bool:
     return bool(separator) and scheme.lower() in SCHEMES
 
 
+def scheme_problem(text: str) -> tuple[str, bool]:
+    """Return why a text has none of the :data:`SCHEMES`, and whether it was meant to have one.
+
+    The reason is empty if the text has one. It contains no part of the text.
+    """
+    text = text.strip()
+    if has_redis_scheme(text):
+        return "", True
+    if has_redis_scheme(text.strip("\"'`")):
+        return "has quotes around it; write it without them", True
+    if text.startswith("$"):
+        return (
+            "is a variable of the shell, which is not replaced here; write its name, without the "
+            '"$", into url_env',
+            re.match(r"\$\{?\w*(redis|valkey)", text, re.IGNORECASE) is not None,
+        )
+    has_redis_port = _REDIS_PORT.search(text) is not None
+    match = _SCHEME.match(text)
+    scheme, separator = match.groups() if match is not None else ("", "")
+    if scheme.lower() in SCHEMES:
+        meant = has_redis_port or ("/" in separator and scheme.lower() != "unix")
+        return 'has no "://" after the scheme; write it like redis://localhost:6379/0', meant
+    near = next((name for name in SCHEMES if one_edit_apart(scheme.lower(), name)), "")
+    if near and "/" in separator:
+        return f"has an unknown scheme; did you mean {near}://?", near != "unix"
+    if separator == "://":
+        meant = has_redis_port and scheme.lower() in ("http", "https", "tcp")
+        return f"has an unknown scheme; the schemes are {', '.join(SCHEMES)}", meant
+    return "is not a URL; write one such as redis://localhost:6379/0", has_redis_port
+
+
 def parse_url(text: object) -> RedisURL:
     """Parse a Redis URL.
 
@@ -96,13 +130,11 @@ def parse_url(text: object) -> RedisURL:
         raise ValueError("is not text; write a URL such as redis://localhost:6379/0")
     if not text.strip():
         raise ValueError("is empty; write a URL such as redis://localhost:6379/0")
-    text = text.strip()
-    scheme, separator, rest = text.partition("://")
-    if not separator or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
-        raise ValueError("is not a URL; write one such as redis://localhost:6379/0")
-    known = SCHEMES.get(scheme.lower())
-    if known is None:
-        raise ValueError(f"has an unknown scheme; the schemes are {', '.join(SCHEMES)}")
+    problem, _ = scheme_problem(text)
+    if problem:
+        raise ValueError(problem)
+    scheme, _, rest = text.strip().partition("://")
+    known = SCHEMES[scheme.lower()]
     if known == "embedded" and rest.startswith("/"):
         # A directory such as an .ini file's %(here)s, which cannot be percent-encoded there.
         rest = quote(rest, safe="/?=&%:")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,10 @@ from ..exceptions import ConfigurationError
 from ..factories import RedisClient
 from ..interfaces import IClientSwap, IRedisClient, IRedisContextFactory
 from ..prometheus.observer import observe_client
+from ..settings.discovery.clients import discovered_clients
+from ..settings.discovery.mistakes import check_package_prefix, check_prefixes
 from ..settings.fields import PACKAGE_PREFIX
-from ..settings.package import discovered_clients, package_settings
+from ..settings.package import package_settings
 from ..settings.sources import read_url
 from ..settings.url_settings import URL_KEYS
 from ..telemetry.operations import observer_of
@@ -25,6 +28,8 @@ from .setting_place import settings_action
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator
+
+logger = logging.getLogger(__package__)
 
 _LAST = 10_000  # after every action of the application
 
@@ -83,10 +88,20 @@ def _declare_client(
 def discover_clients(config: Configurator) -> None:
     """Declare the clients that the settings name, except those that the application declared.
 
-    :raises ConfigurationError: a client's name can't be used.
+    Log warnings about settings that look like those of a client, but declare none.
+
+    :raises ConfigurationError: a client's name can't be used, or settings that are clearly a
+        client's declare none.
     """
+    settings = config.registry.settings
+    check_package_prefix(settings)
     named = package_settings(config.registry).clients
-    for name in discovered_clients(config.registry.settings, named, read_url):
+    names = discovered_clients(settings, named, read_url)
+    if named is None:
+        declared = [name for name, _ in config.registry.getUtilitiesFor(IRedisContextFactory)]
+        for warning in check_prefixes(settings, names, declared, read_url):
+            logger.warning(warning)
+    for name in names:
         problem = problem_of_name(name)
         if problem is not None and named is not None:
             raise ConfigurationError(f"{PACKAGE_PREFIX}clients: {problem[0]}")

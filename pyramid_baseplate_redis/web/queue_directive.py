@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from datetime import timedelta
 from functools import partial
@@ -16,9 +17,10 @@ from ..interfaces import IMessageQueueFactory, IRedisContextFactory
 from ..queues.durable_queue import DurableMessageQueue
 from ..queues.length_metric import QueueLength, observed_length
 from ..queues.list_queue import MessageQueue
+from ..settings.discovery.queues import discovered_queues, queues_without_client
 from ..settings.fields import PACKAGE_PREFIX
 from ..settings.package import package_settings
-from ..settings.queue import QueueSettings, discovered_queues
+from ..settings.queue import QueueSettings
 from ..telemetry.stats import QueueStats
 from .attribute_names import check_attribute, check_name, problem_of_name
 from .introspection import QUEUES_CATEGORY, relate_queue
@@ -26,6 +28,8 @@ from .setting_place import settings_action
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator
+
+logger = logging.getLogger(__package__)
 
 _LAST = 10_000  # after every action of the application
 
@@ -154,12 +158,19 @@ def _chosen_client(queue: str, client: str | None, clients: list[str]) -> str:
 def discover_queues(config: Configurator) -> None:
     """Declare the queues that the settings name, except those that the application declared.
 
-    :raises ConfigurationError: a queue's name can't be used.
+    Log warnings about queues that name no client.
+
+    :raises ConfigurationError: a queue's name can't be used, or it names no client.
     """
     settings = config.registry.settings
     clients = [name for name, _ in config.registry.getUtilitiesFor(IRedisContextFactory)]
-    named = package_settings(config.registry).queues
-    for name in discovered_queues(settings, named, clients):
+    package = package_settings(config.registry)
+    names = discovered_queues(settings, package.queues, clients)
+    if package.queues is None and package.clients is None:
+        declared = [name for name, _ in config.registry.getUtilitiesFor(IMessageQueueFactory)]
+        for warning in queues_without_client(settings, [*names, *declared], clients):
+            logger.warning(warning)
+    for name in names:
         problem = problem_of_name(name)
         if problem is not None:
             raise ConfigurationError(

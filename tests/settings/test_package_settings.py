@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from pyramid_baseplate_redis import ConfigurationError
-from pyramid_baseplate_redis.settings.package import PackageSettings, discovered_clients
+from pyramid_baseplate_redis.settings.discovery.clients import discovered_clients
+from pyramid_baseplate_redis.settings.package import PackageSettings
 
 
 @pytest.mark.parametrize(

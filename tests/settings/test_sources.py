@@ -16,7 +16,8 @@ from pyramid_baseplate_redis import ConfigurationError, pool_from_config
 from pyramid_baseplate_redis.interfaces import IRedisContextFactory
 from pyramid_baseplate_redis.pool.credentials import PasswordFile
 from pyramid_baseplate_redis.settings.client import ClientSettings
-from pyramid_baseplate_redis.settings.package import PackageSettings, discovered_clients
+from pyramid_baseplate_redis.settings.discovery.clients import discovered_clients
+from pyramid_baseplate_redis.settings.package import PackageSettings
 from pyramid_baseplate_redis.settings.sources import load_client_settings, read_url
 from pyramid_baseplate_redis.settings.tls import check_files
 
@@ -112,8 +113,7 @@ def test_a_setting_beside_a_url_elsewhere_is_read(elsewhere: Elsewhere, key: str
         (
             f"reddis://:{SECRET}@h",
             {},
-            "{}: has an unknown scheme; the schemes are redis, rediss, valkey, valkeys, unix, "
-            "embedded, redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster",
+            "{}: has an unknown scheme; did you mean redis://?",
         ),
         (
             "redis://h/abc",
@@ -336,7 +336,9 @@ def test_a_malformed_password_file_is_not_shown_by_a_chained_error(tmp_path: pat
         pytest.param("redis://h", ["foo"], id="a Redis URL"),
         pytest.param("valkeys://h\n", ["foo"], id="another Redis URL"),
         pytest.param("postgresql://h", [], id="somebody else's URL"),
-        pytest.param("localhost:6379", [], id="no URL"),
+        pytest.param("http://h", [], id="another URL of somebody else's"),
+        pytest.param("localhost:6379", ["foo"], id="no scheme"),
+        pytest.param("redi://h", ["foo"], id="nearly a Redis URL"),
         pytest.param("", ["foo"], id="empty"),
     ],
 )

@@ -23,6 +23,13 @@ ENCODE = (
     "(%2F, %23, %3F, %40, %5B, %5D, %25, %20; in an .ini file double each %)"
 )
 PORT = "has a malformed host or port (a port is a number from 1 to 65535)"
+NO_SLASHES = 'has no "://" after the scheme; write it like redis://localhost:6379/0'
+NEAR = "has an unknown scheme; did you mean"
+QUOTES = "has quotes around it; write it without them"
+VARIABLE = (
+    'is a variable of the shell, which is not replaced here; write its name, without the "$", into '
+    "url_env"
+)
 NOT_A_URL = "is not a URL; write one such as redis://localhost:6379/0"
 NOT_A_DATABASE = "has a path that is not a database number; write it like redis://localhost:6379/0"
 EMPTY = "is empty; write a URL such as redis://localhost:6379/0"
@@ -158,14 +165,20 @@ def test_a_url_is_taken_apart(text: str, url: RedisURL) -> None:
         pytest.param("  ", EMPTY, id="white space"),
         pytest.param("localhost", NOT_A_URL, id="a host name"),
         pytest.param("localhost:6379", NOT_A_URL, id="a host name and a port"),
-        pytest.param("redis:/h", NOT_A_URL, id="one slash"),
-        pytest.param("redis:h", NOT_A_URL, id="no slash"),
+        pytest.param("redis:/h", NO_SLASHES, id="one slash"),
+        pytest.param("redis:h", NO_SLASHES, id="no slash"),
         pytest.param("redis", NOT_A_URL, id="only a scheme"),
         pytest.param("://h", NOT_A_URL, id="no scheme"),
         pytest.param("1redis://h", NOT_A_URL, id="a digit before the scheme"),
         pytest.param("http://h", SCHEME, id="http"),
-        pytest.param("reddis://h", SCHEME, id="a scheme spelled wrongly"),
-        pytest.param("redis-sentinel://h", SCHEME, id="sentinel"),
+        pytest.param("reddis://h", f"{NEAR} redis://?", id="a scheme spelled wrongly"),
+        pytest.param("redi:/h", f"{NEAR} redis://?", id="a scheme spelled wrongly, one slash"),
+        pytest.param("redis-sentinel://h", f"{NEAR} redis+sentinel://?", id="sentinel"),
+        pytest.param('"redis://h"', QUOTES, id="double quotes"),
+        pytest.param("'redis://h'", QUOTES, id="single quotes"),
+        pytest.param("redis//h", NO_SLASHES, id="no colon"),
+        pytest.param("$REDIS_URL", VARIABLE, id="a variable"),
+        pytest.param("${REDIS_URL}", VARIABLE, id="a variable in braces"),
         pytest.param("redis+sentinel://h", NO_SERVICE, id="no service"),
         pytest.param("redis+sentinel://h/", NO_SERVICE, id="an empty service"),
         pytest.param("redis+sentinel://h/0", NO_SERVICE, id="a database in place of the service"),

@@ -1,0 +1,1 @@
+"""Tables of .ini texts: mistakes with what is said about them, and other libraries' settings."""
