@@ -14,7 +14,8 @@ from ..factories import RedisClient
 from ..interfaces import IClientSwap, IRedisClient, IRedisContextFactory
 from ..prometheus.observer import observe_client
 from ..settings.discovery.clients import discovered_clients
-from ..settings.discovery.mistakes import check_package_prefix, check_prefixes
+from ..settings.discovery.mistakes import check_prefixes
+from ..settings.discovery.names import check_package_prefix
 from ..settings.fields import PACKAGE_PREFIX
 from ..settings.package import package_settings
 from ..settings.sources import read_url

@@ -10,7 +10,13 @@ from typing import Any
 
 import plaster
 import pytest
+from plaster_pastedeploy import Loader
 from pyramid.config import Configurator
+from pyramid.exceptions import ConfigurationError
+
+from pyramid_baseplate_redis.settings.discovery.clients import discovered_clients
+from pyramid_baseplate_redis.settings.discovery.mistakes import check_prefixes
+from pyramid_baseplate_redis.settings.sources import read_url
 
 from ..support.configurators import refusal
 from .ini_tables import malformed, meant_for_us
@@ -25,7 +31,7 @@ def settings_of(directory: Path, text: str) -> dict[str, Any]:
     file = directory / "app.ini"
     escaped = text.replace("%", "%%")
     file.write_text(f"[app:main]\nuse = egg:app\n{escaped}\n")
-    found = dict(plaster.get_settings(str(file), "app:main"))
+    found = dict(Loader(plaster.parse_uri(str(file))).get_settings("app:main"))
     del found["use"]
     return found
 
@@ -114,9 +120,47 @@ LINES = [
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_each_setting_of_another_library_is_left_alone(
-    configured: Any, caplog: pytest.LogCaptureFixture, line: str
+def test_each_setting_of_another_library_is_left_alone(tmp_path: Path, line: str) -> None:
+    settings = settings_of(tmp_path, f"{line}\nfoo.url = redis://h")
+    assert discovered_clients(settings, None, read_url) == ["foo"]
+    assert check_prefixes(settings, ["foo"], [], read_url) == []
+
+
+SECRET = "correct-horse-battery"
+WITH_A_SECRET = [
+    f'foo.url = "redis://:{SECRET}@h"',
+    f"foo.url = redi://:{SECRET}@h",
+    f"foo.url = redis:/:{SECRET}@h",
+    f"foo.url = :{SECRET}@h:6379",
+    f"foo.url = ${{{SECRET}}}",
+    f"foo.url = {SECRET}\nfoo.leak_warning = 1 second",
+    f"foo.url = {SECRET}\nfoo.socket_timeout = 3",
+    f"foo.url = redis://:{SECRET}@h  # x",
+    f"foo.url = redis://h  # {SECRET}",
+    f"foo.url = redis://h\n  foo.password = {SECRET}",
+    f"foo.ulr = redis://:{SECRET}@h",
+    f"foo.uri = redis://:{SECRET}@h",
+    f"my-cache.url = redis://:{SECRET}@h",
+    f"redis.cache.url = redis://:{SECRET}@h",
+    f"_foo.url = redis://:{SECRET}@h",
+    f"foo.password = {SECRET}\nfoo.leak_warning = 1 second",
+    f"bar.url = redis://h\nba.password = {SECRET}",
+    f"bar.url = redis://h\njobs.queue = {SECRET}",
+    f"redis.password = {SECRET}\nredis.host = h",
+    f"baseplate_redis.foo.url = redis://:{SECRET}@h",
+]
+
+
+@pytest.mark.parametrize("text", WITH_A_SECRET, ids=repr)
+def test_nothing_that_is_said_has_a_value(
+    configured: Any, caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
-    with caplog.at_level(logging.WARNING, LOGGER):
-        configured(f"{line}\nfoo.url = redis://h").make_wsgi_app()
-    assert warnings(caplog) == []
+    said = ""
+    with caplog.at_level(logging.INFO, LOGGER):
+        try:
+            configured(text).make_wsgi_app()
+        except ConfigurationError as error:
+            said = str(error)
+    said += "\n".join(caplog.messages)
+    assert said
+    assert SECRET not in said

@@ -116,6 +116,8 @@ WARNINGS = [
     ("foo.host = localhost\nfoo.port = 6379", "foo.host: declares no Redis client; write the host"),
     ("foo.port = 26379", "foo.port: declares no Redis client; write the host and the port in foo"),
     ("redis.host = localhost", "redis.host: declares no Redis client; write the host and the port"),
+    ("redis.url = redis.example", "redis.url: is not a URL; write one such as redis://localhost:"),
+    ("my_valkey.url = ${URL}", "my_valkey.url: is a variable of the shell, which is not replaced"),
     ("foo.uri = redis://localhost", "foo.uri: unknown setting; did you mean foo.url?"),
     ("foo.urls = redis://localhost", "foo.urls: unknown setting; did you mean foo.url?"),
     (
