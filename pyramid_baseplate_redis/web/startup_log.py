@@ -35,7 +35,8 @@ def log_clients(event: ApplicationCreated) -> None:
         logger.warning(
             "no Redis client is configured: no setting such as foo.url has a Redis URL%s, and "
             "config.add_redis_client() was not called. Write foo.url = redis://localhost:6379/0 "
-            "into the application's settings",
+            "into the application's settings, or an empty baseplate_redis.clients if there is no "
+            "client",
             f" (not one: {', '.join(others)})" if others else "",
         )
 

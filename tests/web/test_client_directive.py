@@ -97,7 +97,9 @@ def test_a_name_that_is_not_text_is_refused(
         getattr(make_config(), directive)(name)
 
 
-@pytest.mark.parametrize("name", ["foo", "redis", "cache2", "_private", "Sessions"])
+@pytest.mark.parametrize(
+    "name", ["foo", "redis", "cache2", "_private", "Sessions", "baseplate_redis2"]
+)
 def test_any_other_identifier_is_a_name(make_config: MakeConfig, name: str) -> None:
     config = make_config(**{f"{name}.url": NOWHERE})
     config.add_redis_client(name)

@@ -92,7 +92,8 @@ def test_an_application_without_a_client_is_warned(make_config: MakeConfig, logg
             "WARNING",
             "no Redis client is configured: no setting such as foo.url has a Redis URL, and "
             "config.add_redis_client() was not called. Write foo.url = redis://localhost:6379/0 "
-            "into the application's settings",
+            "into the application's settings, or an empty baseplate_redis.clients if there is no "
+            "client",
         )
     ]
 

@@ -9,6 +9,7 @@ from typing import Any
 from ...exceptions import ConfigurationError
 from ..fields import PACKAGE_PREFIX, one_edit_apart
 from ..url import has_redis_scheme
+from ..url_settings import URL_KEYS
 from .prefix import Mistake, Prefix, settings_by_prefix
 
 _PACKAGE = PACKAGE_PREFIX[:-1]
@@ -30,7 +31,8 @@ def check_package_prefix(app_config: Mapping[str, Any]) -> None:
                 f"{client}.url"
             )
         plain = name.replace("-", "_").lower().removeprefix("pyramid_")
-        if name != _PACKAGE and (plain == _PACKAGE or one_edit_apart(plain, _PACKAGE)):
+        is_near = one_edit_apart(plain, _PACKAGE) and given.keys().isdisjoint(URL_KEYS)
+        if name != _PACKAGE and (plain == _PACKAGE or is_near):
             key = next(iter(given))
             raise ConfigurationError(
                 f"{name}.{key}: the settings of this package start with {PACKAGE_PREFIX}; write "
