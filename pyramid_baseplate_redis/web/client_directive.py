@@ -89,19 +89,14 @@ def _declare_client(
 def discover_clients(config: Configurator) -> None:
     """Declare the clients that the settings name, except those that the application declared.
 
-    Log warnings about settings that look like those of a client, but declare none.
-
     :raises ConfigurationError: a client's name can't be used, or settings that are clearly a
         client's declare none.
     """
-    settings = config.registry.settings
-    check_package_prefix(settings)
+    check_package_prefix(config.registry.settings)
     named = package_settings(config.registry).clients
-    names = discovered_clients(settings, named, read_url)
+    names = discovered_clients(config.registry.settings, named, read_url)
     if named is None:
-        declared = [name for name, _ in config.registry.getUtilitiesFor(IRedisContextFactory)]
-        for warning in check_prefixes(settings, names, declared, read_url):
-            logger.warning(warning)
+        _check_other_prefixes(config.registry, names)
     for name in names:
         problem = problem_of_name(name)
         if problem is not None and named is not None:
@@ -118,6 +113,13 @@ def discover_clients(config: Configurator) -> None:
                 hint = f"Redis clients in {PACKAGE_PREFIX}clients"
                 args = (config, name, _url_key(config, name), _description(name), hint)
                 settings_action(config, None, partial(check_attribute, *args), order=_LAST)
+
+
+def _check_other_prefixes(registry: Any, found: list[str]) -> None:
+    """Log warnings about settings that look like those of a client, but declare none."""
+    declared = [name for name, _ in registry.getUtilitiesFor(IRedisContextFactory)]
+    for warning in check_prefixes(registry.settings, found, declared, read_url):
+        logger.warning(warning)
 
 
 def _url_key(config: Configurator, name: str) -> str:

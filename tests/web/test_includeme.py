@@ -304,3 +304,20 @@ def test_a_script_of_pyramid_builds_an_application_whose_redis_is_unreachable(
         check=False,
     )
     assert (done.returncode, found in done.stdout) == (0, True), done.stderr
+
+
+@pytest.mark.slow("starts pserve")
+def test_pserve_ends_with_the_message_and_the_key(unreachable_ini: pathlib.Path) -> None:
+    with unreachable_ini.open("a") as file:
+        file.write("foo.socket_timeout = 3\n[server:main]\nuse = egg:waitress#main\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pyramid.scripts.pserve", str(unreachable_ini)],
+        env={"PYTHONPATH": f"{unreachable_ini.parent}:{':'.join(sys.path)}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    message, place, key = done.stderr.splitlines()[-3:]
+    assert "foo.socket_timeout: '3' has no unit; write a number and a unit, such as" in message
+    assert (done.returncode, place, key) == (1, "  in:", "  foo.socket_timeout")
