@@ -1,4 +1,4 @@
-"""Makes the pictures of ``predis`` in docs/images, against an embedded server.
+"""Make the pictures of ``predis`` in docs/images, with an embedded server.
 
 python docs/make_images.py
 """
@@ -39,12 +39,14 @@ SETTINGS = {
 
 
 def main() -> None:
-    """Make both."""
+    """Make both pictures."""
     os.environ["SESSIONS_URL"] = "redis://web:a-password@127.0.0.1:1/0"  # where nobody listens
     links = RedisClient(decode_responses=True).parse("links", SETTINGS)
     sessions = RedisClient().parse("sessions", SETTINGS)
     reports = [check(factory.name, factory) for factory in (links, sessions)]
-    picture("predis-check", "predis check production.ini", Group(*map(check_view, reports)))
+    verdicts = [report.verdict() for report in reports]
+    view = Group(*map(check_view, reports), *verdicts)
+    picture("predis-check", "predis check production.ini", view)
     with working(links):
         watch = Watch("links", links)
         watch.look()
@@ -53,7 +55,7 @@ def main() -> None:
 
 
 def picture(name: str, command: str, view: Any) -> None:
-    """Write what a terminal of 100 columns shows."""
+    """Write a picture of ``view`` in a terminal of 100 columns."""
     console = Console(
         file=StringIO(), record=True, width=100, force_terminal=True, color_system="truecolor"
     )
@@ -65,7 +67,7 @@ def picture(name: str, command: str, view: Any) -> None:
 
 @contextmanager
 def working(factory: Any) -> Iterator[None]:
-    """Some threads that use a client."""
+    """Let some threads use a client."""
     stopping = threading.Event()
 
     def use() -> None:

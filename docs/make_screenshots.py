@@ -1,4 +1,4 @@
-"""Makes the pictures of the documentation: the example application and its debug toolbar.
+"""Make the pictures of the documentation: the example application and its debug toolbar.
 
 python -m docs.make_screenshots
 """
@@ -20,7 +20,7 @@ IMAGES = Path(__file__).parent / "images"
 
 
 def main() -> None:
-    """Write the pictures anew."""
+    """Write all pictures."""
     IMAGES.mkdir(exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as directory,

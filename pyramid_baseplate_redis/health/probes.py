@@ -68,7 +68,9 @@ class ClientHealth:
 
 
 @dataclass(frozen=True)
-class _Answer:
+class Answer:
+    """A server's answer; see :class:`ClientHealth` for the fields."""
+
     latency: float
     server: str | None
     server_version: str | None
@@ -115,7 +117,7 @@ class Probe:
         self.required = True if settings is None else settings.required
         self.seconds = _SECONDS if settings is None else settings.health_timeout.total_seconds()
         self._factory = factory
-        self._answer: _Answer | None = None
+        self._answer: Answer | None = None
         self._error: Exception | None = None
         self._ended = threading.Event()
 
@@ -142,7 +144,7 @@ class Probe:
             forget()
             self._ended.set()
 
-    def _ask_in_span(self) -> _Answer:
+    def _ask_in_span(self) -> Answer:
         """Ask, with a span ``foo.PING`` and metrics if a request asks; a script gets neither."""
         ask = partial(_ask, self.name, self._factory.connection_pool, self.seconds)
         span = trace.get_current_span()
@@ -170,16 +172,28 @@ class Probe:
         return ClientHealth(self.name, False, self.required, error=error)
 
 
-def _ask(name: str, pool: Any, seconds: float) -> _Answer:
+def _ask(name: str, pool: Any, seconds: float) -> Answer:
     if isinstance(pool, ClusterConnectionPool):
         return _ask_primaries(name, pool, seconds)
+    return ask_server(name, pool, seconds)
+
+
+def ask_server(name: str, pool: Any, seconds: float | None = None) -> Answer:
+    """Ask a pool's server for a PING over a new connection, which is closed afterwards.
+
+    :param name: the client's name, for errors.
+    :param pool: the server's pool.
+    :param seconds: the limit for each step; by default the pool's own timeouts apply.
+    :raises redis.RedisError: the server cannot be reached, or refuses the login or the command.
+    """
     breaker = getattr(pool, "breaker", None)
     # While the circuit breaker is open, this probe may be the one call that tries the server. An
     # application that isn't ready gets no requests, so no request would find the server back.
     trial = None if breaker is None else breaker.enter()
     keywords = {key: value for key, value in pool.connection_kwargs.items() if key not in _RETRIES}
-    wait = seconds * _SHARE_OF_A_WAIT
-    keywords |= {"socket_timeout": wait, "socket_connect_timeout": wait}
+    if seconds is not None:
+        wait = seconds * _SHARE_OF_A_WAIT
+        keywords |= {"socket_timeout": wait, "socket_connect_timeout": wait}
     connection = pooled_class(pool.connection_class)(**keywords)
     if isinstance(connection, PooledConnection):
         # The breaker only counts a probe that it let through. A probe has shorter timeouts than
@@ -190,12 +204,12 @@ def _ask(name: str, pool: Any, seconds: float) -> _Answer:
         started = time.perf_counter()
         connection.send_command("PING")
         connection.read_response()
-        return _Answer(time.perf_counter() - started, *_introduction(connection))
+        return Answer(time.perf_counter() - started, *_introduction(connection))
     finally:
         connection.disconnect()
 
 
-def _ask_primaries(name: str, pool: ClusterConnectionPool, seconds: float) -> _Answer:
+def _ask_primaries(name: str, pool: ClusterConnectionPool, seconds: float) -> Answer:
     """Ask all primaries, as redis-py's ``ping()`` of a Cluster does."""
     cluster = pool.cluster()
     answers = []
@@ -209,7 +223,7 @@ def _ask_primaries(name: str, pool: ClusterConnectionPool, seconds: float) -> _A
             with contextlib.suppress(redis.RedisError, RedisClusterException):
                 cluster.nodes_manager.initialize(last_failed_node_name=node.name)
             raise
-    return _Answer(
+    return Answer(
         max(answer.latency for answer in answers),
         _all_of([answer.server for answer in answers]),
         _all_of([answer.server_version for answer in answers]),

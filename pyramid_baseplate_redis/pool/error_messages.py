@@ -30,7 +30,7 @@ def add_context(error: BaseException, client: str, connection: Any, unsent: bool
         return False  # it has its context already, or is about a setting
     address = address_of(connection)
     where = "" if address in text else f" ({address})"
-    hint = _tls_hint(connection, error) if unsent else ""
+    hint = _hint(connection, error, client) if unsent else ""
     error.args = (f"{client}: {text}{where}{hint}", *error.args[1:])
     return True
 
@@ -105,6 +105,25 @@ def address_of(connection: Any) -> str:
         return str(path)
     # A connection class of the application's may have neither.
     return f"{getattr(connection, 'host', '')}:{getattr(connection, 'port', '')}"
+
+
+def _hint(connection: Any, error: BaseException, client: str) -> str:
+    """Return the likely remedy for a failed login or handshake, or an empty text."""
+    if isinstance(error, redis.AuthenticationError):
+        return _password_hint(connection, client)
+    return _tls_hint(connection, error)
+
+
+def _password_hint(connection: Any, client: str) -> str:
+    """Return a hint if no password is configured, else an empty text."""
+    if any(getattr(connection, name, None) for name in ("password", "credential_provider")):
+        return ""
+    if getattr(connection, "username", None):
+        return (
+            "; there is a user name, but no password. In a URL a password follows a colon: "
+            "redis://:password@host"
+        )
+    return f"; the server wants a password: write {client}.password or {client}.password_file"
 
 
 def _tls_hint(connection: Any, error: BaseException) -> str:

@@ -58,9 +58,10 @@ def test_the_pool_and_the_settings_are_told(predis: Predis, valkey: Server) -> N
 
     assert client["pool"] == {"class": "BlockingConnectionPool", "max_connections": 7}
     settings = {item["key"]: (item["value"], item["origin"]) for item in client["settings"]}
-    assert settings["max_connections"] == ("7", ".ini")
-    assert settings["socket_timeout"] == ("3 seconds", "keyword argument")
-    assert settings["retries"] == ("0", "default")
+    assert settings["max_connections"] == (7, ".ini")
+    assert settings["socket_timeout"] == (3.0, "keyword argument")
+    assert settings["retries"] == (0, "default")
+    assert settings["decode_responses"] == (False, "default")
 
 
 def test_people_see_the_same(predis: Predis, valkey: Server) -> None:
@@ -95,8 +96,66 @@ def test_people_see_why_a_server_fails(predis: Predis) -> None:
 
     ended = predis("check")
 
-    assert "foo: standalone, failed" in ended.out
-    assert "ConnectionError: foo: Error 111" in ended.out
+    (verdict,) = [line for line in ended.out.splitlines() if line.startswith("foo: failed")]
+    assert "ConnectionError: foo: Error 111" in verdict
+
+
+def test_the_verdicts_come_last_one_line_for_each_client(predis: Predis, valkey: Server) -> None:
+    predis.write(foo__url=valkey.url, bar__url=f"redis://127.0.0.1:{free_port()}")
+
+    last = predis("check").out.splitlines()[-4:]  # the application declares queues, too
+    bar, foo = [line for line in last if line.startswith(("bar: ", "foo: "))]
+
+    assert bar.startswith("bar: failed: 127.0.0.1:")
+    assert foo.startswith(f"foo: ok: standalone, 127.0.0.1:{valkey.port}, ping ")
+
+
+def test_defaults_are_shown_with_all_only(predis: Predis, valkey: Server) -> None:
+    predis.write(foo__url=valkey.url)
+
+    assert "foo.retries" not in predis("check").out
+    assert "foo.retries" in predis("check", "--all").out
+
+
+def test_declared_queues_have_a_verdict(predis: Predis, valkey: Server) -> None:
+    with redis.Redis(port=valkey.port) as client:
+        client.rpush("mails", "one")
+    predis.write(foo__url=valkey.url, mails__queue="foo", jobs__queue="foo", jobs__durable="true")
+
+    *_, jobs, mails = predis("check").out.splitlines()
+
+    assert jobs == "jobs: ok: durable queue on foo, 0 messages"
+    assert mails == "mails: ok: message queue on foo, 1 message"
+
+
+def test_programs_get_the_queues(predis: Predis, valkey: Server) -> None:
+    predis.write(foo__url=valkey.url, jobs__queue="foo", jobs__durable="true")
+
+    assert predis("check", "--json").json["queues"] == [
+        {
+            "ok": True, "name": "jobs", "kind": "durable", "client": "foo", "length": 0, "dead": 0,
+            "error": None,
+        }
+    ]  # fmt: skip
+
+
+def test_a_queue_that_is_no_list_fails(predis: Predis, valkey: Server) -> None:
+    with redis.Redis(port=valkey.port) as client:
+        client.set("mails", "text")
+    predis.write(foo__url=valkey.url, mails__queue="foo")
+
+    ended = predis("check")
+
+    assert ended.status == 1
+    assert ended.out.splitlines()[-1].startswith("mails: failed: ResponseError: WRONGTYPE")
+
+
+def test_the_queues_of_a_failed_client_are_not_asked(predis: Predis) -> None:
+    predis.write(foo__url=f"redis://127.0.0.1:{free_port()}", mails__queue="foo")
+
+    ended = predis("check")
+
+    assert ended.out.splitlines()[-1] == "mails: failed: not asked, because foo failed"
 
 
 def test_a_server_that_is_frozen_fails_behind_its_timeout(
@@ -224,7 +283,7 @@ def test_a_cluster_that_is_down_fails(predis: Predis) -> None:
     ended = predis("check")
 
     assert ended.status == 1
-    assert "foo: cluster, failed" in ended.out
+    assert "foo: failed: RedisClusterException: " in ended.out
 
 
 def test_all_are_asked_at_the_same_time() -> None:

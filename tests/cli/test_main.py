@@ -41,7 +41,7 @@ def test_the_installed_command_checks_an_application(predis: Predis, valkey: Ser
     ended = run_installed("check", str(predis.ini))
 
     assert ended.returncode == 0, ended.stderr
-    assert "foo: standalone, ok" in ended.stdout
+    assert "foo: ok: standalone" in ended.stdout
 
 
 def test_output_to_a_pipe_has_no_control_characters_and_nothing_is_cut_off(
@@ -88,7 +88,7 @@ def test_another_application_of_the_file_is_named_behind_a_number_sign(
     )
 
     assert main(["check", f"{predis.ini}#other"]) == 0
-    assert "bar: standalone, ok" in capsys.readouterr().out
+    assert "bar: ok: standalone" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("options", [[], ["--count", "1"]], ids=["alone", "behind an option"])
