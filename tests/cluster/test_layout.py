@@ -109,7 +109,7 @@ def test_nobody_asks_for_the_layout_while_the_breaker_is_open(
         failure(lambda: client.get("key"))
         error, seconds = failure(lambda: client.get("key"))
     assert isinstance(error, CircuitOpenError)
-    assert seconds < SECONDS / 2
+    assert seconds < SECONDS
 
 
 @MEASURES
@@ -143,7 +143,7 @@ def test_a_living_node_answers_at_once_while_the_others_do_not(
     error, seconds = hanging.result()
     assert isinstance(error, FAILURES)
     assert seconds < 2 * SECONDS + LOOK_UP + SLACK
-    assert slowest < SECONDS / 2
+    assert slowest < SECONDS  # less than the look-up takes
 
 
 def test_a_look_up_takes_no_connection_from_the_pool(
