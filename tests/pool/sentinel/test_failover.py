@@ -19,9 +19,16 @@ from ...support.servers import RecordedSpans, needs_debian_redis, wait_until
 from ...support.topologies import SentinelSet
 from .conftest import MakeFoo, another_address, ask, error_of, pool_of, ports
 
-# Who is left
+# A switch that only the test knows of: a listener that starts meanwhile would ask the Sentinels.
+NOBODY_LISTENS = pytest.mark.usefixtures("_no_listeners")
 
 
+@pytest.fixture
+def _no_listeners(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sentinel_module, "start_listening", lambda *args: True)
+
+
+@NOBODY_LISTENS
 def test_an_announced_switch_closes_idle_connections(
     foo: MonitoredRedisConnection, valkeys: SentinelSet
 ) -> None:
@@ -30,6 +37,7 @@ def test_an_announced_switch_closes_idle_connections(
     assert pool_of(foo).stats.open == 0
 
 
+@NOBODY_LISTENS
 def test_an_announced_switch_ends_a_command_that_waits_for_its_reply(
     foo: MonitoredRedisConnection, valkeys: SentinelSet
 ) -> None:
@@ -43,6 +51,7 @@ def test_an_announced_switch_ends_a_command_that_waits_for_its_reply(
     assert isinstance(errors[0], redis.ConnectionError)
 
 
+@NOBODY_LISTENS
 def test_an_announced_switch_ends_a_subscription(
     foo: MonitoredRedisConnection, valkeys: SentinelSet
 ) -> None:
@@ -54,6 +63,7 @@ def test_an_announced_switch_ends_a_subscription(
             subscriber.get_message(timeout=1)
 
 
+@NOBODY_LISTENS
 def test_an_announced_switch_ends_a_watch(
     foo: MonitoredRedisConnection, valkeys: SentinelSet
 ) -> None:
@@ -66,6 +76,7 @@ def test_an_announced_switch_ends_a_watch(
             pipeline.execute()
 
 
+@NOBODY_LISTENS
 def test_an_announced_switch_closes_what_is_released_later(
     foo: MonitoredRedisConnection, valkeys: SentinelSet
 ) -> None:
@@ -75,6 +86,7 @@ def test_an_announced_switch_closes_what_is_released_later(
     assert pool_of(foo).stats.open == 0
 
 
+@NOBODY_LISTENS
 def test_connections_to_the_new_primary_stay(
     foo: MonitoredRedisConnection, valkeys: SentinelSet
 ) -> None:
@@ -109,6 +121,7 @@ def test_a_connection_that_is_released_meanwhile_keeps_no_other_from_being_left(
     pool.release(held)
 
 
+@NOBODY_LISTENS
 def test_a_connection_that_is_being_made_meanwhile_goes_to_the_new_primary(
     foo: MonitoredRedisConnection, valkeys: SentinelSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,8 +129,6 @@ def test_a_connection_that_is_being_made_meanwhile_goes_to_the_new_primary(
     new = valkeys.replica()
     connect = redis.Connection._connect
     epoch = 1000  # newer than that of any switch which other tests have caused
-    # Real Sentinels, asked meanwhile, would tell of a switch that isn't one.
-    monkeypatch.setattr(sentinel_module, "start_listening", lambda *args: True)
 
     def connect_late(connection: Any) -> Any:
         is_ours = isinstance(connection, sentinel_module.SentinelConnection)
