@@ -11,6 +11,7 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
@@ -65,10 +66,27 @@ class _Flight:
 
     def __init__(self) -> None:
         self.thread = threading.get_ident()
-        self.ended = threading.Event()
+        self.has_ended = False
         self.is_successful = False
         self.result: Any = None
         self.error: Exception | None = None
+        # Not an Event, whose lock a signal handler could wait for while its own thread holds it.
+        self._waiters: deque[threading.Lock] = deque()
+
+    def wait(self, seconds: float | None) -> bool:
+        """Return whether the look-up ended within ``seconds``; ``None`` waits forever."""
+        signal = threading.Lock()
+        signal.acquire()
+        self._waiters.append(signal)
+        if not self.has_ended:  # else end() may not have seen this waiter
+            signal.acquire(timeout=-1 if seconds is None else seconds)
+        return self.has_ended
+
+    def end(self) -> None:
+        """Let all callers go on that wait."""
+        self.has_ended = True
+        while self._waiters:
+            self._waiters.popleft().release()
 
 
 class LayoutLookup:
@@ -114,7 +132,7 @@ class LayoutLookup:
             if flight.thread == mine.thread:
                 return look_up()
             # The last node may take a little longer than its share.
-            if not flight.ended.wait(None if self._seconds is None else self._seconds * 2):
+            if not flight.wait(None if self._seconds is None else self._seconds * 2):
                 raise redis.TimeoutError("Another thread's look-up of the layout does not end")
             if flight.is_successful:
                 return flight.result
@@ -143,4 +161,4 @@ class LayoutLookup:
         finally:
             _budget.reset(token)
             self._flights.pop(os.getpid(), None)
-            flight.ended.set()
+            flight.end()

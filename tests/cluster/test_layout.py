@@ -279,3 +279,30 @@ def test_nodes_that_answer_and_do_not_agree_leave_the_breaker_closed() -> None:
     with pytest.raises(RedisClusterException):
         lookup.run(fail, 1)
     assert lookup.run(lambda: "layout", 1) == "layout"
+
+
+def test_a_signal_handler_may_look_up_while_its_thread_waits() -> None:
+    lookup, began, over = LayoutLookup(5.0, None), threading.Event(), threading.Event()
+    found: list[Any] = []
+
+    def first() -> str:
+        began.set()
+        over.wait(5)
+        return "layout"
+
+    def handle(*_: object) -> None:
+        over.set()
+        found.append(lookup.run(lambda: "asked again", 1))
+
+    thread = threading.Thread(target=lambda: lookup.run(first, 1))
+    thread.start()
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        assert began.wait(5)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        found.append(lookup.run(lambda: "asked again", 1))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        thread.join()
+    assert found[-1] == "layout"
+    assert len(found) == 2
