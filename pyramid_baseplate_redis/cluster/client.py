@@ -180,8 +180,7 @@ class MonitoredRedisClusterConnection(
             except _REFUSED:
                 forget_redirection()  # redis-py meets it again below
             except UNREACHED as error:
-                # Without a connection it is not the node's: no look-up of the layout is allowed.
-                if not was_unsent(error) or not hasattr(error, "connection"):
+                if not was_unsent(error):
                     raise
                 return self._execute_by_redis_py(args, {}, error)
         return self._execute_by_redis_py(args, kwargs)

@@ -7,6 +7,7 @@ would wait for minutes.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -14,7 +15,6 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
 
 import redis
 from redis.exceptions import RedisClusterException
@@ -24,6 +24,7 @@ from ..pool.circuit_breaker import CircuitBreaker
 
 _SHARES = 3  # a node gets a third of the time that is left, unless fewer nodes are left
 _LEAST_SECONDS = 0.001
+_POLL_SECONDS = 0.2  # how often a waiting caller checks whether the other one was interrupted
 _UNREACHED = (redis.ConnectionError, redis.TimeoutError)
 
 
@@ -61,25 +62,23 @@ def node_seconds() -> float | None:
     return None if budget is None else budget.share()
 
 
-class _Flight:
-    """A look-up under way; it belongs to the frame of the caller that makes it."""
+class _Outcome:
+    """The end of a look-up, for the callers that wait for it."""
 
     def __init__(self) -> None:
-        self.thread = threading.get_ident()
         self.has_ended = False
         self.is_successful = False
-        self.result: Any = None
         self.error: Exception | None = None
         # Not an Event, whose lock a signal handler could wait for while its own thread holds it.
         self._waiters: deque[threading.Lock] = deque()
 
-    def wait(self, seconds: float | None) -> bool:
-        """Return whether the look-up ended within ``seconds``; ``None`` waits forever."""
+    def wait(self, seconds: float) -> bool:
+        """Return whether the look-up ended within ``seconds``."""
         signal = threading.Lock()
         signal.acquire()
         self._waiters.append(signal)
         if not self.has_ended:  # else end() may not have seen this waiter
-            signal.acquire(timeout=-1 if seconds is None else seconds)
+            signal.acquire(timeout=seconds)
         return self.has_ended
 
     def end(self) -> None:
@@ -87,6 +86,16 @@ class _Flight:
         self.has_ended = True
         while self._waiters:
             self._waiters.popleft().release()
+
+
+class _Leader:
+    """The caller that makes a look-up; only its own frame keeps this object alive."""
+
+    __slots__ = ("__weakref__", "outcome", "thread")
+
+    def __init__(self) -> None:
+        self.outcome = _Outcome()
+        self.thread = threading.get_ident()
 
 
 class LayoutLookup:
@@ -99,12 +108,11 @@ class LayoutLookup:
     def __init__(self, seconds: float | None, breaker: CircuitBreaker | None) -> None:
         self._seconds = seconds
         self._breaker = breaker
-        # By process, because a fork copies a flight but not the thread that ends it. The references
-        # are weak: if an interruption ends the caller's frame early, the next caller takes over.
-        self._flights: dict[int, weakref.ref[_Flight]] = {}
+        # By process, because a fork copies a leader but not the thread that ends its look-up.
+        self._leaders: dict[int, weakref.ref[_Leader]] = {}
 
-    def run(self, look_up: Callable[[], Any], nodes: int) -> Any:
-        """Return the result of ``look_up``, or of the look-up that another caller is making.
+    def run(self, look_up: Callable[[], object], nodes: int) -> None:
+        """Call ``look_up``, or wait for the end of the look-up that another caller is making.
 
         :param look_up: asks the nodes.
         :param nodes: the number of nodes that it may ask.
@@ -115,50 +123,56 @@ class LayoutLookup:
         # There are four cases:
         #
         # 1. No look-up is under way: this caller makes it.
-        # 2. Another caller makes one: wait for its result or its error.
+        # 2. Another caller makes one: wait for its end, and raise its error.
         # 3. This thread makes one, and this is a signal handler that has interrupted it: waiting
         #    would never end, so look up without sharing.
         # 4. The caller that made one was interrupted: this caller may be the next one.
         pid = os.getpid()
+        # The last node may take a little longer than its share.
+        ends_at = math.inf if self._seconds is None else time.monotonic() + self._seconds * 2
         while True:
-            mine = _Flight()
-            known = self._flights.setdefault(pid, weakref.ref(mine))
-            flight = known()
-            if flight is mine:
-                return self._lead(mine, look_up, nodes)
-            if flight is None:
-                self._flights.pop(pid, None)
+            mine = _Leader()
+            known = self._leaders.setdefault(pid, weakref.ref(mine))
+            leader = known()
+            if leader is mine:
+                self._lead(mine.outcome, look_up, nodes)
+                return
+            if leader is None:
+                self._leaders.pop(pid, None)
                 continue
-            if flight.thread == mine.thread:
-                return look_up()
-            # The last node may take a little longer than its share.
-            if not flight.wait(None if self._seconds is None else self._seconds * 2):
-                raise redis.TimeoutError("Another thread's look-up of the layout does not end")
-            if flight.is_successful:
-                return flight.result
-            error = flight.error
+            if leader.thread == mine.thread:
+                look_up()
+                return
+            outcome = leader.outcome
+            del leader  # or it would seem to be alive while this caller waits
+            while not outcome.wait(_POLL_SECONDS) and known() is not None:
+                if time.monotonic() > ends_at:
+                    raise redis.TimeoutError("Another thread's look-up of the layout does not end")
+            if outcome.is_successful:
+                return
+            error = outcome.error
             if isinstance(error, (RedisClusterException, CircuitOpenError)):
                 # Not the same object, whose traceback each thread would extend.
                 raise type(error)(*error.args) from error.__cause__
 
-    def _lead(self, flight: _Flight, look_up: Callable[[], Any], nodes: int) -> Any:
+    def _lead(self, outcome: _Outcome, look_up: Callable[[], object], nodes: int) -> None:
         budget = None if self._seconds is None else _Budget(self._seconds, nodes)
         token = _budget.set(budget)
+        probe = None
         try:
-            probe = None if self._breaker is None else self._breaker.enter()
-            flight.result = look_up()
-            flight.is_successful = True
+            if self._breaker is not None:
+                probe = self._breaker.enter()
+            look_up()
+            outcome.is_successful = True
             if self._breaker is not None:
                 self._breaker.succeeded()
-            del probe  # held until now, so that no other caller probes at the same time
-            return flight.result
         except Exception as error:
-            flight.error = error
-            cause = error.__cause__
-            if self._breaker is not None and isinstance(cause, _UNREACHED):
-                self._breaker.failed(cause)
+            outcome.error = error
+            if self._breaker is not None and isinstance(error.__cause__, _UNREACHED):
+                self._breaker.failed(error.__cause__)
             raise
         finally:
+            del probe  # the error's traceback would keep it, and with it other probes away
             _budget.reset(token)
-            self._flights.pop(os.getpid(), None)
-            flight.end()
+            self._leaders.pop(os.getpid(), None)
+            outcome.end()

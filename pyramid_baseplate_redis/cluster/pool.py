@@ -182,23 +182,20 @@ class ClusterConnectionPool:
         :raises redis.exceptions.RedisClusterException: no node can be reached.
         :raises CircuitOpenError: ``foo.breaker_failures`` look-ups have failed in a row.
         """
-        if self._made is not None and self._pid == os.getpid():
-            return self._made
-        made: RedisCluster = self._layout.run(
-            self._make, len(self.client_settings.parsed_url.hosts)
-        )
-        return made
+        while self._made is None or self._pid != os.getpid():
+            # The look-up of another caller may be one that refreshes the parent's object.
+            self._layout.run(self._make, len(self.client_settings.parsed_url.hosts))
+        return self._made
 
-    def _make(self) -> ProcessCluster:
+    def _make(self) -> None:
         pid = os.getpid()
         if self._made is not None:
             if self._pid == pid:
-                return self._made
+                return
             # Keep the parent's object: its finalizer would wait for locks held in the parent.
             self._parents.append(self._made)
         made = without_details(ProcessCluster)(self.cluster_keywords(), self._layout)
         self._made, self._pid = made, pid
-        return made
 
     def is_direct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Return whether a command's first argument is its only key, whose primary executes it."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
+import redis
 from opentelemetry.trace import Span
 from redis.cluster import RedisCluster
 
+from ..exceptions import CircuitOpenError
 from ..telemetry.call_details import without_details
 from .layout import LayoutLookup
 
@@ -60,7 +63,14 @@ class ProcessCluster(SharedCluster):
         initialize = without_details(nodes_manager.initialize)
 
         def refresh(*args: Any, **kwargs: Any) -> None:
-            layout.run(partial(initialize, *args, **kwargs), len(nodes_manager.startup_nodes))
+            handled = sys.exc_info()[1]
+            try:
+                layout.run(partial(initialize, *args, **kwargs), len(nodes_manager.startup_nodes))
+            except (CircuitOpenError, redis.TimeoutError):
+                # Nobody was asked. If a node's error is the reason for the refresh, redis-py raises
+                # it: the command may have been executed, and this error would say that it wasn't.
+                if handled is None:
+                    raise
 
         nodes_manager.initialize = refresh
         commands_parser: Any = self.commands_parser

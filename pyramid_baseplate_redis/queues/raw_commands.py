@@ -148,6 +148,9 @@ class RawClient:
             return self._run_in_cluster(work)
         if client.connection is not None:  # the client keeps one connection for itself
             with getattr(client, "connection_lock", client.single_connection_lock):
+                if getattr(client.connection, "owes_replies", False):
+                    # The previous command was interrupted. Its reply would be taken for ours.
+                    client.connection.disconnect()
                 return work(RawCommands(client.connection))
         return _on_connection(client.connection_pool, work)
 

@@ -5,6 +5,7 @@ It needs the OpenTelemetry SDK, so import it only where the setting asks for it.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import weakref
@@ -88,7 +89,12 @@ class SpanTreePrinter(SpanExporter):
         self._most_spans = most_spans
         self._unfinished: OrderedDict[int, _Unfinished] = OrderedDict()
         self._finished: OrderedDict[int, str] = OrderedDict()  # a trace's id, its root's name
-        self._lock = threading.Lock()
+        # Reentrant, because a signal handler may end a span while its thread prints.
+        self._lock = threading.RLock()
+        os.register_at_fork(after_in_child=self._renew_lock)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.RLock()  # another thread of the parent may have held it
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -15,7 +16,8 @@ import pytest
 import redis
 from redis.exceptions import RedisClusterException
 
-from pyramid_baseplate_redis import CircuitOpenError
+from pyramid_baseplate_redis import CircuitOpenError, is_retryable
+from pyramid_baseplate_redis.cluster import layout as layout_module
 from pyramid_baseplate_redis.cluster.layout import LayoutLookup, node_seconds
 from pyramid_baseplate_redis.pool.circuit_breaker import CircuitBreaker
 
@@ -187,48 +189,70 @@ def test_outside_of_a_look_up_nodes_have_no_share() -> None:
     assert node_seconds() is None
 
 
-def in_two_threads(lookup: LayoutLookup, work: Callable[[], Any]) -> list[Any]:
-    """Look up in two threads, the second of which comes while the first one looks up."""
-    began = threading.Event()
+class Calls:
+    """Look-ups in two threads, the second of which comes while the first one looks up."""
 
-    def first() -> Any:
-        began.set()
-        time.sleep(0.1)
-        return work()
+    def __init__(self, lookup: LayoutLookup, first: Callable[[], object]) -> None:
+        self.made: list[str] = []
+        began = threading.Event()
 
-    def run(look_up: Callable[[], Any]) -> Any:
-        try:
-            return lookup.run(look_up, 1)
-        except Exception as error:
-            return error
+        def look_up() -> None:
+            self.made.append("first")
+            began.set()
+            time.sleep(0.1)
+            first()
 
-    with ThreadPoolExecutor(2) as executor:
-        results = [executor.submit(run, first)]
-        assert began.wait(5)
-        results.append(executor.submit(run, lambda: "asked again"))
-        return [result.result() for result in results]
+        def run(work: Callable[[], object]) -> BaseException | None:
+            try:
+                lookup.run(work, 1)
+            except BaseException as error:
+                return error
+            return None
+
+        with ThreadPoolExecutor(2) as executor:
+            one = executor.submit(run, look_up)
+            assert began.wait(5)
+            other = executor.submit(run, lambda: self.made.append("second"))
+            self.errors = [one.result(), other.result()]
 
 
-def test_a_caller_that_waits_gets_the_result() -> None:
-    assert in_two_threads(LayoutLookup(5.0, None), lambda: "layout") == ["layout", "layout"]
+def test_a_caller_that_waits_makes_no_look_up_of_its_own() -> None:
+    calls = Calls(LayoutLookup(5.0, None), lambda: None)
+    assert (calls.made, calls.errors) == (["first"], [None, None])
 
 
 def test_a_caller_that_waits_gets_an_error_of_its_own_with_the_same_text() -> None:
     def fail() -> None:
         raise RedisClusterException("no node answered") from redis.TimeoutError("slow")
 
-    mine, other = in_two_threads(LayoutLookup(5.0, None), fail)
+    mine, other = Calls(LayoutLookup(5.0, None), fail).errors
+    assert other is not None
     assert mine is not other
     assert (type(other), str(other)) == (RedisClusterException, "no node answered")
     assert isinstance(other.__cause__, redis.TimeoutError)
 
 
-def test_a_caller_that_waits_looks_up_itself_if_the_other_one_was_interrupted() -> None:
+@pytest.mark.parametrize("error", [ValueError("of something else"), KeyboardInterrupt()])
+def test_a_caller_that_waits_looks_up_itself_if_the_other_one_was_interrupted(
+    error: BaseException,
+) -> None:
     def interrupted() -> None:
-        raise ValueError("not an error of a look-up")
+        raise error
 
-    _, other = in_two_threads(LayoutLookup(5.0, None), interrupted)
-    assert other == "asked again"
+    calls = Calls(LayoutLookup(5.0, None), interrupted)
+    assert (calls.made, calls.errors) == (["first", "second"], [error, None])
+
+
+def test_a_caller_that_dies_before_its_look_up_begins_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lookup, made = LayoutLookup(5.0, None), []
+    with monkeypatch.context() as patch:
+        patch.setattr(layout_module, "_Budget", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            lookup.run(lambda: None, 1)
+    lookup.run(lambda: made.append("next"), 1)
+    assert made == ["next"]
 
 
 def test_a_look_up_that_does_not_end_holds_no_caller_for_ever() -> None:
@@ -248,7 +272,7 @@ def test_a_signal_handler_may_look_up_while_its_thread_does() -> None:
     lookup = LayoutLookup(5.0, None)
     found: list[Any] = []
     before = signal.signal(
-        signal.SIGUSR1, lambda *_: found.append(lookup.run(lambda: "handler's", 1))
+        signal.SIGUSR1, lambda *_: lookup.run(lambda: found.append("handler's"), 1)
     )
     try:
         lookup.run(lambda: os.kill(os.getpid(), signal.SIGUSR1), 1)
@@ -278,21 +302,21 @@ def test_nodes_that_answer_and_do_not_agree_leave_the_breaker_closed() -> None:
 
     with pytest.raises(RedisClusterException):
         lookup.run(fail, 1)
-    assert lookup.run(lambda: "layout", 1) == "layout"
+    lookup.run(lambda: None, 1)
 
 
 def test_a_signal_handler_may_look_up_while_its_thread_waits() -> None:
     lookup, began, over = LayoutLookup(5.0, None), threading.Event(), threading.Event()
-    found: list[Any] = []
+    ended: list[str] = []
 
-    def first() -> str:
+    def first() -> None:
         began.set()
         over.wait(5)
-        return "layout"
 
     def handle(*_: object) -> None:
         over.set()
-        found.append(lookup.run(lambda: "asked again", 1))
+        lookup.run(lambda: None, 1)
+        ended.append("handler")
 
     thread = threading.Thread(target=lambda: lookup.run(first, 1))
     thread.start()
@@ -300,9 +324,49 @@ def test_a_signal_handler_may_look_up_while_its_thread_waits() -> None:
     try:
         assert began.wait(5)
         signal.setitimer(signal.ITIMER_REAL, 0.1)
-        found.append(lookup.run(lambda: "asked again", 1))
+        lookup.run(lambda: None, 1)
+        ended.append("thread")
     finally:
         signal.signal(signal.SIGALRM, before)
         thread.join()
-    assert found[-1] == "layout"
-    assert len(found) == 2
+    assert ended == ["handler", "thread"]
+
+
+def test_a_probe_that_failed_keeps_no_other_away() -> None:
+    lookup = LayoutLookup(5.0, CircuitBreaker("foo", 1, 0.01, "the Cluster"))
+
+    def fail(cause: Exception) -> None:
+        raise RedisClusterException("no node answered") from cause
+
+    gc.disable()  # or a collection would free the probe
+    try:
+        with pytest.raises(RedisClusterException):
+            lookup.run(lambda: fail(redis.ConnectionError("gone")), 1)
+        time.sleep(0.02)
+        with pytest.raises(RedisClusterException) as kept:
+            lookup.run(lambda: fail(redis.AuthenticationError("refused")), 1)
+        time.sleep(0.02)
+        lookup.run(lambda: None, 1)
+        assert kept.value.args == ("no node answered",)
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("how", ["direct", "through redis-py"])
+def test_a_write_that_may_have_been_executed_is_not_reported_as_refused(
+    cluster: Cluster, make: MakeClusterClient, how: str
+) -> None:
+    client = make(cluster, **TIMES, breaker_failures="1", breaker_reset="1 minute")
+    other, key, _ = one_key_each(cluster)
+    script = "return redis.call('INCR', KEYS[1])"
+
+    def write() -> object:
+        return client.incr(key) if how == "direct" else client.eval(script, 1, key)
+
+    client.get(other)
+    write()
+    with frozen(cluster.nodes):
+        failure(lambda: client.get(other))  # opens the look-up's breaker
+        error, _ = failure(write)
+    assert isinstance(error, redis.TimeoutError)
+    assert not is_retryable(error)

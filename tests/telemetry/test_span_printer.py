@@ -273,3 +273,23 @@ class TestPrintSpansSetting:
         assert "baseplate_redis.print_spans: the tracer provider is a NoOpTracerProvider" in (
             result.stderr
         )
+
+
+def test_a_signal_handler_may_end_a_span_while_its_thread_prints() -> None:
+    class Out(io.StringIO):
+        def write(self, text: str) -> int:
+            if not self.tell():
+                super().write(text)
+                printed.start("in the handler").end()  # as a handler does that interrupts here
+                return len(text)
+            return super().write(text)
+
+    printed = Printed()
+    printed.out = Out()
+    printed.provider = TracerProvider(shutdown_on_exit=False)
+    printed.provider.add_span_processor(SimpleSpanProcessor(SpanTreePrinter(printed.out)))
+    printed.tracer = printed.provider.get_tracer("test")
+    thread = threading.Thread(target=lambda: printed.start("request").end(), daemon=True)
+    thread.start()
+    thread.join(5)
+    assert printed.names == ["request", "in the handler"]
