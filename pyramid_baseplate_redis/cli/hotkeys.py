@@ -6,8 +6,8 @@ import argparse
 
 from rich.text import Text
 
-from ..telemetry.hot_key_commands import SETS
-from ..telemetry.hot_keys import hot_keys
+from ..telemetry.hot_keys.commands import SETS
+from ..telemetry.hot_keys.tracker import hot_keys
 from .application import Application
 from .arguments import number
 from .output import Output, cell, lossless, table

@@ -21,7 +21,7 @@ from ..pool.blocking_pool import BlockingConnectionPool
 from ..pool.connection_kwargs import check_caching, check_pool_caching
 from ..retries import RetryPolicy
 from ..telemetry.command_spans import checked_span
-from ..telemetry.hot_keys import HotKeyTracker
+from ..telemetry.hot_keys.tracker import HotKeyTracker
 from ..telemetry.operations import ClientTelemetry
 from .base import MonitoredClient
 from .lua_scripts import fail_command

@@ -15,7 +15,7 @@ from ..command_table import only_reads
 from ..exceptions import lost_reply
 from ..retries import RetryPolicy
 from ..telemetry import command_spans
-from ..telemetry.hot_keys import HotKeyTracker
+from ..telemetry.hot_keys.tracker import HotKeyTracker
 from ..telemetry.operations import ClientTelemetry
 from .pipeline_base import (
     KeepsErrorCodes,

@@ -13,7 +13,7 @@ from redis.client import CaseInsensitiveDict
 from ..pool.connection import PooledConnection
 from ..pool.error_messages import note_client
 from ..retries import RetryPolicy
-from ..telemetry.hot_keys import HotKeyTracker
+from ..telemetry.hot_keys.tracker import HotKeyTracker
 from ..telemetry.operations import ClientTelemetry, note_code, run_operation
 
 P = TypeVar("P", bound="MonitoredPipelineBase")

@@ -22,7 +22,7 @@ from ..command_table import only_reads
 from ..exceptions import REDIRECTION_ERRORS
 from ..pool.error_messages import explain_cross_slot, hide_arguments
 from ..retries import RetryPolicy, was_unsent
-from ..telemetry.hot_keys import HotKeyTracker
+from ..telemetry.hot_keys.tracker import HotKeyTracker
 from .callbacks import TransactionCallbacks
 from .rerouting import UNREACHED, Reroutable, last_asked_node, reroute
 from .transaction import MonitoredTransactionStrategy, RedirectionRetry

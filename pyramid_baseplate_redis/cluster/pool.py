@@ -27,7 +27,7 @@ from ..settings.client import ClientSettings
 from ..settings.sources import load_client_settings
 from ..settings.url import CLUSTER_EXAMPLE
 from ..telemetry.call_details import note_server, without_details
-from ..telemetry.hot_keys import HotKeyTracker
+from ..telemetry.hot_keys.tracker import HotKeyTracker
 from ..telemetry.stats import PoolStats
 from .layout import LayoutLookup, node_seconds
 from .redis_cluster import ProcessCluster

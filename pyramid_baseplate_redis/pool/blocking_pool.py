@@ -18,7 +18,7 @@ from ..runtime.background import start_background
 from ..runtime.call_stack import calling_frames
 from ..settings.client import ClientSettings
 from ..telemetry.call_details import Peers
-from ..telemetry.hot_keys import HotKeyTracker
+from ..telemetry.hot_keys.tracker import HotKeyTracker
 from ..telemetry.stats import PoolStats
 from .circuit_breaker import CircuitBreaker
 from .connection import PooledConnection, pooled_class

@@ -16,7 +16,7 @@ from ..settings.client import ClientSettings
 from ..settings.sources import load_client_settings
 from ..settings.tls import verify
 from ..settings.url import SENTINEL_EXAMPLE
-from ..telemetry.hot_keys import HotKeyTracker
+from ..telemetry.hot_keys.tracker import HotKeyTracker
 from .blocking_pool import BlockingConnectionPool
 from .circuit_breaker import CircuitBreaker
 from .connection_kwargs import server_address

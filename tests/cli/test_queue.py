@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from pyramid_baseplate_redis.cli.application import loaded
-from pyramid_baseplate_redis.telemetry.hot_key_commands import SETS
-from pyramid_baseplate_redis.telemetry.hot_keys import HotKeyTracker
+from pyramid_baseplate_redis.telemetry.hot_keys.commands import SETS
+from pyramid_baseplate_redis.telemetry.hot_keys.tracker import HotKeyTracker
 
 from ..support.cli import Predis
 from ..support.servers import Server

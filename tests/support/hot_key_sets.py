@@ -10,13 +10,13 @@ import pytest
 import redis
 
 from pyramid_baseplate_redis import MonitoredRedisConnection, hot_keys
-from pyramid_baseplate_redis.telemetry.hot_keys import HotKeyTracker
+from pyramid_baseplate_redis.telemetry.hot_keys.tracker import HotKeyTracker
 
 from .servers import Server
 
 READS, WRITES = "baseplate-hot-key-tracker-reads", "baseplate-hot-key-tracker-writes"
 ALL = {"track_key_reads_sample_rate": "100%", "track_key_writes_sample_rate": "100%"}
-module: Any = importlib.import_module("pyramid_baseplate_redis.telemetry.hot_keys")
+module: Any = importlib.import_module("pyramid_baseplate_redis.telemetry.hot_keys.tracker")
 
 
 def tracker_of(client: MonitoredRedisConnection) -> HotKeyTracker:

@@ -17,7 +17,7 @@ from pyramid_baseplate_redis import (
     hot_keys,
     pool_from_config,
 )
-from pyramid_baseplate_redis.telemetry.hot_keys import HotKeyTracker
+from pyramid_baseplate_redis.telemetry.hot_keys.tracker import HotKeyTracker
 
 from ..support.hot_key_sets import ALL, READS, WRITES, counted, in_sets, module, tracker_of
 from ..support.servers import MakeClient, Server, wait_until

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from redis._parsers.commands import CommandsParser
 
-from ..command_table import only_reads
+from ...command_table import only_reads
 
 # The sorted sets, named as in baseplate.
 SETS = {

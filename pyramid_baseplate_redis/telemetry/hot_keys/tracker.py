@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import redis
 from redis.client import NEVER_DECODE
 
-from ..runtime.background import start_thread
-from ..runtime.process_local import ProcessLocal
-from .hot_key_commands import SETS, _Command, _member, _pieces, _Table, _trimmed
-from .otel import status_code, suppressed
+from ...runtime.background import start_thread
+from ...runtime.process_local import ProcessLocal
+from ..otel import status_code, suppressed
+from .commands import SETS, _Command, _member, _pieces, _Table, _trimmed
 
 logger = logging.getLogger(__package__)
 
