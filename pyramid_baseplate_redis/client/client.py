@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import redis
 from opentelemetry.trace import Span
+from redis.client import EMPTY_RESPONSE, NEVER_DECODE
 
 from ..command_table import only_reads
 from ..pool.blocking_pool import BlockingConnectionPool
 from ..pool.connection_kwargs import check_caching, check_pool_caching
+from ..pool.direct.packing import DIRECT_COMMANDS
 from ..retries import RetryPolicy
 from ..telemetry.command_spans import checked_span
 from ..telemetry.hot_keys.tracker import HotKeyTracker
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 # OpenTelemetry's instrumentation of redis-py wraps this method. Calling the wrapped one would give
 # every command a second span.
 _execute_command = inspect.unwrap(redis.Redis.execute_command)
+_parse_response = redis.Redis.parse_response
 
 # The attributes that bind a client to its request.
 _OF_THE_REQUEST = ("context_name", "server_span", "redis_client_name", "_telemetry", "_held",
@@ -136,12 +139,28 @@ class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Re
         # The same as redis-py's execute_command with its metrics and retries off, but faster.
         connection = pool.get_connection()
         try:
+            if (
+                connection.is_direct
+                and args[0] in DIRECT_COMMANDS
+                and type(self).parse_response is _parse_response
+                and NEVER_DECODE not in options
+                and EMPTY_RESPONSE not in options
+            ):
+                return self._parsed(connection.ask(args), args[0], options)
             return self._send_command_parse_response(connection, args[0], *args, **options)
         except (redis.ConnectionError, redis.TimeoutError):
             connection.disconnect()
             raise
         finally:
             pool.release(connection)
+
+    def _parsed(self, response: Any, command: str, options: dict[str, Any]) -> Any:
+        """Return what redis-py's ``parse_response`` returns for a response."""
+        callback = dict.get(self.response_callbacks, command)
+        if callback is None:
+            return response
+        options.pop("keys", None)  # for redis-py's cache
+        return callback(response, **options)
 
     def _executed_on_own_connection(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         with self.connection_lock:

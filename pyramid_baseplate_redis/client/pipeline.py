@@ -17,6 +17,7 @@ from ..retries import RetryPolicy
 from ..telemetry import command_spans
 from ..telemetry.hot_keys.tracker import HotKeyTracker
 from ..telemetry.operations import ClientTelemetry
+from .direct_pipeline import execute_pipeline, execute_transaction, is_direct
 from .pipeline_base import (
     KeepsErrorCodes,
     MonitoredPipelineBase,
@@ -63,6 +64,19 @@ class MonitoredPipelineMixin(MonitoredPipelineBase, KeepsErrorCodes, Pipeline):
 
         reads = all(only_reads(args[0]) for args, _ in stack)
         return self._retry.call(execute, reads=reads)
+
+    def _execute_pipeline(self, connection: Any, commands: Any, raise_on_error: bool) -> list[Any]:
+        if is_direct(self, connection, commands):
+            return execute_pipeline(self, connection, commands, raise_on_error)
+        results: list[Any] = super()._execute_pipeline(connection, commands, raise_on_error)
+        return results
+
+    def _execute_transaction(
+        self, connection: Any, commands: Any, raise_on_error: bool
+    ) -> list[Any]:
+        if is_direct(self, connection, commands):
+            return execute_transaction(self, connection, commands, raise_on_error)
+        return super()._execute_transaction(connection, commands, raise_on_error)
 
     def _check_replies(self) -> None:
         """Disconnect if an interrupted command left a reply unread: it would be taken for ours.

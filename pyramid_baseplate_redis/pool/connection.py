@@ -22,8 +22,9 @@ from ..telemetry.call_details import Peers, note_peer, note_redirection, note_se
 from .credentials import clear_credentials
 from .deadline_parser import DeadlineParser
 from .demotion import RefusalDetector
+from .direct.connection import DirectConnection
 from .error_messages import add_context, note_client
-from .owned_connection import RELEASED, OwnedConnection
+from .owned_connection import RELEASED
 
 if TYPE_CHECKING:
     from .circuit_breaker import CircuitBreaker
@@ -37,6 +38,7 @@ _NUMBERS = frozenset({int, float})
 # The state of a connection after the reply to a command; see ``is_settled``.
 _WATCHING, _NOT_WATCHING, _ALTERED = range(3)
 _NO_STATES: tuple[int, ...] = ()
+TRANSACTION = (_WATCHING, _NOT_WATCHING)  # the states that MULTI and EXEC lead to
 _STATES = {
     **dict.fromkeys(("WATCH", "MULTI"), _WATCHING),
     **dict.fromkeys(("EXEC", "DISCARD", "UNWATCH"), _NOT_WATCHING),
@@ -48,28 +50,17 @@ _STATES = {
 }  # fmt: skip
 
 
-class PooledConnection(OwnedConnection):
+class PooledConnection(DirectConnection):
     """A mixin for the connection class of a pool; see :func:`pooled_class`.
 
     It counts the replies that are still to be read, and knows whether the connection's state is
     the configured one.
     """
 
-    breaker: CircuitBreaker | None = None
-
-    host: str
-    port: int
-    peer: tuple[str, int] | None = None  # IP address and port; None for a Unix socket
-    _peers: Peers | None = None  # None for a connection that belongs to no pool
-    _parser: Any
-    _sock: Any
     _on_read_only: Callable[[], bool] | None = None
     _refusals: RefusalDetector
     _connecting_since: float | None = None
 
-    _owed = 0  # replies still to be read
-    _packed = 0  # commands packed last, and the states that they lead to
-    _states = _NO_STATES
     _ready = False  # the handshake is complete: authenticated, in the right database
     _watching = False  # it watches keys or is in a transaction
     _altered = False  # its database, user or protocol may not be the configured ones
@@ -91,7 +82,7 @@ class PooledConnection(OwnedConnection):
     @property
     def is_one_command(self) -> bool:
         """Return whether the commands packed last are executed as a whole or not at all."""
-        return self._packed == 1 or self._states == (_WATCHING, _NOT_WATCHING)  # MULTI, EXEC
+        return self._packed == 1 or self._states == TRANSACTION
 
     # Commands and replies
 
@@ -126,6 +117,7 @@ class PooledConnection(OwnedConnection):
         if self._peers is not None:
             self.peer = _peer_of(self._sock)
             self._peers.add(self.peer)
+        self._decide()
 
     def reconnect(self) -> None:
         """Connect again before a command is sent."""
@@ -242,16 +234,7 @@ class PooledConnection(OwnedConnection):
             response = super().read_response(*args, **kwargs)
         except redis.ResponseError as error:
             self._reply_is_read()
-            if self.is_node and isinstance(error, REDIRECTION_ERRORS):
-                note_redirection()
-                raise
-            note_client(error, self.client, self)
-            if (
-                isinstance(error, redis.ReadOnlyError)
-                and self._on_read_only is not None
-                and not self.is_node
-            ):
-                self._was_refused(error)
+            self._note_error(error)
             raise
         except BaseException as error:
             self._explain(error)
@@ -269,6 +252,19 @@ class PooledConnection(OwnedConnection):
         except OSError:
             pass
         return bool(super().can_read(timeout))
+
+    def _note_error(self, error: redis.ResponseError) -> None:
+        """Note what an error reply means, after it was read."""
+        if self.is_node and isinstance(error, REDIRECTION_ERRORS):
+            note_redirection()
+            return
+        note_client(error, self.client, self)
+        if (
+            isinstance(error, redis.ReadOnlyError)
+            and self._on_read_only is not None
+            and not self.is_node
+        ):
+            self._was_refused(error)
 
     def _was_refused(self, error: redis.ReadOnlyError) -> None:
         """Mark the error if nothing was executed; close the connection if that loses nothing."""
@@ -290,7 +286,7 @@ class PooledConnection(OwnedConnection):
             return
         super().disconnect(*args, **kwargs)
         self._owed = 0
-        self._ready = self._watching = self._altered = False
+        self.is_direct = self._ready = self._watching = self._altered = False
 
     def shutdown_socket(self) -> None:
         """Shut the socket down from any thread; the holder's next read fails.

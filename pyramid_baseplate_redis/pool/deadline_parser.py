@@ -10,18 +10,33 @@ import time
 from typing import Any
 
 import redis
+from redis._parsers.hiredis import NOT_ENOUGH_DATA as NOT_ENOUGH_DATA
+from redis._parsers.socket import SERVER_CLOSED_CONNECTION_ERROR
 from redis.connection import DefaultParser
-from redis.utils import SENTINEL
+from redis.utils import HIREDIS_AVAILABLE, SENTINEL
 
 
 class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # it depends on hiredis
     """redis-py's parser, with a deadline."""
+
+    has_hiredis = HIREDIS_AVAILABLE
 
     # The end of the time for a reply, by time.monotonic(). read_response() of the connection resets
     # it to ``None``, and the first wait for a piece of the reply sets it.
     deadline: float | None = None
     # The end of the time for several replies together, those of the handshake.
     last_deadline: float | None = None
+
+    @property
+    def reader(self) -> Any:
+        """Return hiredis's reader, whose ``gets()`` returns ``NOT_ENOUGH_DATA`` between replies.
+
+        :raises redis.ConnectionError: another thread has closed the connection.
+        """
+        reader = self._reader
+        if reader is None:
+            raise redis.ConnectionError(SERVER_CLOSED_CONNECTION_ERROR)
+        return reader
 
     def read_from_socket(self, timeout: Any = SENTINEL, raise_on_timeout: bool = True) -> Any:
         """Wait for a piece of a reply.

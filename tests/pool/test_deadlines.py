@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 import redis
 
-from pyramid_baseplate_redis import MonitoredRedisConnection
-
 from ..support.servers import MakeClient, RecordedSpans, Server, attributes
 
 ENOUGH = 0.25  # seconds for a socket_timeout of 0.1 on a busy machine
@@ -172,23 +170,21 @@ class _Interrupted(BaseException):
     pass
 
 
-def interrupt_behind_sending(client: MonitoredRedisConnection, connection: Any) -> None:
+def interrupt_after_sending(connection: Any) -> None:
     """Have the next command of a connection interrupted between sending and reading."""
-    send = type(connection).send_packed_command
 
-    def interrupted(command: Any, check_health: bool = True) -> None:
-        del connection.send_packed_command
-        send(connection, command, check_health)
+    def interrupted(*args: Any) -> None:
+        del connection.read_response, connection._read
         raise _Interrupted
 
-    connection.send_packed_command = interrupted
+    connection.read_response = connection._read = interrupted
 
 
 def test_a_client_with_its_own_connection_never_takes_an_interrupted_commands_reply(
     make_client: MakeClient, valkey: Server
 ) -> None:
     client = make_client(valkey).client()
-    interrupt_behind_sending(client, client.connection)
+    interrupt_after_sending(client.connection)
     with pytest.raises(_Interrupted):
         client.echo("first")
     assert client.echo("second") == b"second"
@@ -201,7 +197,7 @@ def test_a_watching_pipeline_never_takes_an_interrupted_commands_reply(
     client = make_client(valkey)
     with client.pipeline() as pipeline:
         pipeline.watch("key")
-        interrupt_behind_sending(client, pipeline.connection)
+        interrupt_after_sending(pipeline.connection)
         with pytest.raises(_Interrupted):
             pipeline.echo("first")
         with pytest.raises(redis.WatchError, match="interrupted"):
@@ -215,7 +211,7 @@ def test_an_interrupted_command_of_the_pool_leaves_no_reply_behind(
     client = make_client(valkey, max_connections="1")
     client.ping()
     (idle,) = client.connection_pool._get_free_connections()
-    interrupt_behind_sending(client, idle)
+    interrupt_after_sending(idle)
     spans.clear()
     with pytest.raises(_Interrupted):
         client.echo("first")

@@ -1,0 +1,210 @@
+"""Send commands and read their replies without redis-py's layers in between.
+
+redis-py's way of one command passes a dozen functions, which costs as much CPU time as the system
+calls and hiredis together. Here are the steps that matter, with the same results and errors.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import hiredis
+import redis
+
+from ...telemetry.call_details import Peers, note_peer, note_server
+from ..deadline_parser import NOT_ENOUGH_DATA
+from ..owned_connection import OwnedConnection
+from .packing import joined, packed_command
+from .qualification import qualifies
+
+if TYPE_CHECKING:
+    from ..circuit_breaker import CircuitBreaker
+
+# Replies that need no look into them. The others are lists, errors and push messages.
+_PLAIN_REPLIES = frozenset({bytes, int, type(None), str, dict, float, bool, set})
+_ALONE: tuple[int, ...] = ()
+
+
+class DirectConnection(OwnedConnection):
+    """A mixin that sends commands directly, if :mod:`.qualification` allows it.
+
+    An interruption at any line leaves a count of unread replies, so that the pool closes the
+    connection.
+    """
+
+    is_direct = False  # decided after each connecting
+    breaker: CircuitBreaker | None = None
+
+    host: str
+    port: int
+    peer: tuple[str, int] | None = None  # IP address and port; None for a Unix socket
+    _peers: Peers | None = None  # None for a connection that belongs to no pool
+    _parser: Any
+    _sock: Any
+    _owed = 0  # replies still to be read
+    _packed = 0  # commands packed last, and the states that they lead to
+    _states = _ALONE
+
+    def _decide(self) -> None:
+        """Decide whether commands are sent directly, after the connection has connected."""
+        self.is_direct = qualifies(self, self._parser, self._command_packer)
+
+    @property
+    def has_current_fieldsets(self) -> bool:
+        """Return whether redis-py has no HIMPORT fieldsets to discard before the next pipeline."""
+        registry = self.himport_registry
+        return registry is None or registry.revision == self._himport_reconciled_revision
+
+    def ask(self, args: Sequence[Any]) -> Any:
+        """Send a command and return its reply, before redis-py's callbacks.
+
+        :param args: a command of :data:`~.packing.DIRECT_COMMANDS` and its arguments.
+        :raises redis.RedisError: the same as redis-py's ``send_command`` and ``read_response``.
+        """
+        packed = packed_command(args)
+        if packed is None:
+            (packed,) = self.pack_command(*args)
+        self._packed, self._states = 1, _ALONE
+        self._send((packed,), 1)
+        return self._read()
+
+    def ask_all(
+        self, commands: Sequence[Sequence[Any]], states: tuple[int, ...] = _ALONE
+    ) -> list[Any]:
+        """Send commands and return their replies, errors included, before redis-py's callbacks.
+
+        :param commands: like the parameter of :meth:`ask`; they may be in MULTI and EXEC.
+        :param states: the states of the connection that the commands lead to.
+        :raises redis.ConnectionError: the connection is lost.
+        :raises redis.TimeoutError: a reply did not arrive within ``socket_timeout``.
+        """
+        packed = [packed_command(args) or b"".join(self.pack_command(*args)) for args in commands]
+        self._packed, self._states = len(packed), states
+        self._send(joined(packed, self._buffer_cutoff), len(packed))
+        return self._read_all(len(packed))
+
+    def _send(self, pieces: Sequence[bytes], owed: int) -> None:
+        if self.is_node:
+            note_server(self.host, self.port, self.peer)
+        elif self._peers is not None and self._peers.are_several:
+            note_peer(self.peer)
+        # Count the replies before the first byte is sent: if an interruption comes from here on,
+        # they are unread, and the pool closes the connection.
+        self._owed += owed
+        try:
+            for piece in pieces:
+                self._sock.sendall(piece)
+        except BaseException as error:
+            self.disconnect()
+            failure = _sending_failed(error)
+            self._explain(failure)
+            if failure is error:
+                raise
+            raise failure  # noqa: B904  # implicitly, as in redis-py
+
+    def _read(self) -> Any:
+        if self.pid != os.getpid():  # check_owner(), without the cost of a call
+            raise self._not_ours()
+        parser = self._parser
+        parser.deadline = None
+        try:
+            reader = parser.reader
+            reply = reader.gets()
+            while reply is NOT_ENOUGH_DATA:
+                parser.read_from_socket()
+                reply = reader.gets()
+            if type(reply) not in _PLAIN_REPLIES:
+                reply = self._looked_into(reply)
+        except BaseException as error:
+            self._reading_failed(error)
+            raise
+        self._owed -= 1
+        if self.breaker is not None:
+            self.breaker.succeeded()
+        if isinstance(reply, redis.ResponseError):
+            try:
+                self._note_error(reply)
+                raise reply
+            finally:
+                del reply  # avoids a reference cycle
+        return reply
+
+    def _read_all(self, count: int) -> list[Any]:
+        if self.pid != os.getpid():
+            raise self._not_ours()
+        parser = self._parser
+        parser.deadline = None
+        replies: list[Any] = []
+        owed = self._owed
+        try:
+            reader = parser.reader
+            while len(replies) < count:
+                reply = reader.gets()
+                if reply is NOT_ENOUGH_DATA:
+                    parser.read_from_socket()
+                    continue
+                if type(reply) not in _PLAIN_REPLIES:
+                    reply = self._looked_into(reply)
+                replies.append(reply)
+                parser.deadline = None  # each reply has a deadline of its own
+                if isinstance(reply, redis.ResponseError):
+                    self._owed = owed - len(replies)
+                    self._note_error(reply)
+        except BaseException as error:
+            if replies and self.breaker is not None:
+                self.breaker.succeeded()
+            self._reading_failed(error)
+            raise
+        self._owed = owed - count
+        if self.breaker is not None:
+            self.breaker.succeeded()
+        return replies
+
+    def _looked_into(self, reply: Any) -> Any:
+        """Return a list or an error; for a push message, handle it and return the next reply.
+
+        :raises redis.ConnectionError: the server sent an error that redis-py counts as one.
+        """
+        if isinstance(reply, hiredis.PushNotification):
+            self._parser.handle_push_response(reply)
+            return self._parser.read_response()
+        failed = reply[0] if type(reply) is list and reply else reply
+        if isinstance(failed, redis.ConnectionError):
+            raise failed
+        return reply
+
+    def _reading_failed(self, error: BaseException) -> None:
+        """Close the connection; raise the error that redis-py raises, unless it is ``error``."""
+        self.disconnect()
+        if not isinstance(error, OSError):
+            self._explain(error)
+            return
+        failure: Exception
+        if isinstance(error, TimeoutError):
+            failure = redis.TimeoutError(f"Timeout reading from {self._host_error()}")
+        else:
+            failure = redis.ConnectionError(
+                f"Error while reading from {self._host_error()} : {error.args}"
+            )
+        self._explain(failure)
+        raise failure
+
+    # Defined by the connection that this class is mixed into.
+
+    def _explain(self, error: BaseException) -> None:
+        raise NotImplementedError
+
+    def _note_error(self, error: redis.ResponseError) -> None:
+        raise NotImplementedError
+
+
+def _sending_failed(error: BaseException) -> BaseException:
+    """Return the error that redis-py raises when sending fails with ``error``."""
+    if isinstance(error, TimeoutError):
+        return redis.TimeoutError("Timeout writing to socket")
+    if not isinstance(error, OSError):
+        return error
+    number, text = ("UNKNOWN", error.args[0]) if len(error.args) == 1 else error.args[:2]
+    return redis.ConnectionError(f"Error {number} while writing to socket. {text}.")

@@ -1,0 +1,100 @@
+"""Pack commands with hiredis in one step, into the same bytes as redis-py's packer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+
+from ...command_table import COMMAND_NAMES
+
+# Commands that change the state of the connection, or that more or less than one reply answers.
+# HIMPORT has a state in redis-py.
+_STATEFUL = frozenset(
+    [
+        "AUTH",
+        "CLIENT",
+        "DISCARD",
+        "EXEC",
+        "HELLO",
+        "HIMPORT",
+        "MONITOR",
+        "MULTI",
+        "PSUBSCRIBE",
+        "PSYNC",
+        "PUNSUBSCRIBE",
+        "QUIT",
+        "RESET",
+        "SELECT",
+        "SHUTDOWN",
+        "SSUBSCRIBE",
+        "SUBSCRIBE",
+        "SUNSUBSCRIBE",
+        "SYNC",
+        "UNSUBSCRIBE",
+        "UNWATCH",
+        "WATCH",
+    ]
+)
+_BLOCKING = frozenset(
+    [
+        "BLMOVE",
+        "BLMOVEM",
+        "BLMPOP",
+        "BLPOP",
+        "BRPOP",
+        "BRPOPLPUSH",
+        "BZMPOP",
+        "BZPOPMAX",
+        "BZPOPMIN",
+        "WAIT",
+        "WAITAOF",
+        "XREAD",
+        "XREADGROUP",
+    ]
+)
+#: The commands that may be sent directly, as redis-py's methods spell them.
+DIRECT_COMMANDS = (
+    frozenset(name for name in COMMAND_NAMES if " " not in name) - _STATEFUL - _BLOCKING
+)
+# redis-py's packer converts other types. An int would crash hiredis 3.5 if a signal interrupted it.
+_PACKABLE = frozenset({bytes, str})
+
+
+def packed_command(args: Sequence[Any]) -> bytes | None:
+    """Return a command's bytes; ``None`` if it has arguments that only redis-py's packer knows.
+
+    :param args: a name of :data:`DIRECT_COMMANDS`, and its arguments.
+    """
+    if not _PACKABLE.issuperset(map(type, args)):
+        return None
+    packed: bytes = hiredis.pack_command(args if type(args) is tuple else tuple(args))
+    return packed
+
+
+def joined(commands: Sequence[bytes], most: int) -> list[bytes]:
+    """Return packed commands in the pieces in which redis-py sends them.
+
+    Each piece may take ``socket_timeout``.
+
+    :param most: the length in bytes at which a piece ends.
+    """
+    if sum(map(len, commands)) <= most:
+        return [b"".join(commands)]
+    pieces: list[bytes] = []
+    gathered: list[bytes] = []
+    length = 0
+    for command in commands:
+        if length > most or len(command) > most:
+            if gathered:
+                pieces.append(b"".join(gathered))
+            gathered, length = [], 0
+        if len(command) > most:
+            pieces.append(command)
+        else:
+            gathered.append(command)
+            length += len(command)
+    if gathered:
+        pieces.append(b"".join(gathered))
+    return pieces
