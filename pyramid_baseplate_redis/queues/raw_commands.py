@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import redis
 from opentelemetry.trace import INVALID_SPAN, Span
 from redis.cluster import RedisCluster
+from redis.utils import SENTINEL
 
 from ..exceptions import REDIRECTION_ERRORS
+from ..pool.connection import TRANSACTION
+from ..pool.direct.packing import DIRECT_COMMANDS
 from ..retries import was_unsent
 from ..telemetry.call_details import note_retry
 from ..telemetry.operations import ClientTelemetry
@@ -26,6 +29,8 @@ Command = tuple[Any, ...]
 
 _GRACE_SECONDS = 5  # for the reply after a blocking command, without socket_timeout
 
+# A blocking command is read with a timeout of its own.
+_DIRECT = DIRECT_COMMANDS | {"BLPOP", "XREADGROUP"}
 _ASKING: Command = ("ASKING",)
 _MOST_REDIRECTIONS = 16
 _UNREACHED = (redis.ConnectionError, redis.TimeoutError)
@@ -60,16 +65,12 @@ class RawCommands:
         elif self._asking:  # ASKING is valid for one command
             commands = tuple(sent for command in commands for sent in (_ASKING, command))
             wanted = slice(1, None, 2)
-        options: dict[str, Any] = {"disable_decoding": True}
+        timeout = SENTINEL
         if block:
-            timeout = connection.socket_timeout
-            options["timeout"] = block + (_GRACE_SECONDS if timeout is None else timeout)
+            usual = connection.socket_timeout
+            timeout = block + (_GRACE_SECONDS if usual is None else usual)
         try:
-            if len(commands) == 1:
-                connection.send_command(*commands[0])
-            else:
-                connection.send_packed_command(connection.pack_commands(commands))
-            replies = [_read(connection, options) for _ in commands]
+            replies = _replies(connection, commands, timeout)
         except BaseException:
             # The reply may still be unread. No other command may read it.
             connection.disconnect()
@@ -98,9 +99,36 @@ class RawCommands:
         return made
 
 
-def _read(connection: Any, options: dict[str, Any]) -> Any:
+def _replies(connection: Any, commands: Sequence[Command], timeout: Any) -> list[Any]:
+    """Send commands and return the replies, errors included; ``timeout`` is for one command."""
+    if getattr(connection, "is_direct", False):
+        if len(commands) == 1 and commands[0][0] in _DIRECT:
+            try:
+                return [connection.ask(commands[0], decode=False, timeout=timeout)]
+            except redis.ResponseError as error:
+                return [error]
+        if timeout is SENTINEL and (states := _states_of(commands)) is not None:
+            replies: list[Any] = connection.ask_all(commands, states, decode=False)
+            return replies
+    if len(commands) == 1:
+        connection.send_command(*commands[0])
+    else:
+        connection.send_packed_command(connection.pack_commands(commands))
+    return [_read(connection, timeout) for _ in commands]
+
+
+def _states_of(commands: Sequence[Command]) -> tuple[int, ...] | None:
+    """Return the states that commands lead to; ``None`` unless they may be sent directly."""
+    states: tuple[int, ...] = ()
+    if commands[0] == ("MULTI",) and commands[-1] == ("EXEC",):
+        commands, states = commands[1:-1], TRANSACTION
+    return states if all(command[0] in _DIRECT for command in commands) else None
+
+
+def _read(connection: Any, timeout: Any) -> Any:
+    options = {} if timeout is SENTINEL else {"timeout": timeout}
     try:
-        return connection.read_response(**options)
+        return connection.read_response(disable_decoding=True, **options)
     except redis.ResponseError as error:
         return error
 

@@ -121,12 +121,14 @@ def test_a_put_whose_reply_was_lost_is_not_repeated(
 ) -> None:
     queue = DurableMessageQueue("jobs", either)
 
-    def lose_reply(connection: Any, options: object) -> Any:
-        connection.read_response()
+    send = raw_commands._replies
+
+    def lose_reply(*args: Any) -> Any:
+        send(*args)
         raise redis.ConnectionError("lost")
 
     with monkeypatch.context() as patch:
-        patch.setattr(raw_commands, "_read", lose_reply)
+        patch.setattr(raw_commands, "_replies", lose_reply)
         # The refreshed layout names another node, as if a replica had taken over.
         patch.setattr(either.nodes_manager, "initialize", lambda **_: put_dead_node(either, "jobs"))
         with pytest.raises(redis.ConnectionError, match="lost") as lost:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import hiredis
 import redis
+from redis.utils import SENTINEL
 
 from ...telemetry.call_details import Peers, note_peer, note_server
 from ..deadline_parser import NOT_ENOUGH_DATA
@@ -57,10 +58,12 @@ class DirectConnection(OwnedConnection):
         registry = self.himport_registry
         return registry is None or registry.revision == self._himport_reconciled_revision
 
-    def ask(self, args: Sequence[Any]) -> Any:
+    def ask(self, args: Sequence[Any], *, decode: bool = True, timeout: Any = SENTINEL) -> Any:
         """Send a command and return its reply, before redis-py's callbacks.
 
         :param args: a command of :data:`~.packing.DIRECT_COMMANDS` and its arguments.
+        :param decode: whether texts are decoded, if ``foo.decode_responses`` is set.
+        :param timeout: seconds that the reply may take; by default ``socket_timeout``.
         :raises redis.RedisError: the same as redis-py's ``send_command`` and ``read_response``.
         """
         packed = packed_command(args)
@@ -68,22 +71,24 @@ class DirectConnection(OwnedConnection):
             (packed,) = self.pack_command(*args)
         self._packed, self._states = 1, _ALONE
         self._send((packed,), 1)
-        return self._read()
+        return self._read(decode, timeout)
 
     def ask_all(
-        self, commands: Sequence[Sequence[Any]], states: tuple[int, ...] = _ALONE
-    ) -> list[Any]:
+        self, commands: Sequence[Sequence[Any]], states: tuple[int, ...] = _ALONE,
+        *, decode: bool = True,
+    ) -> list[Any]:  # fmt: skip
         """Send commands and return their replies, errors included, before redis-py's callbacks.
 
         :param commands: like the parameter of :meth:`ask`; they may be in MULTI and EXEC.
         :param states: the states of the connection that the commands lead to.
+        :param decode: as for :meth:`ask`.
         :raises redis.ConnectionError: the connection is lost.
         :raises redis.TimeoutError: a reply did not arrive within ``socket_timeout``.
         """
         packed = [packed_command(args) or b"".join(self.pack_command(*args)) for args in commands]
         self._packed, self._states = len(packed), states
         self._send(joined(packed, self._buffer_cutoff), len(packed))
-        return self._read_all(len(packed))
+        return self._read_all(len(packed), decode)
 
     def _send(self, pieces: Sequence[bytes], owed: int) -> None:
         if self.is_node:
@@ -104,19 +109,19 @@ class DirectConnection(OwnedConnection):
                 raise
             raise failure  # noqa: B904  # implicitly, as in redis-py
 
-    def _read(self) -> Any:
+    def _read(self, decode: bool, timeout: Any) -> Any:
         if self.pid != os.getpid():  # check_owner(), without the cost of a call
             raise self._not_ours()
         parser = self._parser
         parser.deadline = None
         try:
             reader = parser.reader
-            reply = reader.gets()
+            reply = reader.gets(decode)
             while reply is NOT_ENOUGH_DATA:
-                parser.read_from_socket()
-                reply = reader.gets()
+                parser.read_from_socket(timeout)
+                reply = reader.gets(decode)
             if type(reply) not in _PLAIN_REPLIES:
-                reply = self._looked_into(reply)
+                reply = self._looked_into(reply, decode, timeout)
         except BaseException as error:
             self._reading_failed(error)
             raise
@@ -131,7 +136,7 @@ class DirectConnection(OwnedConnection):
                 del reply  # avoids a reference cycle
         return reply
 
-    def _read_all(self, count: int) -> list[Any]:
+    def _read_all(self, count: int, decode: bool) -> list[Any]:
         if self.pid != os.getpid():
             raise self._not_ours()
         parser = self._parser
@@ -141,12 +146,12 @@ class DirectConnection(OwnedConnection):
         try:
             reader = parser.reader
             while len(replies) < count:
-                reply = reader.gets()
+                reply = reader.gets(decode)
                 if reply is NOT_ENOUGH_DATA:
                     parser.read_from_socket()
                     continue
                 if type(reply) not in _PLAIN_REPLIES:
-                    reply = self._looked_into(reply)
+                    reply = self._looked_into(reply, decode, SENTINEL)
                 replies.append(reply)
                 parser.deadline = None  # each reply has a deadline of its own
                 if isinstance(reply, redis.ResponseError):
@@ -162,14 +167,14 @@ class DirectConnection(OwnedConnection):
             self.breaker.succeeded()
         return replies
 
-    def _looked_into(self, reply: Any) -> Any:
+    def _looked_into(self, reply: Any, decode: bool, timeout: Any) -> Any:
         """Return a list or an error; for a push message, handle it and return the next reply.
 
         :raises redis.ConnectionError: the server sent an error that redis-py counts as one.
         """
         if isinstance(reply, hiredis.PushNotification):
             self._parser.handle_push_response(reply)
-            return self._parser.read_response()
+            return self._parser.read_response(disable_decoding=not decode, timeout=timeout)
         failed = reply[0] if type(reply) is list and reply else reply
         if isinstance(failed, redis.ConnectionError):
             raise failed

@@ -58,8 +58,10 @@ _BLOCKING = frozenset(
 DIRECT_COMMANDS = (
     frozenset(name for name in COMMAND_NAMES if " " not in name) - _STATEFUL - _BLOCKING
 )
-# redis-py's packer converts other types. An int would crash hiredis 3.5 if a signal interrupted it.
+# redis-py's packer converts other types.
 _PACKABLE = frozenset({bytes, str})
+# hiredis 3.5 crashes if a signal interrupts it while it packs one of these.
+_NUMBERS = frozenset({int, float})
 
 
 def packed_command(args: Sequence[Any]) -> bytes | None:
@@ -68,7 +70,9 @@ def packed_command(args: Sequence[Any]) -> bytes | None:
     :param args: a name of :data:`DIRECT_COMMANDS`, and its arguments.
     """
     if not _PACKABLE.issuperset(map(type, args)):
-        return None
+        args = tuple(repr(arg) if type(arg) in _NUMBERS else arg for arg in args)
+        if not _PACKABLE.issuperset(map(type, args)):
+            return None
     packed: bytes = hiredis.pack_command(args if type(args) is tuple else tuple(args))
     return packed
 
