@@ -36,6 +36,19 @@ ALLOWED_ATTRIBUTES = {
     ("cluster/pipeline.py", "_lock"): "redis: a pipeline shares its client's",
     ("cluster/pool.py", "_policy_resolver"): "redis: which commands go to one node",
     ("cluster/pubsub.py", "_event_dispatcher"): "redis: a subscriber shares its client's",
+    **{
+        ("telemetry/fast_spans/qualification.py", name): "opentelemetry: makes the SDK's spans"
+        for name in (
+            "_Span",
+            "_decision",
+            "_instrumentation_scope",
+            "_is_enabled",
+            "_local_parent_sampled",
+            "_span_limits",
+            "_span_processors",
+            "_tracer_metrics",
+        )
+    },
     ("testing/application.py", "_process_finished_callbacks"): "Pyramid has no public way",
 }
 

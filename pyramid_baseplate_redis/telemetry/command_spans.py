@@ -19,6 +19,8 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
 
 from ..command_table import operation_name
 from .call_details import CallDetails, Peer, Peers, address_attributes, server_attributes
+from .fast_spans.qualification import qualified
+from .fast_spans.span import start
 from .otel import (
     SUPPRESS_KEY,
     SUPPRESS_PLAIN_KEY,
@@ -325,7 +327,13 @@ def started(
     start_time: int | None = None,
     kind: SpanKind = SpanKind.CLIENT,
 ) -> Span | None:
-    """Start a span; ``None`` if it is not recorded."""
+    """Start a span; ``None`` if it is not recorded.
+
+    It must not become the current span; see :mod:`.fast_spans.qualification`.
+    """
+    sdk = qualified(tracer)
+    if sdk is not None:
+        return start(sdk, name, context, attributes, start_time, kind)
     span = tracer.start_span(
         name, context=context, kind=kind, attributes=attributes, start_time=start_time
     )

@@ -248,7 +248,8 @@ def start_handler(
             MESSAGING_DESTINATION_NAME: shown_text(channel),
         }
         name = f"{commands.context_name}.process"
-        return command_spans.started(name, context, attributes, kind=SpanKind.CONSUMER)
+        span = tracer.start_span(name, context, kind=SpanKind.CONSUMER, attributes=attributes)
+        return span if span.is_recording() else None
     except Exception:
         otel.log_once("starting a span failed")
         return None

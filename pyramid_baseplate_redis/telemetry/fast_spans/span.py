@@ -1,0 +1,228 @@
+"""A span that is made once, when it ends, from what it was given before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    set_span_in_context,
+)
+from opentelemetry.util.types import Attributes, AttributeValue
+
+from .qualification import SdkTracer
+
+# The SDK converts values of other types.
+_PLAIN = frozenset({bool, float, int, str})
+_UNSET = Status(StatusCode.UNSET)
+_RANDOM = 0x02  # the flag of a trace identifier whose bits are random, from W3C Trace Context
+_FLAGS = [TraceFlags(number) for number in range(4)]
+(_SPAN_KEY,) = set_span_in_context(INVALID_SPAN, Context())
+_span_classes: set[type] = set()  # isinstance() takes longer
+
+
+class FastSpan(Span):
+    """A span that hands the SDK's processors the same :class:`ReadableSpan` as the SDK's span.
+
+    Whatever is not usual for a command's span turns it into a span of the SDK: events, links,
+    values that the SDK converts, and calls after the end.
+    """
+
+    def __init__(
+        self,
+        tracer: SdkTracer,
+        name: str,
+        context: SpanContext,
+        parent: SpanContext | None,
+        attributes: dict[str, Any],
+        kind: SpanKind,
+        start_time: int | None,
+    ) -> None:
+        self._tracer = tracer
+        self._name = name
+        self._context = context
+        self._parent = parent
+        self._attributes = attributes
+        self._kind = kind
+        self._resource = tracer.tracer.resource
+        self._status = _UNSET
+        self._span: Any = None  # the SDK's
+        self._end_time: int | None = None
+        self._start_time = time.time_ns() if start_time is None else start_time
+
+    def get_span_context(self) -> SpanContext:
+        """Return its identity."""
+        return self._context
+
+    def is_recording(self) -> bool:
+        """Return whether it has not ended."""
+        return self._end_time is None
+
+    def update_name(self, name: str) -> None:
+        """Change its name."""
+        if self._is_usual:
+            self._name = name
+        else:
+            self._sdk_span().update_name(name)
+
+    def set_attribute(self, key: str, value: AttributeValue) -> None:
+        """Set an attribute."""
+        if self._is_usual and key and type(key) is str and type(value) in _PLAIN:
+            self._attributes.pop(key, None)  # the SDK moves it to the end
+            self._attributes[key] = value
+        else:
+            self._sdk_span().set_attribute(key, value)
+
+    def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Set several attributes."""
+        if self._is_usual:
+            for key, value in attributes.items():
+                self.set_attribute(key, value)
+        else:
+            self._sdk_span().set_attributes(attributes)
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        """Set its status, unless it is OK already."""
+        if self._is_usual and type(status) is Status and description is None:
+            if (
+                self._status.status_code is not StatusCode.OK
+                and status.status_code is not StatusCode.UNSET
+            ):
+                self._status = status
+        else:
+            self._sdk_span().set_status(status, description)
+
+    def add_event(
+        self, name: str, attributes: Attributes = None, timestamp: int | None = None
+    ) -> None:
+        """Add an event."""
+        self._sdk_span().add_event(name, attributes, timestamp)
+
+    def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
+        """Add a link."""
+        self._sdk_span().add_link(context, attributes)
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Attributes = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None:
+        """Add an event for an exception."""
+        self._sdk_span().record_exception(exception, attributes, timestamp, escaped)
+
+    def end(self, end_time: int | None = None) -> None:
+        """End it, and hand it to the processors."""
+        tracer = self._tracer
+        if not self._is_usual or tracer.has_new_processors:
+            span = self._sdk_span()
+            self._end_time = time.time_ns() if end_time is None else end_time
+            span.end(self._end_time)
+            return
+        self._end_time = time.time_ns() if end_time is None else end_time
+        tracer.processor.on_end(
+            tracer.readable_span(
+                name=self._name,
+                context=self._context,
+                parent=self._parent,
+                resource=self._resource,
+                attributes=self._attributes,
+                kind=self._kind,
+                status=self._status,
+                start_time=self._start_time,
+                end_time=self._end_time,
+                instrumentation_info=tracer.tracer.instrumentation_info,
+                instrumentation_scope=tracer.scope,
+            )
+        )
+
+    @property
+    def _is_usual(self) -> bool:
+        return self._span is None and self._end_time is None
+
+    def _sdk_span(self) -> Any:
+        """Return the span of the SDK that this one has become."""
+        if self._span is None:
+            span = self._tracer.make_span(
+                self._name, self._context, self._parent, self._resource, self._kind,
+                self._start_time,
+            )  # fmt: skip
+            span.set_attributes(self._attributes)
+            span.set_status(self._status)
+            if self._end_time is not None:
+                span._end_time = self._end_time  # from now on it logs warnings
+            self._span = span
+        return self._span
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(name="{self._name}", context={self._context})'
+
+
+def start(
+    tracer: SdkTracer,
+    name: str,
+    context: Context,
+    attributes: Mapping[str, Any],
+    start_time: int | None,
+    kind: SpanKind,
+) -> FastSpan | None:
+    """Start a span as the SDK's ``Tracer.start_span()`` does; ``None`` if it is not recorded."""
+    if not tracer.is_enabled:
+        return None
+    parent: SpanContext | None = _span_in(context).get_span_context()
+    ids = tracer.tracer.id_generator
+    if parent is None or not parent.is_valid:
+        parent = None
+        trace_id = ids.generate_trace_id()
+        flags = _RANDOM if ids.is_trace_id_random() else 0
+    else:
+        trace_id = parent.trace_id
+        flags = parent.trace_flags & _RANDOM
+    if (
+        parent is not None
+        and tracer.samples_children
+        and parent.trace_flags & TraceFlags.SAMPLED
+        and not parent.is_remote
+    ):
+        flags |= TraceFlags.SAMPLED
+        trace_state = parent.trace_state
+    else:
+        result = tracer.tracer.sampler.should_sample(context, trace_id, name, kind, attributes, ())
+        if not result.decision.is_recording():
+            return None
+        if result.decision.is_sampled():
+            flags |= TraceFlags.SAMPLED
+        attributes, trace_state = result.attributes, result.trace_state
+    made = SpanContext(
+        trace_id,
+        ids.generate_span_id(),
+        is_remote=False,
+        trace_flags=_FLAGS[flags],
+        trace_state=trace_state,
+    )
+    if not _PLAIN.issuperset(map(type, attributes.values())):
+        span = FastSpan(tracer, name, made, parent, {}, kind, start_time)
+        span.set_attributes(attributes)
+        return span
+    return FastSpan(tracer, name, made, parent, dict(attributes), kind, start_time)
+
+
+def _span_in(context: Context) -> Span:
+    span: Any = context.get(_SPAN_KEY)
+    if type(span) in _span_classes:
+        found: Span = span
+        return found
+    if not isinstance(span, Span):
+        return INVALID_SPAN
+    _span_classes.add(type(span))
+    return span
