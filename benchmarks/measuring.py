@@ -24,7 +24,8 @@ from opentelemetry.instrumentation.redis import RedisInstrumentor
 from opentelemetry.metrics._internal.instrument import _ProxyHistogram
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
 from opentelemetry.trace import Span
 from port_for import get_port
@@ -79,17 +80,36 @@ def stock_pool(ours: BlockingConnectionPool) -> redis.BlockingConnectionPool:
     )
 
 
-class DroppedSpans(SpanProcessor):
-    """Count and drop the spans that end, so that no variant pays for an exporter."""
+class DroppedSpans(SpanExporter):
+    """Count and drop the spans of a provider, so that no variant pays for an encoding.
 
-    def __init__(self) -> None:
-        self.count = 0
+    They come from the SDK's batch processor, as in a deployed application.
+
+    :param provider: it gets the processor; ``None`` for no spans.
+    """
+
+    def __init__(self, provider: TracerProvider | None) -> None:
+        self._provider = provider
+        self._count = 0
         self.kept: list[ReadableSpan] | None = None
+        if provider is not None:
+            provider.add_span_processor(BatchSpanProcessor(self))
 
-    def on_end(self, span: ReadableSpan) -> None:
-        self.count += 1
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self._count += len(spans)
         if self.kept is not None:
-            self.kept.append(span)
+            self.kept.extend(spans)
+        return SpanExportResult.SUCCESS
+
+    @property
+    def count(self) -> int:
+        self.flush()
+        return self._count
+
+    def flush(self) -> None:
+        """Export what has ended."""
+        if self._provider is not None:
+            self._provider.force_flush()
 
 
 class Tracing:
@@ -104,14 +124,15 @@ class Tracing:
     """
 
     def __init__(
-        self, provider: TracerProvider | None, meter_provider: MeterProvider | None = None
+        self,
+        provider: TracerProvider | None,
+        meter_provider: MeterProvider | None = None,
+        dropped: DroppedSpans | None = None,
     ) -> None:
         self.provider = provider
         self.meter_provider = meter_provider
         self._histograms = {} if meter_provider is None else _histograms(meter_provider)
-        self.dropped = DroppedSpans()
-        if provider is not None:
-            provider.add_span_processor(self.dropped)
+        self.dropped = dropped or DroppedSpans(provider)
         self._modules = [
             module
             for name, module in sys.modules.items()
@@ -127,8 +148,10 @@ class Tracing:
         """Return the spans that ``call`` records."""
         spans: list[ReadableSpan] = []
         with self(current):
+            self.dropped.flush()
             self.dropped.kept = spans
             call()
+            self.dropped.flush()
             self.dropped.kept = None
         return spans
 
@@ -188,12 +211,15 @@ class TracingStates:
         """Create the states. Import the package first, since its modules are looked up now."""
         recording = TracerProvider(sampler=ParentBased(ALWAYS_ON))
         unsampling = TracerProvider(sampler=ParentBased(ALWAYS_OFF))
+        recorded = Tracing(recording)
         return cls(
             none=Tracing(None),
-            recorded=Tracing(recording),
+            recorded=recorded,
             unsampled=Tracing(unsampling),
             metered=Tracing(None, MeterProvider([InMemoryMetricReader()])),
-            recorded_and_metered=Tracing(recording, MeterProvider([InMemoryMetricReader()])),
+            recorded_and_metered=Tracing(
+                recording, MeterProvider([InMemoryMetricReader()]), recorded.dropped
+            ),
             recording_provider=recording,
             unsampling_provider=unsampling,
         )
