@@ -121,6 +121,8 @@ class CommandTracer:
         }
         self._commands: dict[object, tuple[str, str, dict[str, Any]]] = {}
         self._served: dict[object, dict[str, Any]] = {}  # by operation and server
+        # The name and attributes of a command's span, and the peer among them, if that is all.
+        self._prepared: dict[object, tuple[str, dict[str, Any], Peer | None]] = {}
 
     @classmethod
     def for_pool(cls, pool: Any, context_name: str, redis_client_name: str = "") -> CommandTracer:
@@ -153,7 +155,7 @@ class CommandTracer:
 
     def command_context(self, server_span: Span, args: Sequence[Any]) -> Context | None:
         """Return the context for :meth:`started_command`; ``None`` if the command gets no span."""
-        if not self._commands_on:
+        if not self._commands_on or not has_tracer_provider():
             return None
         try:
             context = self._context(server_span)
@@ -182,12 +184,24 @@ class CommandTracer:
         :param notes: the details of the call; the server's address is read from them.
         """
         try:
+            peer = self._peers.only
+            if notes is None:
+                prepared = self._prepared.get(args[0])
+                if prepared is not None and prepared[2] is peer:
+                    return started(prepared[0], context, prepared[1], start_time)
             name, operation, attributes = self._command(args[0])
             if notes is not None and notes.is_of_one_server:
                 attributes = self._with_server(attributes, notes.server, notes.peer)
                 notes.server_is_told = True
-            elif self._peers.only is not None:
-                attributes = self._with_server(attributes, None, self._peers.only)
+            elif peer is not None:
+                attributes = self._with_server(attributes, None, peer)
+            if (
+                notes is None
+                and self.query_text == "off"
+                and operation not in _PROCEDURES
+                and args[0] in self._commands
+            ):
+                self._prepared[args[0]] = name, attributes, peer
             if operation in _PROCEDURES:
                 attributes = {**attributes, **_procedure(operation, args)}
             if self.query_text != "off":
@@ -210,7 +224,7 @@ class CommandTracer:
 
     def batch_context(self, server_span: Span) -> Context | None:
         """Return the context for :meth:`started_batch`; ``None`` if the pipeline gets no span."""
-        if not self._batches_on:
+        if not self._batches_on or not has_tracer_provider():
             return None
         try:
             return self._context(server_span)
@@ -283,8 +297,6 @@ class CommandTracer:
         The parent is the current span, otherwise the request's. An ended parent still counts:
         the work of a thread after the response belongs to its request.
         """
-        if not has_tracer_provider():
-            return None
         context = otel_context.get_current()
         parent: Any = context.get(_SPAN_KEY, INVALID_SPAN)
         if not parent.is_recording():

@@ -30,30 +30,43 @@ class SdkTracer:
         self.qualifies = False
         #: Whether it samples each child of a local parent that is sampled, and adds nothing.
         self.samples_children = False
+        #: Whether its identifiers are random and valid.
+        self.has_random_ids = False
+        #: The processors of its spans.
+        self.processors: tuple[Any, ...] = ()
         if type(tracer).__module__ != _SDK:
             return
         try:
-            self._processors = tracer.span_processor._span_processors
-            self._sampler = tracer.sampler
-            self._id_generator = tracer.id_generator
-            self._limits = tracer._span_limits
-            self._metrics = tracer._tracer_metrics
-            self.processor = tracer.span_processor
-            self.scope = tracer._instrumentation_scope
-            self.qualifies = _qualifies(tracer)
-            self.samples_children = _samples_children(tracer.sampler)
-            self.readable_span = sys.modules[_SDK].ReadableSpan
+            self._read()
         except AttributeError:  # another release of the SDK
             return
 
+    def _read(self) -> None:
+        tracer, sdk = self.tracer, sys.modules[_SDK]
+        self._processor = tracer.span_processor
+        self._sampler = tracer.sampler
+        self._limits = tracer._span_limits
+        self._metrics = tracer._tracer_metrics
+        #: Return whether it starts spans now.
+        self.is_enabled = tracer._is_enabled
+        self.id_generator = tracer.id_generator
+        self.scope = tracer._instrumentation_scope
+        self.info = tracer.instrumentation_info
+        self.readable_span = sdk.ReadableSpan
+        self.processors = tracer.span_processor._span_processors
+        self.samples_children = _samples_children(tracer.sampler)
+        self.has_random_ids = type(tracer.id_generator) is sdk.RandomIdGenerator
+        self.qualifies = _qualifies(tracer)
+
     @property
-    def has_changed(self) -> bool:
-        """Return whether it was configured anew since, for example by adding a processor."""
+    def is_current(self) -> bool:
+        """Return whether it has the same processors, sampler and so on as it had then."""
         tracer = self.tracer
-        return not (
-            tracer.span_processor._span_processors is self._processors
+        return (
+            tracer.span_processor is self._processor
+            and self._processor._span_processors is self.processors
             and tracer.sampler is self._sampler
-            and tracer.id_generator is self._id_generator
+            and tracer.id_generator is self.id_generator
             and tracer._span_limits is self._limits
             and tracer._tracer_metrics is self._metrics
         )
@@ -61,13 +74,7 @@ class SdkTracer:
     @property
     def has_new_processors(self) -> bool:
         """Return whether a processor was added since."""
-        return self.processor._span_processors is not self._processors
-
-    @property
-    def is_enabled(self) -> bool:
-        """Return whether it starts spans now."""
-        enabled: bool = self.tracer._is_enabled()
-        return enabled
+        return self._processor._span_processors is not self.processors
 
     def make_span(
         self, name: str, context: Any, parent: Any, resource: Any, kind: Any, start_time: int
@@ -76,8 +83,8 @@ class SdkTracer:
         tracer = self.tracer
         span = sys.modules[_SDK]._Span(
             name=name, context=context, parent=parent, sampler=tracer.sampler, resource=resource,
-            span_processor=self.processor, kind=kind, limits=self._limits,
-            instrumentation_info=tracer.instrumentation_info, instrumentation_scope=self.scope,
+            span_processor=self._processor, kind=kind, limits=self._limits,
+            instrumentation_info=self.info, instrumentation_scope=self.scope,
         )  # fmt: skip
         span._start_time = start_time
         return span
@@ -92,9 +99,10 @@ def qualified(tracer: Any) -> SdkTracer | None:
     :param tracer: the SDK's, or a proxy of OpenTelemetry's API for it.
     """
     global _known
-    real = getattr(tracer, "_tracer", tracer)
     known = _known
-    if known is None or known.tracer is not real or (known.qualifies and known.has_changed):
+    # A proxy has both names; the second one looks for a provider as long as there is none.
+    real = getattr(tracer, "_real_tracer", None) or getattr(tracer, "_tracer", tracer)
+    if known is None or known.tracer is not real or (known.qualifies and not known.is_current):
         known = _known = SdkTracer(real)
     return known if known.qualifies else None
 
@@ -110,6 +118,7 @@ def _qualifies(tracer: Any) -> bool:
         and type(tracer._tracer_metrics).__name__ == "NoOpTracerMetrics"
         and (limits.max_span_attributes is None or limits.max_span_attributes >= _MOST_ATTRIBUTES)
         and limits.max_span_attribute_length is None
+        and type(tracer.span_processor) is sdk.SynchronousMultiSpanProcessor
         and _is_of_the_sdk(tracer.span_processor)
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from opentelemetry.trace import (
     Status,
     StatusCode,
     TraceFlags,
+    TraceState,
     set_span_in_context,
 )
 from opentelemetry.util.types import Attributes, AttributeValue
@@ -27,7 +29,8 @@ _UNSET = Status(StatusCode.UNSET)
 _RANDOM = 0x02  # the flag of a trace identifier whose bits are random, from W3C Trace Context
 _FLAGS = [TraceFlags(number) for number in range(4)]
 (_SPAN_KEY,) = set_span_in_context(INVALID_SPAN, Context())
-_span_classes: set[type] = set()  # isinstance() takes longer
+# The classes of spans found in contexts; isinstance() takes longer.
+_span_classes: set[type] = set()
 
 
 class FastSpan(Span):
@@ -36,6 +39,11 @@ class FastSpan(Span):
     Whatever is not usual for a command's span turns it into a span of the SDK: events, links,
     values that the SDK converts, and calls after the end.
     """
+
+    # Class attributes, since each assignment would delay the command.
+    _status = _UNSET
+    _end_time: int | None = None
+    _span: Any = None  # the SDK's
 
     def __init__(
         self,
@@ -54,9 +62,6 @@ class FastSpan(Span):
         self._attributes = attributes
         self._kind = kind
         self._resource = tracer.tracer.resource
-        self._status = _UNSET
-        self._span: Any = None  # the SDK's
-        self._end_time: int | None = None
         self._start_time = time.time_ns() if start_time is None else start_time
 
     def get_span_context(self) -> SpanContext:
@@ -124,27 +129,27 @@ class FastSpan(Span):
     def end(self, end_time: int | None = None) -> None:
         """End it, and hand it to the processors."""
         tracer = self._tracer
-        if not self._is_usual or tracer.has_new_processors:
+        if self._span is not None or self._end_time is not None or tracer.has_new_processors:
             span = self._sdk_span()
             self._end_time = time.time_ns() if end_time is None else end_time
             span.end(self._end_time)
             return
         self._end_time = time.time_ns() if end_time is None else end_time
-        tracer.processor.on_end(
-            tracer.readable_span(
-                name=self._name,
-                context=self._context,
-                parent=self._parent,
-                resource=self._resource,
-                attributes=self._attributes,
-                kind=self._kind,
-                status=self._status,
-                start_time=self._start_time,
-                end_time=self._end_time,
-                instrumentation_info=tracer.tracer.instrumentation_info,
-                instrumentation_scope=tracer.scope,
-            )
+        made = tracer.readable_span(
+            name=self._name,
+            context=self._context,
+            parent=self._parent,
+            resource=self._resource,
+            attributes=self._attributes,
+            kind=self._kind,
+            status=self._status,
+            start_time=self._start_time,
+            end_time=self._end_time,
+            instrumentation_info=tracer.info,
+            instrumentation_scope=tracer.scope,
         )
+        for processor in tracer.processors:
+            processor.on_end(made)
 
     @property
     def _is_usual(self) -> bool:
@@ -177,10 +182,34 @@ def start(
     kind: SpanKind,
 ) -> FastSpan | None:
     """Start a span as the SDK's ``Tracer.start_span()`` does; ``None`` if it is not recorded."""
-    if not tracer.is_enabled:
+    if not tracer.is_enabled():
         return None
-    parent: SpanContext | None = _span_in(context).get_span_context()
-    ids = tracer.tracer.id_generator
+    span: Any = context.get(_SPAN_KEY)
+    if type(span) not in _span_classes:
+        span = _checked(span)
+    parent: SpanContext | None = span.get_span_context()
+    if tracer.samples_children and type(parent) is SpanContext and _HAS_KNOWN_PARTS:
+        trace_id, _, is_remote, flags, trace_state, is_valid = parent
+        if is_valid and flags & TraceFlags.SAMPLED and not is_remote:
+            span_id = random.getrandbits(64)  # as the SDK's own generator does
+            if tracer.has_random_ids and span_id:
+                parts = (trace_id, span_id, False, _FLAGS[flags & 3], trace_state, True)
+                made = _make_tuple(SpanContext, parts)  # its own __new__() takes longer
+                return _started(tracer, name, made, parent, attributes, kind, start_time)
+    return _sampled(tracer, name, context, parent, attributes, start_time, kind)
+
+
+def _sampled(
+    tracer: SdkTracer,
+    name: str,
+    context: Context,
+    parent: SpanContext | None,
+    attributes: Mapping[str, Any],
+    start_time: int | None,
+    kind: SpanKind,
+) -> FastSpan | None:
+    """Ask the sampler, and start a span unless it is not recorded."""
+    ids = tracer.id_generator
     if parent is None or not parent.is_valid:
         parent = None
         trace_id = ids.generate_trace_id()
@@ -188,41 +217,47 @@ def start(
     else:
         trace_id = parent.trace_id
         flags = parent.trace_flags & _RANDOM
-    if (
-        parent is not None
-        and tracer.samples_children
-        and parent.trace_flags & TraceFlags.SAMPLED
-        and not parent.is_remote
-    ):
+    result = tracer.tracer.sampler.should_sample(context, trace_id, name, kind, attributes, ())
+    if result.decision.is_sampled():
         flags |= TraceFlags.SAMPLED
-        trace_state = parent.trace_state
-    else:
-        result = tracer.tracer.sampler.should_sample(context, trace_id, name, kind, attributes, ())
-        if not result.decision.is_recording():
-            return None
-        if result.decision.is_sampled():
-            flags |= TraceFlags.SAMPLED
-        attributes, trace_state = result.attributes, result.trace_state
+    elif not result.decision.is_recording():
+        return None
     made = SpanContext(
         trace_id,
         ids.generate_span_id(),
         is_remote=False,
         trace_flags=_FLAGS[flags],
-        trace_state=trace_state,
+        trace_state=result.trace_state,
     )
-    if not _PLAIN.issuperset(map(type, attributes.values())):
-        span = FastSpan(tracer, name, made, parent, {}, kind, start_time)
-        span.set_attributes(attributes)
-        return span
-    return FastSpan(tracer, name, made, parent, dict(attributes), kind, start_time)
+    return _started(tracer, name, made, parent, result.attributes, kind, start_time)
 
 
-def _span_in(context: Context) -> Span:
-    span: Any = context.get(_SPAN_KEY)
-    if type(span) in _span_classes:
-        found: Span = span
-        return found
+def _started(
+    tracer: SdkTracer,
+    name: str,
+    made: SpanContext,
+    parent: SpanContext | None,
+    attributes: Mapping[str, Any],
+    kind: SpanKind,
+    start_time: int | None,
+) -> FastSpan:
+    if _PLAIN.issuperset(map(type, attributes.values())):
+        return FastSpan(tracer, name, made, parent, dict(attributes), kind, start_time)
+    span = FastSpan(tracer, name, made, parent, {}, kind, start_time)
+    span.set_attributes(attributes)
+    return span
+
+
+def _checked(span: Any) -> Span:
+    """Return the span of a context, as ``trace.get_current_span()`` does."""
     if not isinstance(span, Span):
         return INVALID_SPAN
     _span_classes.add(type(span))
     return span
+
+
+_make_tuple: Any = tuple.__new__
+_NO_STATE = TraceState()
+_HAS_KNOWN_PARTS = tuple(SpanContext(1, 2, False, _FLAGS[1], _NO_STATE)) == (
+    1, 2, False, _FLAGS[1], _NO_STATE, True,
+)  # fmt: skip
