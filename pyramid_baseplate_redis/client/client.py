@@ -131,21 +131,18 @@ class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Re
     def _executed(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if self.connection is not None:
             return self._executed_on_own_connection(args, options)
-        if self._retry is not None:
-            return self._retried(args, options)
+        if self._retry is None:
+            return self._attempted(args, options)
+        return self._retry.call(lambda: self._attempted(args, options), reads=only_reads(args[0]))
+
+    def _attempted(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         pool = self.connection_pool
         if not isinstance(pool, BlockingConnectionPool) or not pool.is_plain:
             return _execute_command(self, *args, **options)
         # The same as redis-py's execute_command with its metrics and retries off, but faster.
         connection = pool.get_connection()
         try:
-            if (
-                connection.is_direct
-                and args[0] in DIRECT_COMMANDS
-                and type(self).parse_response is _parse_response
-                and NEVER_DECODE not in options
-                and EMPTY_RESPONSE not in options
-            ):
+            if self._is_direct(connection, args, options):
                 return self._parsed(connection.ask(args), args[0], options)
             return self._send_command_parse_response(connection, args[0], *args, **options)
         except (redis.ConnectionError, redis.TimeoutError):
@@ -153,6 +150,16 @@ class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Re
             raise
         finally:
             pool.release(connection)
+
+    def _is_direct(self, connection: Any, args: tuple[Any, ...], options: dict[str, Any]) -> bool:
+        """Return whether redis-py would do no more for a command than ``ask`` and ``_parsed``."""
+        return (
+            args[0] in DIRECT_COMMANDS
+            and getattr(connection, "is_direct", False)
+            and not (NEVER_DECODE in options or EMPTY_RESPONSE in options)
+            and type(self).parse_response is _parse_response
+            and "parse_response" not in self.__dict__
+        )
 
     def _parsed(self, response: Any, command: str, options: dict[str, Any]) -> Any:
         """Return what redis-py's ``parse_response`` returns for a response."""
@@ -172,13 +179,9 @@ class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Re
                 self.connection_pool.leave_replica(connection)
             if self._retry is None:
                 return _execute_command(self, *args, **options)
-            return self._retried(args, options)
-
-    def _retried(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        assert self._retry is not None
-        return self._retry.call(
-            lambda: _execute_command(self, *args, **options), reads=only_reads(args[0])
-        )
+            return self._retry.call(
+                lambda: _execute_command(self, *args, **options), reads=only_reads(args[0])
+            )
 
     def set_response_callback(self, command: str, callback: Callable[..., Any]) -> None:
         """Set a response callback for this client alone."""

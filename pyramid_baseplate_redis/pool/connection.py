@@ -18,11 +18,11 @@ import redis
 from redis.connection import AbstractConnection, DefaultParser
 
 from ..exceptions import REDIRECTION_ERRORS
-from ..telemetry.call_details import Peers, note_peer, note_redirection, note_server
+from ..telemetry.call_details import Peers, note_redirection
 from .credentials import clear_credentials
 from .deadline_parser import DeadlineParser
 from .demotion import RefusalDetector
-from .direct.connection import DirectConnection
+from .direct.connection import ALTERED, NOT_WATCHING, WATCHING, DirectConnection
 from .error_messages import add_context, note_client
 from .owned_connection import RELEASED
 
@@ -35,17 +35,15 @@ if TYPE_CHECKING:
 
 _LEAST_SECONDS = 0.001
 _NUMBERS = frozenset({int, float})
-# The state of a connection after the reply to a command; see ``is_settled``.
-_WATCHING, _NOT_WATCHING, _ALTERED = range(3)
 _NO_STATES: tuple[int, ...] = ()
-TRANSACTION = (_WATCHING, _NOT_WATCHING)  # the states that MULTI and EXEC lead to
+TRANSACTION = (WATCHING, NOT_WATCHING)  # the states that MULTI and EXEC lead to
 _STATES = {
-    **dict.fromkeys(("WATCH", "MULTI"), _WATCHING),
-    **dict.fromkeys(("EXEC", "DISCARD", "UNWATCH"), _NOT_WATCHING),
+    **dict.fromkeys(("WATCH", "MULTI"), WATCHING),
+    **dict.fromkeys(("EXEC", "DISCARD", "UNWATCH"), NOT_WATCHING),
     **dict.fromkeys(
         ("SELECT", "AUTH", "HELLO", "RESET", "MONITOR", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE",
          "CLIENT REPLY", "CLIENT TRACKING", "CLIENT NO-TOUCH"),
-        _ALTERED,
+        ALTERED,
     ),
 }  # fmt: skip
 
@@ -62,8 +60,6 @@ class PooledConnection(DirectConnection):
     _connecting_since: float | None = None
 
     _ready = False  # the handshake is complete: authenticated, in the right database
-    _watching = False  # it watches keys or is in a transaction
-    _altered = False  # its database, user or protocol may not be the configured ones
 
     @property
     def is_settled(self) -> bool:
@@ -183,28 +179,13 @@ class PooledConnection(DirectConnection):
 
         :raises ForkedConnectionError: it watches keys, or was altered, in the parent process.
         """
-        packed, states = self._packed, self._states  # a handshake below packs others
-        if self.pid != os.getpid():
-            self._leave_to_parent()
-        if not self.is_connected:
-            self.reconnect()
-            # A greenlet waiting there may be copied by a fork, and resume in the child.
-            self.check_owner()
+        if self.pid != os.getpid() or not self.is_connected:
+            self._connect_again()
+        packed, states = self._packed, self._states
         if check_health and self.health_check_interval:
             self.check_health()
             self.check_owner()
-        if self.is_node:
-            note_server(self.host, self.port, self.peer)
-        elif self._peers is not None and self._peers.are_several:
-            note_peer(self.peer)
-        # Count the replies before the first byte is sent: if an interruption comes from here on,
-        # they are unread, and the pool closes the connection.
-        self._owed += packed
-        for state in states:
-            if state == _ALTERED:
-                self._altered = True
-            else:
-                self._watching = state == _WATCHING
+        self._expect_replies(packed, states)
         try:
             super().send_packed_command(command, False)
         except BaseException as error:
@@ -320,6 +301,17 @@ class PooledConnection(DirectConnection):
         self.breaker = breaker
         self._peers = peers
         self._identity = object()
+
+    def _connect_again(self) -> None:
+        """Connect in order to send the commands packed last."""
+        packed, states = self._packed, self._states  # a handshake packs others
+        if self.pid != os.getpid():
+            self._leave_to_parent()
+        if not self.is_connected:
+            self.reconnect()
+            # A greenlet waiting there may be copied by a fork, and resume in the child.
+            self.check_owner()
+        self._packed, self._states = packed, states
 
     def _leave_to_parent(self) -> None:
         if self.pid == RELEASED or self._watching or self._altered:

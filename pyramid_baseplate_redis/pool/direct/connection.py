@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Replies that need no look into them. The others are lists, errors and push messages.
 _PLAIN_REPLIES = frozenset({bytes, int, type(None), str, dict, float, bool, set})
+# The state of a connection after the reply to a command.
+WATCHING, NOT_WATCHING, ALTERED = range(3)
 _ALONE: tuple[int, ...] = ()
 
 
@@ -47,6 +49,8 @@ class DirectConnection(OwnedConnection):
     _owed = 0  # replies still to be read
     _packed = 0  # commands packed last, and the states that they lead to
     _states = _ALONE
+    _watching = False  # it watches keys or is in a transaction
+    _altered = False  # its database, user or protocol may not be the configured ones
 
     def _decide(self) -> None:
         """Decide whether commands are sent directly, after the connection has connected."""
@@ -91,13 +95,9 @@ class DirectConnection(OwnedConnection):
         return self._read_all(len(packed), decode)
 
     def _send(self, pieces: Sequence[bytes], owed: int) -> None:
-        if self.is_node:
-            note_server(self.host, self.port, self.peer)
-        elif self._peers is not None and self._peers.are_several:
-            note_peer(self.peer)
-        # Count the replies before the first byte is sent: if an interruption comes from here on,
-        # they are unread, and the pool closes the connection.
-        self._owed += owed
+        if self.pid != os.getpid() or self._sock is None:
+            self._connect_again()
+        self._expect_replies(owed, self._states)
         try:
             for piece in pieces:
                 self._sock.sendall(piece)
@@ -196,7 +196,29 @@ class DirectConnection(OwnedConnection):
         self._explain(failure)
         raise failure
 
+    def _expect_replies(self, count: int, states: tuple[int, ...]) -> None:
+        """Count the replies that will be owed; to be called just before the first byte is sent.
+
+        If an interruption comes from here on, they are unread, and the pool closes the connection.
+
+        :param count: the number of commands.
+        :param states: the states of the connection that they lead to.
+        """
+        if self.is_node:
+            note_server(self.host, self.port, self.peer)
+        elif self._peers is not None and self._peers.are_several:
+            note_peer(self.peer)
+        self._owed += count
+        for state in states:
+            if state == ALTERED:
+                self._altered = True
+            else:
+                self._watching = state == WATCHING
+
     # Defined by the connection that this class is mixed into.
+
+    def _connect_again(self) -> None:
+        raise NotImplementedError
 
     def _explain(self, error: BaseException) -> None:
         raise NotImplementedError

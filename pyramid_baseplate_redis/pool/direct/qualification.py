@@ -2,54 +2,58 @@
 
 from __future__ import annotations
 
-import weakref
+from types import FunctionType
 from typing import Any
 
-from redis.connection import AbstractConnection, HiredisRespSerializer
+from redis.connection import HiredisRespSerializer
 
 from ..deadline_parser import DeadlineParser
 
-# What a command passes in redis-py. A class that overrides one of them gets every command.
-STEPS = frozenset({
-    "can_read", "check_health", "disconnect", "pack_command", "pack_commands", "read_response",
-    "send_command", "send_packed_command",
-})  # fmt: skip
-_ORIGINAL = {step: vars(AbstractConnection)[step] for step in STEPS}
-_PACKAGE = __name__.partition(".")[0]
+# What a command passes in redis-py. A class that has its own gets every command in redis-py's way.
+STEPS = (
+    "can_read", "check_health", "check_owner", "disconnect", "pack_command", "pack_commands",
+    "read_response", "reconnect", "send_command", "send_packed_command",
+)  # fmt: skip
+_PACKAGE = __name__.rpartition(".direct.")[0]
+# The modules whose steps the direct way knows.
+_KNOWN = {"redis.connection", f"{_PACKAGE}.connection", f"{_PACKAGE}.owned_connection"}
 
 
 def qualifies(connection: Any, parser: Any, packer: Any) -> bool:
     """Return whether redis-py would do no more for a command than the direct way does.
 
-    It would if the application has a connection class, a parser or a packer of its own, if hiredis
-    is missing, if redis-py checks the connection's health before commands, or if an instrumentation
-    has replaced a method of its connections.
+    It would in these cases:
+
+    - The application has a connection class, a parser or a packer of its own.
+    - hiredis is missing.
+    - redis-py checks the connection's health before commands.
+    - The server notifies the connection of its maintenance.
+    - An instrumentation has replaced a method of the connection.
 
     :param connection: it has just connected.
     :param parser: the connection's parser of replies.
     :param packer: the connection's packer of commands.
     """
+    notifications = connection.maint_notifications_config
     return (
         type(parser) is DeadlineParser
         and DeadlineParser.has_hiredis
         and type(packer) is HiredisRespSerializer
+        and "pack" not in vars(packer)
         and not connection.health_check_interval
-        and _is_standard(type(connection))
-        and STEPS.isdisjoint(vars(connection))
-        and all(vars(AbstractConnection)[step] is own for step, own in _ORIGINAL.items())
+        and not (notifications and notifications.enabled)
+        and not any(step in vars(connection) for step in STEPS)
+        and all(_are_known(vars(cls)) for cls in type(connection).__mro__)
     )
 
 
-def _is_standard(cls: type) -> bool:
-    """Return whether no other class than redis-py's base and this package's sees the commands."""
-    found = _standard.get(cls)
-    if found is None:
-        above = cls.__mro__[: cls.__mro__.index(AbstractConnection)]
-        found = all(STEPS.isdisjoint(vars(base)) or base.__module__ in _KNOWN for base in above)
-        _standard[cls] = found
-    return found
-
-
-_standard: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
-# The modules whose classes do the same on the direct way.
-_KNOWN = {f"{_PACKAGE}.pool.{name}" for name in ("connection", "owned_connection")}
+def _are_known(members: Any) -> bool:
+    """Return whether all steps in a class are those that this package and redis-py define there."""
+    return all(
+        type(members[step]) is FunctionType
+        and members[step].__module__ == members["__module__"]
+        and members["__module__"] in _KNOWN
+        and not hasattr(members[step], "__wrapped__")
+        for step in STEPS
+        if step in members
+    )

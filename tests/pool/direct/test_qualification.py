@@ -1,0 +1,167 @@
+"""Which connections and clients send their commands directly."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+from redis.connection import (
+    AbstractConnection,
+    DefaultParser,
+    Encoder,
+    HiredisRespSerializer,
+    PythonRespSerializer,
+)
+
+from pyramid_baseplate_redis import MonitoredRedisConnection, pool_from_config
+from pyramid_baseplate_redis.pool.connection import PooledConnection
+from pyramid_baseplate_redis.pool.direct.connection import DirectConnection
+
+from ...support.servers import MakeClient, Server
+
+
+def is_direct(url: str, **keywords: Any) -> bool:
+    """Return whether a pool's connection sends commands directly."""
+    pool = pool_from_config({"foo.url": url}, "foo.", **keywords)
+    connection = pool.get_connection()
+    try:
+        return bool(connection.is_direct)
+    finally:
+        pool.release(connection)
+        pool.disconnect()
+
+
+class _OwnSending(redis.Connection):
+    def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
+        super().send_packed_command(*args, **kwargs)
+
+
+class _OwnReading(redis.Connection):
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        return super().read_response(*args, **kwargs)
+
+
+class _OwnName(redis.Connection):
+    def repr_pieces(self) -> Any:
+        return [("name", "mine")]
+
+
+class _Parser(DefaultParser):
+    pass
+
+
+class _Packer(HiredisRespSerializer):
+    pass
+
+
+def test_an_ordinary_connection_is_direct_while_it_is_connected(valkey: Server) -> None:
+    pool = pool_from_config({"foo.url": valkey.url}, "foo.")
+    connection = pool.get_connection()
+    assert connection.is_direct
+    connection.disconnect()
+    assert not connection.is_direct
+    connection.connect()
+    assert connection.is_direct
+    pool.release(connection)
+    assert not connection.is_direct  # its caller has no connection any longer
+    pool.disconnect()
+
+
+@pytest.mark.parametrize(
+    ("keywords", "expected"),
+    [
+        ({}, True),
+        ({"decode_responses": True}, True),
+        ({"protocol": 2}, True),
+        ({"connection_class": _OwnName}, True),
+        ({"connection_class": _OwnSending}, False),
+        ({"connection_class": _OwnReading}, False),
+        ({"parser_class": _Parser}, False),
+        ({"command_packer": _Packer()}, False),
+        (
+            {
+                "command_packer": PythonRespSerializer(
+                    6000, Encoder("utf-8", "strict", False).encode
+                )
+            },
+            False,
+        ),
+        ({"health_check_interval": 10}, False),
+    ],
+    ids=str,
+)
+def test_a_connection_with_something_of_the_applications_is_not(
+    valkey: Server, keywords: dict[str, Any], expected: bool
+) -> None:
+    assert is_direct(valkey.url, **keywords) is expected
+
+
+@pytest.mark.parametrize("cls", [AbstractConnection, redis.Connection, PooledConnection])
+@pytest.mark.parametrize("step", ["send_packed_command", "read_response"])
+def test_an_instrumented_connection_is_not(
+    valkey: Server, monkeypatch: pytest.MonkeyPatch, cls: Any, step: str
+) -> None:
+    original = getattr(cls, step)
+
+    @functools.wraps(original)
+    def instrumented(*args: Any, **kwargs: Any) -> Any:
+        return original(*args, **kwargs)
+
+    assert is_direct(valkey.url)
+    monkeypatch.setattr(cls, step, instrumented)
+    assert not is_direct(valkey.url)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The commands that were sent directly."""
+    found = []
+    ask = DirectConnection.ask
+
+    def noted(self: Any, args: Any, *rest: Any, **kwargs: Any) -> Any:
+        found.append(args)
+        return ask(self, args, *rest, **kwargs)
+
+    monkeypatch.setattr(DirectConnection, "ask", noted)
+    return found
+
+
+class _Client(MonitoredRedisConnection):
+    def parse_response(self, *args: Any, **options: Any) -> Any:
+        return "mine"
+
+
+def test_a_client_that_parses_replies_itself_gets_them(
+    valkey: Server, make_client: MakeClient, asked: list[Any]
+) -> None:
+    client = make_client(valkey)
+    assert client.get("key") is None
+    assert asked
+    asked.clear()
+
+    assert _Client("foo", None, client.connection_pool).get("key") == "mine"
+    own: Callable[..., str] = lambda *args, **options: "mine"  # noqa: E731
+    client.parse_response = own  # type: ignore[method-assign]
+    assert client.get("key") == "mine"
+    assert not asked
+
+
+def test_a_factory_of_plain_connections_may_take_the_place_of_a_class(valkey: Server) -> None:
+    pool = pool_from_config(
+        {"foo.url": valkey.url},
+        "foo.",
+        connection_class=lambda **keywords: redis.Connection(**keywords),
+    )
+    client = MonitoredRedisConnection("foo", None, pool)
+    assert client.echo("hello") == b"hello"
+    pool.disconnect()
+
+
+def test_retries_go_directly_too(valkey: Server, make_client: MakeClient, asked: list[Any]) -> None:
+    client = make_client(valkey, retries="2")
+    client.set("key", "value")
+    assert client.get("key") == b"value"
+    assert len(asked) == 2
