@@ -69,9 +69,12 @@ def execute_transaction(
             pipeline.annotate_exception(error, position + 1, commands[position][0])
             errors.append((position, error))
     if isinstance(reply, redis.ResponseError):
-        if isinstance(reply, redis.exceptions.ExecAbortError) and errors:
-            raise errors[0][1]
-        raise reply
+        try:
+            raise reply
+        except redis.exceptions.ExecAbortError:
+            if errors:
+                raise errors[0][1]  # noqa: B904  # implicitly, as in redis-py
+            raise
     pipeline.watching = False  # EXEC ends the watching
     if reply is None:
         raise redis.WatchError("Watched variable changed.")
