@@ -318,6 +318,8 @@ NEEDED = [
            "pool/direct/connection.py", "redis-py discards HIMPORT's fieldsets"),
     Needed("redis.connection.AbstractConnection", "_host_error", "pool/direct/connection.py",
            "the address in redis-py's errors", "self"),
+    Needed("redis._parsers.hiredis._HiredisParser", "_buffer", "pool/deadline_parser.py",
+           "receives a reply without redis-py's layers"),
     Needed("redis._parsers.hiredis._HiredisParser", "_reader", "pool/deadline_parser.py",
            "reads replies without redis-py's layers"),
     Needed("redis.connection.AbstractConnection", "_sock", "pool/connection.py",

@@ -142,32 +142,25 @@ class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Re
         # The same as redis-py's execute_command with its metrics and retries off, but faster.
         connection = pool.get_connection()
         try:
-            if self._is_direct(connection, args, options):
-                return self._parsed(connection.ask(args), args[0], options)
+            if (
+                args[0] in DIRECT_COMMANDS
+                and getattr(connection, "is_direct", False)
+                and not (NEVER_DECODE in options or EMPTY_RESPONSE in options)
+                and type(self).parse_response is _parse_response
+                and "parse_response" not in self.__dict__
+            ):
+                response = connection.ask(args)
+                callback = dict.get(self.response_callbacks, args[0])
+                if callback is None:
+                    return response
+                options.pop("keys", None)  # for redis-py's cache
+                return callback(response, **options)
             return self._send_command_parse_response(connection, args[0], *args, **options)
         except (redis.ConnectionError, redis.TimeoutError):
             connection.disconnect()
             raise
         finally:
             pool.release(connection)
-
-    def _is_direct(self, connection: Any, args: tuple[Any, ...], options: dict[str, Any]) -> bool:
-        """Return whether redis-py would do no more for a command than ``ask`` and ``_parsed``."""
-        return (
-            args[0] in DIRECT_COMMANDS
-            and getattr(connection, "is_direct", False)
-            and not (NEVER_DECODE in options or EMPTY_RESPONSE in options)
-            and type(self).parse_response is _parse_response
-            and "parse_response" not in self.__dict__
-        )
-
-    def _parsed(self, response: Any, command: str, options: dict[str, Any]) -> Any:
-        """Return what redis-py's ``parse_response`` returns for a response."""
-        callback = dict.get(self.response_callbacks, command)
-        if callback is None:
-            return response
-        options.pop("keys", None)  # for redis-py's cache
-        return callback(response, **options)
 
     def _executed_on_own_connection(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         with self.connection_lock:

@@ -148,7 +148,7 @@ class BlockingConnectionPool(HousekeepingPool):
         # is interrupted, too, the slot is free with the last reference to the connection.
         if self.pid != os.getpid():
             self._checkpid()
-        started = time.monotonic()
+        started = time.monotonic() if self.listeners else None
         probe = None if self.breaker is None else self.breaker.enter()
         if self._in_maintenance:
             with self._get_pool_lock():
@@ -168,8 +168,9 @@ class BlockingConnectionPool(HousekeepingPool):
         except BaseException:
             self._drop(slot, connection)
             raise
-        for listener in self.listeners:
-            listener.waited(started)
+        if started is not None:
+            for listener in self.listeners:
+                listener.waited(started)
         return connection
 
     def release(self, connection: Any) -> None:
@@ -204,7 +205,9 @@ class BlockingConnectionPool(HousekeepingPool):
         now = time.monotonic()
         is_kept = False
         if self._may_be_used_again(connection, slot, now):
-            if isinstance(connection, PooledConnection) and not self.maint_notifications_enabled():
+            if getattr(connection, "is_direct", False) or (
+                isinstance(connection, PooledConnection) and not self.maint_notifications_enabled()
+            ):
                 connection = connection.reissue()
                 slot.connection = weakref.ref(connection)
             is_kept = self.pool.put((slot, connection, now), taken_at)
@@ -245,14 +248,18 @@ class BlockingConnectionPool(HousekeepingPool):
 
     def _make_ready(self, connection: Any, slot: PoolSlot) -> None:
         """Connect unless the connection is open, young enough and has no unread data."""
+        is_direct = getattr(connection, "is_direct", False)  # connected, and as redis-py made it
         # An application's own class may lack is_connected: as in redis-py, connect() decides then.
-        if not getattr(connection, "is_connected", False):
+        if not is_direct and not getattr(connection, "is_connected", False):
             self._connect(connection)
             return
         ready = slot.taken_at < slot.closes_at and not connection.should_reconnect()
         if ready:
             try:
-                ready = not connection.can_read() or bool(self.maint_notifications_enabled())
+                if is_direct:
+                    ready = connection.is_quiet()
+                else:
+                    ready = not connection.can_read() or bool(self.maint_notifications_enabled())
             except (redis.ConnectionError, redis.TimeoutError, OSError):
                 ready = False
         if not ready:  # expired, closed by the server, or holding unsolicited data

@@ -20,6 +20,7 @@ class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # it dep
     """redis-py's parser, with a deadline."""
 
     has_hiredis = HIREDIS_AVAILABLE
+    _sock: Any
 
     # The end of the time for a reply, by time.monotonic(). read_response() of the connection resets
     # it to ``None``, and the first wait for a piece of the reply sets it.
@@ -47,12 +48,34 @@ class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # it dep
             seconds = self._socket_timeout if timeout is SENTINEL else timeout
             if seconds:
                 self.deadline = time.monotonic() + seconds
+            if timeout is SENTINEL and raise_on_timeout:
+                return self._receive()
             return super().read_from_socket(timeout, raise_on_timeout)
         deadlines = [end for end in (self.deadline, self.last_deadline) if end is not None]
         left = min(deadlines) - time.monotonic()
         if left <= 0:
             raise redis.TimeoutError("Timeout reading from socket")
         return super().read_from_socket(left, raise_on_timeout)
+
+    def _receive(self) -> Any:
+        """Do the same as redis-py's method, in fewer steps if something arrives."""
+        sock, reader = self._sock, self._reader  # another thread may close the connection
+        if sock is None or reader is None:
+            return super().read_from_socket()
+        try:
+            size = sock.recv_into(self._buffer)
+        except OSError as error:
+            # redis-py raises an error of its own, depending on this one.
+            failed = self._sock = _FailedSocket(error)
+            try:
+                return super().read_from_socket()
+            finally:
+                if self._sock is failed:
+                    self._sock = sock
+        if not size:
+            return super().read_from_socket()  # it receives nothing either, and raises
+        reader.feed(self._buffer, 0, size)
+        return True
 
     def handle_pubsub_push_response(self, response: Any) -> Any:
         """Return the message, as redis-py does, but without looking up a logger.
@@ -61,3 +84,13 @@ class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # it dep
         every thread that logs, forks or receives a message would hang.
         """
         return response
+
+
+class _FailedSocket:
+    """Stands in for a socket that has just raised an error, and raises it again."""
+
+    def __init__(self, error: OSError) -> None:
+        self._error = error
+
+    def recv_into(self, buffer: bytearray) -> int:
+        raise self._error

@@ -7,7 +7,7 @@ calls and hiredis together. Here are the steps that matter, with the same result
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import hiredis
@@ -18,7 +18,7 @@ from ...telemetry.call_details import Peers, note_peer, note_server
 from ..deadline_parser import NOT_ENOUGH_DATA
 from ..owned_connection import OwnedConnection
 from .packing import joined, packed_command
-from .qualification import qualifies
+from .qualification import poll_of, qualifies
 
 if TYPE_CHECKING:
     from ..circuit_breaker import CircuitBreaker
@@ -38,6 +38,8 @@ class DirectConnection(OwnedConnection):
     """
 
     is_direct = False  # decided after each connecting
+    _has_data: Callable[[], bool] | None = None  # whether hiredis has something to parse
+    _poll: Callable[[int], list[Any]] | None = None  # what has happened to the socket
     breaker: CircuitBreaker | None = None
 
     host: str
@@ -55,6 +57,17 @@ class DirectConnection(OwnedConnection):
     def _decide(self) -> None:
         """Decide whether commands are sent directly, after the connection has connected."""
         self.is_direct = qualifies(self, self._parser, self._command_packer)
+        if self.is_direct:
+            self._has_data, self._poll = self._parser.reader.has_data, poll_of(self._sock)
+
+    def is_quiet(self) -> bool:
+        """Return whether the server has neither sent anything nor closed the connection.
+
+        This is ``not can_read()``, and faster.
+        """
+        if self._poll is None or self._has_data is None:
+            return not self.can_read()
+        return not (self._has_data() or self._poll(0))
 
     @property
     def has_current_fieldsets(self) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import select
+import socket
+from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
@@ -57,3 +60,20 @@ def _are_known(members: Any) -> bool:
         for step in STEPS
         if step in members
     )
+
+
+def poll_of(opened: Any) -> Callable[[int], list[Any]] | None:
+    """Return a function that polls a socket for what it has received.
+
+    ``None`` for TLS, which has a buffer of its own, and for gevent and other systems that have a
+    ``poll()`` of their own or none. There redis-py's ``can_read()`` knows what to do.
+    """
+    make = getattr(select, "poll", None)
+    if type(opened) is not socket.socket or make is None:
+        return None
+    poller = make()
+    if type(poller).__module__ != "select":
+        return None
+    poller.register(opened, select.POLLIN)
+    poll: Callable[[int], list[Any]] = poller.poll
+    return poll

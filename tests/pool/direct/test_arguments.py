@@ -57,7 +57,11 @@ REFUSED = {
 def test_an_argument_is_sent_as_the_same_bytes(
     compared: Any, server: ScriptedServer, argument: Any
 ) -> None:
-    compared([b"+OK\r\n"], lambda client: client.execute_command("GET", "key", argument))
+    compared(
+        [b"+OK\r\n"],
+        lambda client: client.execute_command("GET", "key", argument),
+        socket_timeout=5,
+    )
 
     directly, otherwise = server.commands
     assert directly == otherwise

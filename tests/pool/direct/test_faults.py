@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import redis
 
-from pyramid_baseplate_redis import MonitoredRedisConnection
+from pyramid_baseplate_redis import MonitoredRedisConnection, pool_from_config
 
 from .scripted_server import RESET, ScriptedServer
 
@@ -135,3 +136,19 @@ def test_the_server_resets_the_connection_after_an_error_reply(compared: Any) ->
         return client.get("key")
 
     compared([b"-ERR no\r\n", RESET], call)
+
+
+def test_a_reader_that_keeps_the_connection_after_a_timeout_reads_the_reply_later(
+    server: ScriptedServer,
+) -> None:
+    """A subscriber reads like this."""
+    pool = pool_from_config({"foo.url": server.url}, "foo.", socket_timeout=0.1)
+    connection = pool.get_connection()
+    server.script = [0.2, b"+OK\r\n"]
+    connection.send_command("GET", "key")
+    with pytest.raises(redis.TimeoutError):
+        connection.read_response(disconnect_on_error=False)
+    time.sleep(0.15)
+    assert connection.read_response(disconnect_on_error=False) == b"OK"
+    pool.release(connection)
+    pool.disconnect()

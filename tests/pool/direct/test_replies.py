@@ -68,7 +68,7 @@ RESP3 = {
     {"decode_responses": True, "encoding_errors": "replace"},
 ], ids=str)  # fmt: skip
 def test_a_reply(compared: Any, reply: bytes, keywords: dict[str, Any]) -> None:
-    compared([reply], **keywords)
+    compared([reply], socket_timeout=5, **keywords)
 
 
 @pytest.mark.parametrize("reply", RESP3.values(), ids=RESP3)
@@ -82,9 +82,9 @@ PIECES: dict[str, list[Step]] = {
     "byte by byte": [step for byte in bulk(b"hello") for step in (bytes([byte]), 0.005)],
     "a push, then the reply": [b">2\r\n+message\r\n+hello\r\n", 0.05, b"$1\r\nx\r\n"],
     "never": [],
-    "too slow": [step for byte in bulk(b"hello" * 20) for step in (bytes([byte]), 0.05)],
+    "too slow": [step for byte in bulk(b"hello" * 20) for step in (bytes([byte]), 0.07)],
     "too slow behind a push": [b">1\r\n+a\r\n", *[step for byte in bulk(b"hello" * 20)
-                                                  for step in (bytes([byte]), 0.05)]],
+                                                  for step in (bytes([byte]), 0.07)]],
     "closed": [CLOSE],
     "reset": [RESET],
     "closed within": [b"$5\r\nhe", CLOSE],
