@@ -12,6 +12,7 @@ from redis.exceptions import ClusterDownError, SlotNotCoveredError
 from redis.retry import Retry
 
 from .exceptions import CircuitOpenError, is_retryable
+from .runtime.deadline import RETRYING, ends_at, enter_phase
 from .telemetry.call_details import note_retries
 
 if TYPE_CHECKING:
@@ -39,10 +40,10 @@ def was_unsent(error: BaseException) -> bool:
 
 
 class _Backoff(AbstractBackoff):
-    """redis-py's exponential backoff with jitter, cut off where the budget ends."""
+    """redis-py's exponential backoff with jitter, until the budget or the call's deadline ends."""
 
     def __init__(self, budget: float) -> None:
-        self._ends_at = time.monotonic() + budget
+        self._ends_at = min(time.monotonic() + budget, ends_at())
         self._backoff: Any = ExponentialWithJitterBackoff(cap=_MOST_SECONDS, base=_BASE_SECONDS)
 
     @property
@@ -53,6 +54,7 @@ class _Backoff(AbstractBackoff):
         self._backoff.reset()
 
     def compute(self, failures: int) -> float:
+        enter_phase(RETRYING)
         seconds: float = self._backoff.compute(failures)
         return max(0.0, min(seconds, self._ends_at - time.monotonic()))
 

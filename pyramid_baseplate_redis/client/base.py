@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from opentelemetry.trace import Span
 from redis.lock import Lock
 
+from ..deadlines import DeadlinePolicy
 from ..queues.durable_queue import DurableMessageQueue
 from ..queues.list_queue import MessageQueue
 from ..telemetry.operations import ClientTelemetry, Observer
@@ -32,12 +34,41 @@ class MonitoredClient(Generic[P]):
     connection_pool: Any
     _telemetry: ClientTelemetry
     _held: OpenResources | None
+    #: Bounds the time of each call; ``None`` if it has no limit.
+    deadlines: DeadlinePolicy | None
+    _is_borrowed = False  # another client owns its connection
     _own_callbacks: bool  # whether no other client shares its response callbacks
     # The attributes that a copy by bound_to() does not share, with their values in the copy: at the
     # end of its request, it must not close what the original holds.
     _unshared: ClassVar[Mapping[str, Any]] = {"_held": None}
     # Set on a request's client. Returns ``request.tm``, or None without pyramid_tm.
     transaction_manager: Callable[[], Any] | None = None
+
+    def within(self: C, seconds: float | timedelta) -> C:
+        """Return this client with a deadline for a block of code.
+
+        ``with request.foo.within(0.2) as foo:`` bounds all calls of ``foo`` in the block together,
+        from the call of this method on. A call that has not ended by then raises
+        :class:`.DeadlineExceededError`, and further calls raise it at once. If the client has a
+        deadline already, from ``foo.deadline`` or from another block, the earlier one counts.
+
+        It bounds commands, pipelines, transactions, locks and what a queue sends. It does not bound
+        subscribers, monitors, and the time for which a queue waits for messages. A command that
+        blocks, such as BLPOP, is cut off.
+
+        :param seconds: how long the block may take.
+        :raises ValueError: ``seconds`` is not positive and finite.
+        """
+        policy = self.deadlines or DeadlinePolicy(self.context_name, None)
+        if self._held is None:
+            self._held = OpenResources()
+        twin = self.bound_to(self.server_span)
+        twin.__dict__.update(self._shared_within(), deadlines=policy.within(seconds))
+        return twin
+
+    def _shared_within(self) -> dict[str, Any]:
+        """Return the attributes that the client of a block has from this one, unlike a copy."""
+        return {"_held": self._held, "_is_borrowed": True}
 
     def bound_to(self: C, server_span: Span) -> C:
         """Return a copy of this client whose commands belong to ``server_span``.
@@ -130,7 +161,8 @@ class MonitoredClient(Generic[P]):
             pipeline.is_repeated = True
             return func(pipeline)
 
-        plain: Any = super()
+        client = self if self.deadlines is None else self.deadlines.one_call(self)
+        plain: Any = super(MonitoredClient, client)
         return plain.transaction(
             named,
             *watches,

@@ -18,6 +18,7 @@ from opentelemetry.trace import Span
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE
 
 from ..command_table import only_reads
+from ..deadlines import DeadlinePolicy
 from ..pool.blocking_pool import BlockingConnectionPool
 from ..pool.connection_kwargs import check_caching, check_pool_caching
 from ..pool.direct.packing import DIRECT_COMMANDS
@@ -45,7 +46,7 @@ _parse_response = redis.Redis.parse_response
 
 # The attributes that bind a client to its request.
 _OF_THE_REQUEST = ("context_name", "server_span", "redis_client_name", "_telemetry", "_held",
-                   "transaction_manager")  # fmt: skip
+                   "deadlines", "transaction_manager")  # fmt: skip
 
 
 class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Redis):
@@ -102,7 +103,9 @@ class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Re
             self.connection_pool, context_name, redis_client_name
         )
         self._own_callbacks = True
-        self._retry = RetryPolicy.of(getattr(self.connection_pool, "client_settings", None))
+        settings = getattr(self.connection_pool, "client_settings", None)
+        self._retry = RetryPolicy.of(settings)
+        self.deadlines = DeadlinePolicy.of(settings, context_name)
         tracker: HotKeyTracker | None = getattr(self.connection_pool, "hot_keys", None)
         self._hot_keys = tracker
         # Used when the client keeps one connection. redis-py acquires its own lock by a call of
@@ -129,6 +132,11 @@ class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Re
         return result
 
     def _executed(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        if self.deadlines is not None:
+            return self.deadlines.run(lambda: self._sent(args, options))
+        return self._sent(args, options)
+
+    def _sent(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if self.connection is not None:
             return self._executed_on_own_connection(args, options)
         if self._retry is None:
@@ -210,6 +218,7 @@ class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Re
             shard_hint=shard_hint,
             telemetry=self._telemetry,
             retry=self._retry,
+            deadlines=self.deadlines,
             hot_keys=self._hot_keys,
         )
         return self._hold(made)
@@ -253,7 +262,12 @@ class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Re
                 made.__dict__[attribute] = self.__dict__[attribute]
         return made
 
+    def _shared_within(self) -> dict[str, Any]:
+        return {**super()._shared_within(), "connection": self.connection}
+
     def __del__(self) -> None:
+        if self.__dict__.get("_is_borrowed"):
+            return
         connection: Any = self.__dict__.get("connection")
         if connection is not None:
             # In a cycle, its socket may be finalized after this: see MonitoredPipelineMixin.
@@ -263,6 +277,8 @@ class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Re
 
     def close(self) -> None:
         """Return the connection to the pool if this client keeps one; see :meth:`client`."""
+        if self._is_borrowed:
+            return
         connection: Any = self.connection
         if connection is not None and connection.pid != os.getpid():
             self.connection = None

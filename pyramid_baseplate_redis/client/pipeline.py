@@ -12,6 +12,7 @@ from opentelemetry.trace import Span
 from redis.client import Pipeline
 
 from ..command_table import only_reads
+from ..deadlines import DeadlinePolicy
 from ..exceptions import lost_reply
 from ..retries import RetryPolicy
 from ..telemetry import command_spans
@@ -143,6 +144,7 @@ class MonitoredRedisPipeline(MonitoredPipelineMixin):
         ``trace_name`` before the first dot.
     :param telemetry: the client's telemetry; a new one by default.
     :param retry: the client's retries; none by default.
+    :param deadlines: bounds the time of each call; no limit by default.
     :param hot_keys: counts the keys of the commands, if the client does.
     :param kwargs: ``transaction`` and ``shard_hint``; see :meth:`redis.Redis.pipeline`.
 
@@ -159,10 +161,12 @@ class MonitoredRedisPipeline(MonitoredPipelineMixin):
         *,
         telemetry: ClientTelemetry | None = None,
         retry: RetryPolicy | None = None,
+        deadlines: DeadlinePolicy | None = None,
         hot_keys: HotKeyTracker | None = None,
         **kwargs: Any,
     ) -> None:
         self._retry = retry
+        self._deadlines = deadlines
         self._hot_keys = hot_keys
         self.trace_name = trace_name
         self.server_span = command_spans.checked_span(server_span)

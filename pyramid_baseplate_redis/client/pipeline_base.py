@@ -10,6 +10,7 @@ import redis
 from opentelemetry.trace import Span
 from redis.client import CaseInsensitiveDict
 
+from ..deadlines import DeadlinePolicy
 from ..pool.connection import PooledConnection
 from ..pool.error_messages import note_client
 from ..retries import RetryPolicy
@@ -28,6 +29,7 @@ class MonitoredPipelineBase:
     is_repeated = False  # the caller executes it again after a WatchError
     _telemetry: ClientTelemetry
     _retry: RetryPolicy | None = None
+    _deadlines: DeadlinePolicy | None = None
     _hot_keys: HotKeyTracker | None = None
 
     def __enter__(self: P) -> P:
@@ -42,7 +44,7 @@ class MonitoredPipelineBase:
         """
         batch = self._batch()
         if batch is None:
-            return self._executed(raise_on_error)
+            return self._bounded(lambda: self._executed(raise_on_error))
         commands, is_transaction = batch
         if self._hot_keys is not None:
             for args, _ in commands:
@@ -51,7 +53,7 @@ class MonitoredPipelineBase:
             self._telemetry.start_batch(
                 self.server_span, self.trace_name, is_transaction, commands
             ),
-            lambda: self._executed(raise_on_error),
+            lambda: self._bounded(lambda: self._executed(raise_on_error)),
             may_contain_errors=not raise_on_error,
         )
 
@@ -71,7 +73,10 @@ class MonitoredPipelineBase:
         """Call ``call``, which sends the command ``args`` immediately, as its operation."""
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
-        return self._telemetry.run(self.server_span, args, call)
+        return self._telemetry.run(self.server_span, args, lambda: self._bounded(call))
+
+    def _bounded(self, call: Callable[[], T]) -> T:
+        return call() if self._deadlines is None else self._deadlines.run(call)
 
 
 class KeepsErrorCodes:

@@ -22,6 +22,7 @@ from ..client.monitor import MonitoredMonitor
 from ..client.open_resources import OpenResources
 from ..client.pipeline_base import copied_callbacks
 from ..command_table import only_reads
+from ..deadlines import DeadlinePolicy
 from ..pool.error_messages import explain_cross_slot, hide_arguments
 from ..retries import RetryPolicy, was_unsent
 from ..telemetry.call_details import forget_redirection
@@ -87,6 +88,7 @@ class MonitoredRedisClusterConnection(
         self.redis_client_name = redis_client_name
         self._telemetry = ClientTelemetry.for_pool(connection_pool, context_name, redis_client_name)
         self._retry = RetryPolicy.of(connection_pool.client_settings)
+        self.deadlines = DeadlinePolicy.of(connection_pool.client_settings, context_name)
         self._hot_keys = connection_pool.hot_keys
         self._held: OpenResources | None = None
         self._own_callbacks = self._has_set_callbacks = False
@@ -162,6 +164,11 @@ class MonitoredRedisClusterConnection(
         return result
 
     def _executed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.deadlines is not None:
+            return self.deadlines.run(lambda: self._tried(args, kwargs))
+        return self._tried(args, kwargs)
+
+    def _tried(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._retry is None:
             return self.execute_unmonitored(*args, **kwargs)
         return self._retry.call(
@@ -264,6 +271,7 @@ class MonitoredRedisClusterConnection(
             self,
             transaction=bool(transaction),
             retry=self._retry,
+            deadlines=self.deadlines,
             hot_keys=self._hot_keys,
         )
         return self._hold(made)
@@ -303,5 +311,5 @@ class MonitoredRedisClusterConnection(
 
 
 _OWN = ("context_name", "server_span", "connection_pool", "redis_client_name", "_telemetry",
-        "_retry", "_hot_keys", "_held", "_own_callbacks", "_has_set_callbacks",
-        "transaction_manager")  # fmt: skip
+        "_retry", "deadlines", "_is_borrowed", "_hot_keys", "_held", "_own_callbacks",
+        "_has_set_callbacks", "transaction_manager")  # fmt: skip

@@ -21,6 +21,7 @@ from redis.exceptions import RedisClusterException
 
 from ..exceptions import CircuitOpenError
 from ..pool.circuit_breaker import CircuitBreaker
+from ..runtime.deadline import LOOKING_UP, ends_at, enter_phase
 
 _SHARES = 3  # a node gets a third of the time that is left, unless fewer nodes are left
 _LEAST_SECONDS = 0.001
@@ -32,7 +33,7 @@ class _Budget:
     """The time that a look-up may take, and the number of nodes that may be asked."""
 
     def __init__(self, seconds: float, nodes: int) -> None:
-        self._ends_at = time.monotonic() + seconds
+        self._ends_at = min(time.monotonic() + seconds, ends_at())
         self._nodes = nodes
 
     def share(self) -> float:
@@ -129,7 +130,8 @@ class LayoutLookup:
         # 4. The caller that made one was interrupted: this caller may be the next one.
         pid = os.getpid()
         # The last node may take a little longer than its share.
-        ends_at = math.inf if self._seconds is None else time.monotonic() + self._seconds * 2
+        last_at = math.inf if self._seconds is None else time.monotonic() + self._seconds * 2
+        last_at = min(last_at, ends_at())
         while True:
             mine = _Leader()
             known = self._leaders.setdefault(pid, weakref.ref(mine))
@@ -145,8 +147,10 @@ class LayoutLookup:
                 return
             outcome = leader.outcome
             del leader  # or it would seem to be alive while this caller waits
-            while not outcome.wait(_POLL_SECONDS) and known() is not None:
-                if time.monotonic() > ends_at:
+            enter_phase(LOOKING_UP)
+            seconds = min(_POLL_SECONDS, max(0.0, last_at - time.monotonic()))
+            while not outcome.wait(seconds) and known() is not None:
+                if time.monotonic() >= last_at:
                     raise redis.TimeoutError("Another thread's look-up of the layout does not end")
             if outcome.is_successful:
                 return
@@ -167,6 +171,8 @@ class LayoutLookup:
             if self._breaker is not None:
                 self._breaker.succeeded()
         except Exception as error:
+            if ends_at() <= time.monotonic():
+                raise  # the callers that wait may have more time, and look up themselves
             outcome.error = error
             if self._breaker is not None and isinstance(error.__cause__, _UNREACHED):
                 self._breaker.failed(error.__cause__)

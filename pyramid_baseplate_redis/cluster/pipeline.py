@@ -19,6 +19,7 @@ from redis.retry import Retry
 
 from ..client.pipeline_base import KeepsErrorCodes, MonitoredPipelineBase, copied_callbacks
 from ..command_table import only_reads
+from ..deadlines import DeadlinePolicy
 from ..exceptions import REDIRECTION_ERRORS
 from ..pool.error_messages import explain_cross_slot, hide_arguments
 from ..retries import RetryPolicy, was_unsent
@@ -53,6 +54,7 @@ class MonitoredRedisClusterPipeline(MonitoredPipelineBase, Reroutable, ClusterPi
     :param client: the client that creates it.
     :param transaction: whether the commands are executed atomically, on one node.
     :param retry: the client's retries; none by default.
+    :param deadlines: bounds the time of each call; no limit by default.
     :param hot_keys: counts the keys of the commands, if the client does.
     """
 
@@ -67,6 +69,7 @@ class MonitoredRedisClusterPipeline(MonitoredPipelineBase, Reroutable, ClusterPi
         *,
         transaction: bool = False,
         retry: RetryPolicy | None = None,
+        deadlines: DeadlinePolicy | None = None,
         hot_keys: HotKeyTracker | None = None,
     ) -> None:
         self.trace_name = trace_name
@@ -74,6 +77,7 @@ class MonitoredRedisClusterPipeline(MonitoredPipelineBase, Reroutable, ClusterPi
         self._client = client
         self._telemetry = client.client_telemetry
         self._retry = retry
+        self._deadlines = deadlines
         self._hot_keys = hot_keys
         self.in_transaction = transaction
         callbacks: Any = client.cluster_response_callbacks

@@ -16,6 +16,7 @@ import redis
 from ..exceptions import PoolReleaseError, PoolTimeoutError
 from ..runtime.background import start_background
 from ..runtime.call_stack import calling_frames
+from ..runtime.deadline import WAITING, current_deadline
 from ..settings.client import ClientSettings
 from ..telemetry.call_details import Peers
 from ..telemetry.hot_keys.tracker import HotKeyTracker
@@ -153,10 +154,14 @@ class BlockingConnectionPool(HousekeepingPool):
         if self._in_maintenance:
             with self._get_pool_lock():
                 pass  # the server is moving, and redis-py makes new callers wait
+        timeout = self.timeout
+        if (deadline := current_deadline()) is not None:
+            deadline.enter(WAITING)
+            timeout = deadline.shorten(timeout)
         try:
-            slot, connection, _ = self.pool.get(self.timeout)
+            slot, connection, _ = self.pool.get(timeout)
         except Empty:
-            raise self._timed_out() from None
+            raise self._timed_out(timeout) from None
         try:
             if connection is None:
                 connection = self._fill(slot)
@@ -299,10 +304,10 @@ class BlockingConnectionPool(HousekeepingPool):
             connection.disconnect()
         self.pool.serve()
 
-    def _timed_out(self) -> PoolTimeoutError:
+    def _timed_out(self, seconds: float) -> PoolTimeoutError:
         return PoolTimeoutError(
             f"{self.name}: No connection available: all {self.max_connections} to "
-            f"{server_address(self.connection_kwargs)} were in use for {self.timeout:g} seconds. "
+            f"{server_address(self.connection_kwargs)} were in use for {seconds:g} seconds. "
             f"Raise {self.name}.max_connections or {self.name}.pool_timeout, or set "
             f"{self.name}.leak_warning to log where connections are held."
         )

@@ -18,6 +18,14 @@ import redis
 from redis.connection import AbstractConnection, DefaultParser
 
 from ..exceptions import REDIRECTION_ERRORS
+from ..runtime.deadline import (
+    CONNECTING,
+    LEAST_SECONDS,
+    SENDING,
+    Deadline,
+    current_deadline,
+    shortened,
+)
 from ..telemetry.call_details import Peers, note_redirection
 from .credentials import clear_credentials
 from .deadline_parser import DeadlineParser
@@ -33,7 +41,6 @@ if TYPE_CHECKING:
 # imports nothing; connection_kwargs.py gives the reason, and the other import.
 "localhost".encode("idna")
 
-_LEAST_SECONDS = 0.001
 _NUMBERS = frozenset({int, float})
 _NO_STATES: tuple[int, ...] = ()
 TRANSACTION = (WATCHING, NOT_WATCHING)  # the states that MULTI and EXEC lead to
@@ -98,6 +105,9 @@ class PooledConnection(DirectConnection):
         if self.pid != os.getpid():
             self._adopt()
         self._connecting_since = time.monotonic()
+        deadline = current_deadline()
+        if deadline is not None:
+            deadline.enter(CONNECTING)
         handled = sys.exc_info()[1]
         try:
             super().connect_check_health(check_health, retry_socket_connect)
@@ -108,6 +118,8 @@ class PooledConnection(DirectConnection):
             raise
         finally:
             self._connecting_since = None
+        if deadline is not None:
+            self._restore_timeout()
         self._refusals.must_close = self._altered = False
         self._ready = True
         if self._peers is not None:
@@ -123,13 +135,31 @@ class PooledConnection(DirectConnection):
     def socket_connect_timeout(self) -> float | None:
         """Return the seconds left for connecting, shared by all addresses of a host name."""
         seconds: float | None = super().socket_connect_timeout
-        if seconds is None or self._connecting_since is None:
+        if self._connecting_since is None:
             return seconds
-        return max(_LEAST_SECONDS, self._connecting_since + seconds - time.monotonic())
+        if seconds is not None:
+            seconds = max(LEAST_SECONDS, self._connecting_since + seconds - time.monotonic())
+        return shortened(seconds)
 
     @socket_connect_timeout.setter
     def socket_connect_timeout(self, value: float | None) -> None:
         self._socket_connect_timeout = value
+
+    @property
+    def socket_timeout(self) -> float | None:
+        """Return the seconds for a reply; while it connects, at most those of the call."""
+        seconds: float | None = super().socket_timeout
+        return seconds if self._connecting_since is None else shortened(seconds)
+
+    @socket_timeout.setter
+    def socket_timeout(self, value: float | None) -> None:
+        self._socket_timeout = value
+
+    def _restore_timeout(self) -> None:
+        """Undo what the deadline of the call that connected has changed."""
+        self._sock.settimeout(self.socket_timeout)
+        if isinstance(self._parser, DeadlineParser):
+            self._parser.set_socket_timeout(self.socket_timeout)
 
     def on_connect_check_health(self, check_health: bool = True) -> None:
         """Log in; ``socket_timeout`` bounds all replies of the handshake together."""
@@ -186,11 +216,22 @@ class PooledConnection(DirectConnection):
             self.check_health()
             self.check_owner()
         self._expect_replies(packed, states)
+        deadline = current_deadline() if self._connecting_since is None else None
         try:
-            super().send_packed_command(command, False)
+            if deadline is None:
+                super().send_packed_command(command, False)
+            else:
+                self._send_before_deadline(deadline, command)
         except BaseException as error:
             self._explain(error)
             raise
+
+    def _send_before_deadline(self, deadline: Deadline, command: Any) -> None:
+        deadline.enter(SENDING)
+        for piece in [command] if isinstance(command, (bytes, str)) else command:
+            self._sock.settimeout(deadline.shorten(self.socket_timeout))
+            super().send_packed_command([piece], False)
+        self._sock.settimeout(self.socket_timeout)
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """Read a reply; the parameters are those of :meth:`redis.Connection.read_response`.
@@ -323,7 +364,13 @@ class PooledConnection(DirectConnection):
     def _explain(self, error: BaseException) -> None:
         """Add the client, the server and whether the command was sent; count it as a failure."""
         unsent = self._connecting_since is not None
-        if add_context(error, self.client, self, unsent) and self.breaker is not None:
+        deadline = current_deadline()
+        if (
+            add_context(error, self.client, self, unsent)
+            and self.breaker is not None
+            # The server may be fine: the caller gave it less time than the settings do.
+            and (deadline is None or not deadline.has_passed)
+        ):
             self.breaker.failed(error)
 
 

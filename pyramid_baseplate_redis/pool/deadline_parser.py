@@ -15,6 +15,8 @@ from redis._parsers.socket import SERVER_CLOSED_CONNECTION_ERROR
 from redis.connection import DefaultParser
 from redis.utils import HIREDIS_AVAILABLE, SENTINEL
 
+from ..runtime.deadline import READING, current_deadline
+
 
 class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # it depends on hiredis
     """redis-py's parser, with a deadline."""
@@ -44,14 +46,20 @@ class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # it dep
 
         :raises redis.TimeoutError: it didn't arrive in time.
         """
+        of_call = current_deadline()
         if self.deadline is None and self.last_deadline is None:
             seconds = self._socket_timeout if timeout is SENTINEL else timeout
             if seconds:
                 self.deadline = time.monotonic() + seconds
-            if timeout is SENTINEL and raise_on_timeout:
+            if of_call is None and timeout is SENTINEL and raise_on_timeout:
                 return self._receive()
-            return super().read_from_socket(timeout, raise_on_timeout)
+            if of_call is None:
+                return super().read_from_socket(timeout, raise_on_timeout)
         deadlines = [end for end in (self.deadline, self.last_deadline) if end is not None]
+        if of_call is not None:
+            deadlines.append(of_call.ends_at)
+            if self.last_deadline is None and of_call.phase != READING:
+                of_call.enter(READING)
         left = min(deadlines) - time.monotonic()
         if left <= 0:
             raise redis.TimeoutError("Timeout reading from socket")
@@ -76,6 +84,10 @@ class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # it dep
             return super().read_from_socket()  # it receives nothing either, and raises
         reader.feed(self._buffer, 0, size)
         return True
+
+    def set_socket_timeout(self, seconds: float | None) -> None:
+        """Set the seconds that a reply may take by default."""
+        self._socket_timeout = seconds
 
     def handle_pubsub_push_response(self, response: Any) -> Any:
         """Return the message, as redis-py does, but without looking up a logger.

@@ -177,7 +177,7 @@ class MessageQueue:
             return None if reply is None else reply[1]
 
         try:
-            return self._raw.run(pop)
+            return self._raw.run(pop, blocks=True)
         except redis.ResponseError as error:
             if not is_unblocked(error):
                 raise

@@ -17,6 +17,7 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from redis.cluster import RedisCluster
 from redis.utils import SENTINEL
 
+from ..deadlines import DeadlinePolicy
 from ..exceptions import REDIRECTION_ERRORS
 from ..pool.connection import TRANSACTION
 from ..pool.direct.packing import DIRECT_COMMANDS
@@ -146,6 +147,7 @@ class RawClient:
         self.in_cluster = isinstance(client, RedisCluster)
         pool = getattr(client, "connection_pool", None)  # redis-py's RedisCluster has none
         self._hot_keys = getattr(pool, "hot_keys", None)
+        self._deadlines: DeadlinePolicy | None = getattr(client, "deadlines", None)
         self.telemetry = telemetry_of(client)
 
     @property
@@ -160,7 +162,7 @@ class RawClient:
             for args in commands:
                 self._hot_keys.sample(args)
 
-    def run(self, work: Callable[[RawCommands], T]) -> T:
+    def run(self, work: Callable[[RawCommands], T], *, blocks: bool = False) -> T:
         """Call ``work`` with one connection and return its result.
 
         In a Cluster it is called again in two cases, in which nothing was executed:
@@ -170,7 +172,13 @@ class RawClient:
            once.
 
         :param work: sends commands; only the last ones may write.
+        :param blocks: whether it waits for messages, which the client's deadline does not bound.
         """
+        if self._deadlines is None or blocks:
+            return self._run(work)
+        return self._deadlines.run(lambda: self._run(work))
+
+    def _run(self, work: Callable[[RawCommands], T]) -> T:
         client = self._client
         if self.in_cluster:
             return self._run_in_cluster(work)

@@ -54,7 +54,7 @@ class StreamCommands(RawClient):
         started = time.time_ns()
         pop_call_details()  # discard the details of a poll that found nothing
         try:
-            (reply,) = self.run(lambda ask: ask(command, block=block))
+            (reply,) = self.run(lambda ask: ask(command, block=block), blocks=block > 0)
         except Exception as error:
             # These two are not failures: the caller creates the group, or waits again.
             if not is_no_group(error) and not is_unblocked(error):

@@ -57,6 +57,7 @@ class ClientSettings(NotPickled):
     pool_timeout: timedelta = redis_setting(parsers.Timespan, _FIVE_SECONDS, keyword="timeout")
     socket_connect_timeout: timedelta = redis_setting(parsers.positive_timespan, _FIVE_SECONDS)
     socket_timeout: timedelta = redis_setting(parsers.positive_timespan, _FIVE_SECONDS)
+    deadline: timedelta | None = setting(parsers.positive_timespan)
     socket_keepalive: bool = redis_setting(parsers.boolean, True)
     health_check_interval: timedelta = redis_setting(parsers.Timespan, timedelta(0))
     max_idle_time: timedelta = setting(parsers.Timespan, timedelta(minutes=10))

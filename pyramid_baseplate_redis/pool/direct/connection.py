@@ -14,6 +14,7 @@ import hiredis
 import redis
 from redis.utils import SENTINEL
 
+from ...runtime.deadline import SENDING, Deadline, current_deadline
 from ...telemetry.call_details import Peers, note_peer, note_server
 from ..deadline_parser import NOT_ENOUGH_DATA
 from ..owned_connection import OwnedConnection
@@ -113,7 +114,10 @@ class DirectConnection(OwnedConnection):
         self._expect_replies(owed, self._states)
         try:
             for piece in pieces:
-                self._sock.sendall(piece)
+                if (deadline := current_deadline()) is None:
+                    self._sock.sendall(piece)
+                else:
+                    self._send_before(deadline, piece)
         except BaseException as error:
             self.disconnect()
             failure = _sending_failed(error)
@@ -121,6 +125,13 @@ class DirectConnection(OwnedConnection):
             if failure is error:
                 raise
             raise failure  # noqa: B904  # implicitly, as in redis-py
+
+    def _send_before(self, deadline: Deadline, piece: bytes) -> None:
+        deadline.enter(SENDING)
+        sock = self._sock
+        sock.settimeout(deadline.shorten(self.socket_timeout))
+        sock.sendall(piece)
+        sock.settimeout(self.socket_timeout)
 
     def _read(self, decode: bool, timeout: Any) -> Any:
         if self.pid != os.getpid():  # check_owner(), without the cost of a call

@@ -1,0 +1,93 @@
+"""The deadline of the call that runs now, for the code that waits: pools, connections, retries."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+# The phases of a call. The text of DeadlineExceededError names them.
+WAITING = "waiting for a connection"
+CONNECTING = "connecting"
+SENDING = "sending"
+READING = "waiting for the reply"
+RETRYING = "waiting before a retry"
+LOOKING_UP = "looking up the layout of the Cluster"
+
+LEAST_SECONDS = 0.001  # a timeout of 0 would mean something else to a socket
+
+
+class Deadline:
+    """The end of the time for one call, and what the time was spent on so far.
+
+    :param ends_at: a time of :func:`time.monotonic`.
+    """
+
+    def __init__(self, ends_at: float) -> None:
+        self.ends_at = ends_at
+        #: Seconds spent on each phase that has ended.
+        self.spent: dict[str, float] = {}
+        #: The phase that the call is in.
+        self.phase = WAITING
+        self._since = time.monotonic()
+
+    def enter(self, phase: str) -> None:
+        """Record that the call goes on with ``phase``."""
+        now = time.monotonic()
+        self.spent[self.phase] = self.spent.get(self.phase, 0.0) + now - self._since
+        self.phase, self._since = phase, now
+
+    @property
+    def left(self) -> float:
+        """Return the seconds that are left; negative after the deadline."""
+        return self.ends_at - time.monotonic()
+
+    @property
+    def has_passed(self) -> bool:
+        """Return whether no time is left."""
+        return self.left <= 0
+
+    def shorten(self, seconds: float | None) -> float:
+        """Return ``seconds``, or what is left if that is less, but always more than 0.
+
+        :param seconds: a timeout; ``None`` for none.
+        """
+        left = max(LEAST_SECONDS, self.left)
+        return left if seconds is None else min(seconds, left)
+
+
+_current: ContextVar[Deadline | None] = ContextVar("pyramid_baseplate_redis_deadline", default=None)
+
+#: Return the deadline of the call that runs now; ``None`` if it has none.
+current_deadline = _current.get
+
+
+@contextmanager
+def applied(deadline: Deadline | None) -> Iterator[None]:
+    """Make ``deadline`` the one of the calls in this block; ``None`` for no deadline."""
+    token = _current.set(deadline)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def shortened(seconds: float | None) -> float | None:
+    """Return a timeout in seconds, or the rest of the current call's time if that is less."""
+    deadline = _current.get()
+    return seconds if deadline is None else deadline.shorten(seconds)
+
+
+def enter_phase(phase: str) -> None:
+    """Record that the current call, if it has a deadline, goes on with ``phase``."""
+    deadline = _current.get()
+    if deadline is not None:
+        deadline.enter(phase)
+
+
+def ends_at() -> float:
+    """Return the current call's deadline, a time of :func:`time.monotonic`; infinite for none."""
+    deadline = _current.get()
+    return math.inf if deadline is None else deadline.ends_at
