@@ -18,6 +18,7 @@ from .cluster.pool import ClusterConnectionPool, cluster_pool_from_config
 from .exceptions import (
     CircuitOpenError,
     ConfigurationError,
+    DeadlineExceededError,
     ForkedConnectionError,
     LeaseLostError,
     MessageFormatError,
@@ -65,6 +66,7 @@ __all__ = [
     "ClusterRedisContextFactory",
     "ConfigurationError",
     "DeadLetter",
+    "DeadlineExceededError",
     "DurableMessage",
     "DurableMessageQueue",
     "ForkedConnectionError",

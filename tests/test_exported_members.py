@@ -21,6 +21,7 @@ PUBLIC_NAMES = [
     "ClusterRedisContextFactory",
     "ConfigurationError",
     "DeadLetter",
+    "DeadlineExceededError",
     "DurableMessage",
     "DurableMessageQueue",
     "ForkedConnectionError",

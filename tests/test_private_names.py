@@ -44,6 +44,7 @@ ALLOWED_ATTRIBUTES = {
             "_instrumentation_scope",
             "_is_enabled",
             "_local_parent_sampled",
+            "_real_tracer",
             "_span_limits",
             "_span_processors",
             "_tracer_metrics",

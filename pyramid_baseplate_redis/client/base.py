@@ -66,6 +66,9 @@ class MonitoredClient(Generic[P]):
         twin.__dict__.update(self._shared_within(), deadlines=policy.within(seconds))
         return twin
 
+    def __enter__(self: C) -> C:
+        return self
+
     def _shared_within(self) -> dict[str, Any]:
         """Return the attributes that the client of a block has from this one, unlike a copy."""
         return {"_held": self._held, "_is_borrowed": True}

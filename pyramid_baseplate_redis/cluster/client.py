@@ -150,7 +150,7 @@ class MonitoredRedisClusterConnection(
             self._hot_keys.sample(args)
         operation = self._telemetry.start_command(self.server_span, args)
         try:
-            if operation is not None and self._adopted_by != os.getpid():
+            if operation is not None and self._adopted_by != os.getpid() and not self.deadlines:
                 self._adopt()
             result = self._executed(args, kwargs)
         except BaseException as error:
@@ -265,6 +265,8 @@ class MonitoredRedisClusterConnection(
         )
         if shard_hint:
             raise redis.exceptions.RedisClusterException("shard_hint is deprecated in cluster mode")
+        if self.deadlines is not None and self._adopted_by != os.getpid():
+            self.deadlines.run(self._adopt)
         made = MonitoredRedisClusterPipeline(
             trace_name,
             self.server_span,

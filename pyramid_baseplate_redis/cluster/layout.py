@@ -161,6 +161,7 @@ class LayoutLookup:
 
     def _lead(self, outcome: _Outcome, look_up: Callable[[], object], nodes: int) -> None:
         budget = None if self._seconds is None else _Budget(self._seconds, nodes)
+        is_cut_short = ends_at() < time.monotonic() + (self._seconds or math.inf)
         token = _budget.set(budget)
         probe = None
         try:
@@ -171,7 +172,7 @@ class LayoutLookup:
             if self._breaker is not None:
                 self._breaker.succeeded()
         except Exception as error:
-            if ends_at() <= time.monotonic():
+            if is_cut_short:
                 raise  # the callers that wait may have more time, and look up themselves
             outcome.error = error
             if self._breaker is not None and isinstance(error.__cause__, _UNREACHED):

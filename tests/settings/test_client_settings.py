@@ -44,6 +44,7 @@ def test_every_default_is_our_own() -> None:
         "pool_timeout": timedelta(seconds=5),
         "socket_connect_timeout": timedelta(seconds=5),
         "socket_timeout": timedelta(seconds=5),
+        "deadline": None,
         "socket_keepalive": True,
         "health_check_interval": timedelta(0),
         "max_idle_time": timedelta(minutes=10),

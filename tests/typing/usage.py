@@ -19,6 +19,7 @@ from pyramid_baseplate_redis import (
     ClusterRedisContextFactory,
     ConfigurationError,
     DeadLetter,
+    DeadlineExceededError,
     DurableMessage,
     DurableMessageQueue,
     ForkedConnectionError,
@@ -103,6 +104,16 @@ def pipelines(request: Request) -> None:
 def move(pipeline: MonitoredRedisPipeline) -> None:
     pipeline.multi()
     pipeline.rename("a", "b")
+
+
+def deadlines(client: MonitoredRedisConnection) -> None:
+    with client.within(0.2) as foo:
+        assert_type(foo, MonitoredRedisConnection)
+        assert_type(foo.within(timedelta(seconds=1)), MonitoredRedisConnection)
+    try:
+        client.get("key")
+    except DeadlineExceededError as error:
+        assert_type(error.spent, dict[str, float])
 
 
 def transactions(request: Request) -> None:

@@ -1,0 +1,84 @@
+"""A deadline bounds a call to a Cluster, with its redirections and look-ups of the layout."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pyramid_baseplate_redis import DeadlineExceededError
+
+from ..support.topologies import Cluster
+from .conftest import MakeClusterClient, one_key_each
+from .test_layout import MEASURES, frozen
+
+SECONDS = 0.3
+SLACK = 0.4
+
+
+def exceeded(call: Callable[[], Any]) -> DeadlineExceededError:
+    started = time.monotonic()
+    with pytest.raises(DeadlineExceededError) as caught:
+        call()
+    assert SECONDS - 0.02 < time.monotonic() - started < SECONDS + SLACK
+    return caught.value
+
+
+@MEASURES
+def test_a_command_to_frozen_nodes_is_bounded(cluster: Cluster, make: MakeClusterClient) -> None:
+    client = make(cluster, deadline="300 ms")
+    client.set("key", "value")
+    with frozen(cluster.nodes):
+        exceeded(lambda: client.get("key"))
+        client.connection_pool.disconnect()
+        exceeded(lambda: client.get("key"))
+        exceeded(lambda: client.pipeline().get("key").execute())
+        exceeded(lambda: make(cluster).within(SECONDS).get("key"))
+    assert client.get("key") == b"value"
+
+
+@MEASURES
+def test_a_pipeline_to_several_frozen_nodes_is_bounded(
+    cluster: Cluster, make: MakeClusterClient
+) -> None:
+    client, keys = make(cluster, deadline="300 ms"), one_key_each(cluster)
+    for key in keys:
+        client.set(key, "value")
+    pipeline = client.pipeline()
+    for key in keys:
+        pipeline.get(key)
+    with frozen(cluster.nodes):
+        exceeded(pipeline.execute)
+
+
+@MEASURES
+def test_a_transaction_of_a_cluster_is_bounded(cluster: Cluster, make: MakeClusterClient) -> None:
+    client = make(cluster, deadline="300 ms")
+    client.set("key", "value")
+    with frozen(cluster.nodes):
+        exceeded(lambda: client.transaction(lambda pipeline: pipeline.get("key"), name="read"))
+
+
+@MEASURES
+def test_a_short_deadline_does_not_fail_the_look_up_of_others(
+    cluster: Cluster, make: MakeClusterClient
+) -> None:
+    client = make(cluster, socket_timeout="5 seconds")
+    found: list[Any] = []
+
+    def read_shortly() -> None:
+        with pytest.raises(DeadlineExceededError):
+            client.within(0.2).get("key")
+
+    with frozen(cluster.nodes):
+        short = threading.Thread(target=read_shortly)
+        short.start()
+        time.sleep(0.05)  # it looks up the layout, and the other one waits for it
+        other = threading.Thread(target=lambda: found.append(client.set("key", "value")))
+        other.start()
+        short.join()
+    other.join()
+    assert found == [True]
