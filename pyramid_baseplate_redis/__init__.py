@@ -98,6 +98,7 @@ __all__ = [
     "is_retryable",
     "ping_all",
     "pool_from_config",
+    "request_totals_tween_factory",
     "sentinel_pool_from_config",
     "server_context",
     "server_span_tween_factory",
@@ -134,6 +135,8 @@ def includeme(config: Configurator) -> None:
     - Adds the tween :func:`server_span_tween_factory`, which starts that span above Pyramid's
       exception views and ends it when the response was sent. ``baseplate_redis.server_span``
       decides whether it starts one beside OpenTelemetry's own instrumentation.
+    - Adds the tween :func:`request_totals_tween_factory`. It does nothing unless a client has set
+      ``trace_min_duration``.
     - Closes the pipelines, subscribers and monitors that a request left open, logs a warning, and
       returns their connections to the pool: after the finished callbacks or, if the body is
       streamed, after the body was sent.
@@ -157,5 +160,21 @@ def server_span_tween_factory(handler: Callable[[Any], Any], registry: Registry)
     :raises ConfigurationError: a ``baseplate_redis.*`` setting is malformed.
     """
     from .web.tween import server_span_tween_factory as make
+
+    return make(handler, registry)
+
+
+def request_totals_tween_factory(handler: Callable[[Any], Any], registry: Registry) -> Any:
+    """Make the tween that writes a request's totals on a server span of OpenTelemetry's.
+
+    It is needed for ``foo.trace_min_duration`` beside OpenTelemetry's instrumentation of Pyramid or
+    WSGI. To order tweens explicitly, list
+    ``pyramid_baseplate_redis.request_totals_tween_factory`` in ``pyramid.tweens``, after
+    OpenTelemetry's tween and before ``pyramid.tweens.excview_tween_factory``.
+
+    :param handler: the next tween, or Pyramid's own handler.
+    :param registry: the application's registry.
+    """
+    from .web.totals_tween import request_totals_tween_factory as make
 
     return make(handler, registry)

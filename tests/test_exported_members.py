@@ -53,6 +53,7 @@ PUBLIC_NAMES = [
     "is_retryable",
     "ping_all",
     "pool_from_config",
+    "request_totals_tween_factory",
     "sentinel_pool_from_config",
     "server_context",
     "server_span_tween_factory",

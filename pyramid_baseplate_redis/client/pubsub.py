@@ -8,12 +8,10 @@ import threading
 import time
 from typing import Any
 
-from opentelemetry import trace
 from opentelemetry.trace import Span
 from redis.client import PubSub
 
 from ..pool.connection import PooledConnection
-from ..telemetry import command_spans
 from ..telemetry.messaging.spans import start_handler
 from ..telemetry.operations import ClientTelemetry
 
@@ -84,13 +82,12 @@ class MonitoredPubSubMixin(PubSub):
         if span is None:
             return super().handle_message(response, ignore_subscribe_messages)
         # The span is current while the handler runs: the handler's own spans are its children.
-        with trace.use_span(span, record_exception=False, set_status_on_exception=False):
-            try:
-                result = super().handle_message(response, ignore_subscribe_messages)
-            except BaseException as error:
-                command_spans.fail(span, error)
-                raise
-            command_spans.end(span)
+        try:
+            result = super().handle_message(response, ignore_subscribe_messages)
+        except BaseException as error:
+            span.end(error)
+            raise
+        span.end()
         return result
 
     def reset(self) -> None:

@@ -106,6 +106,7 @@ class ClientSettings(NotPickled):
     trace: str = setting(parsers.choice("all", "children", "pipelines", "off"), "all")
     trace_query_text: str = setting(parsers.choice("off", "sanitized", "keys"), "off")
     trace_exclude: frozenset[str] = setting(parsers.command_names, frozenset())
+    trace_min_duration: timedelta = setting(parsers.Timespan, timedelta(0))
     metrics: bool = setting(parsers.boolean, True)
     track_key_reads_sample_rate: float = setting(parsers.percentage, 0.0)
     track_key_writes_sample_rate: float = setting(parsers.percentage, 0.0)

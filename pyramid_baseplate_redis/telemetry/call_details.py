@@ -48,6 +48,11 @@ class CallDetails:
         """
         return self.server is not None and self.servers <= self.redirections + self.retries + 1
 
+    @property
+    def is_ordinary(self) -> bool:
+        """Return whether the call went through at once: no waiting, no retry, no redirection."""
+        return not (self.waited or self.retries or self.redirections)
+
 
 _notes: ContextVar[CallDetails | None] = ContextVar("pyramid_baseplate_redis_notes", default=None)
 

@@ -238,13 +238,15 @@ class CommandTracer:
         trace_name: str,
         attributes: Mapping[str, Any],
         commands: Sequence[Any],
+        start_time: int | None = None,
     ) -> Span | None:
-        """Start the span of a pipeline.
+        """Start the span of a pipeline, which may have ended already.
 
         :param context: from :meth:`batch_context`.
         :param trace_name: the span's name.
         :param attributes: from :meth:`batch_attributes`.
         :param commands: redis-py's pairs of arguments and options.
+        :param start_time: nanoseconds since the epoch, if the pipeline started earlier.
         """
         try:
             own = {**attributes, **address_attributes(None, self._peers.only)}
@@ -255,7 +257,7 @@ class CommandTracer:
             if self.query_text != "off":
                 shown = [query_text(args, self.query_text) for args, _ in commands[:MOST_SHOWN]]
                 own[DB_QUERY_TEXT] = "; ".join(shown)
-            return started(trace_name, context, own)
+            return started(trace_name, context, own, start_time)
         except Exception:
             log_once("starting a span failed")
             return None

@@ -15,9 +15,10 @@ import redis
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
-from . import command_spans, metrics, otel
+from . import command_spans, metrics, otel, request_totals
 from .call_details import CallDetails, pop_call_details
 from .otel import has_meter_provider
+from .request_totals import RequestTotals
 
 T = TypeVar("T")
 
@@ -83,9 +84,12 @@ class Operation:
     notes: CallDetails | None = None
     metered = False
     span: Span | None = None
-    # On a Cluster the span starts when the command ends: only then is the node known.
+    # Set if the span starts when the operation ends. There are two reasons: on a Cluster, only then
+    # is the node known; and with trace_min_duration, only then is the duration known.
     context: Context | None = None
     start_time: int | None = None  # nanoseconds since the epoch
+    #: The totals of its request, if operations that are fast have no span.
+    totals: RequestTotals | None = None
     batch_name = ""
     attributes: dict[str, Any] | None = None
     #: The span's name and attributes of its own; see :meth:`describe_as`.
@@ -114,7 +118,7 @@ class Operation:
         if start_time is None:
             pop_call_details()  # discard the details left by an earlier call
         observers = self.telemetry.observers
-        if not (self.metered or observers):
+        if not (self.metered or observers or self.totals is not None):
             return  # a span measures its own time
         self.started = time.perf_counter()
         if start_time is not None:
@@ -139,7 +143,7 @@ class Operation:
 
         :param result: passed to the observers.
         """
-        self._over()
+        self._over(has_succeeded=True)
         if self.span is not None:
             command_spans.end(self.span, self.notes)
         if self.metered or self.telemetry.observers:
@@ -170,16 +174,39 @@ class Operation:
             command_spans.end_noscript(self.span, self.notes)
         self._report(None)
 
-    def _over(self) -> None:
+    def _over(self, *, has_succeeded: bool = False) -> None:
         if self.started:
             self.duration = time.perf_counter() - self.started
         self.notes = pop_call_details()
-        if self.context is not None:
-            self.span = self.telemetry.tracer.started_command(
-                self.context, self.args, self.start_time, self.notes
-            )
-            if self.purpose is not None and self.span is not None:
-                command_spans.rename(self.span, *self.purpose)
+        if self.context is None or (self._is_counted() and has_succeeded and self._is_fast()):
+            return
+        self.span = self._started_span(self.context)
+        if self.purpose is not None and self.span is not None:
+            command_spans.rename(self.span, *self.purpose)
+
+    def _is_counted(self) -> bool:
+        """Add it to the totals of its request; return whether there are any."""
+        if self.totals is None:
+            return False
+        commands = 1 if self.commands is None else len(self.commands)
+        waited = 0.0 if self.notes is None else self.notes.waited
+        try:
+            return self.totals.add(self.telemetry.context_name, commands, self.duration, waited)
+        except Exception:
+            otel.log_once("counting the operations of a request failed")
+            return False
+
+    def _is_fast(self) -> bool:
+        is_ordinary = self.notes is None or self.notes.is_ordinary
+        return is_ordinary and self.duration < self.telemetry.min_duration
+
+    def _started_span(self, context: Context) -> Span | None:
+        tracer = self.telemetry.tracer
+        if self.commands is None:
+            return tracer.started_command(context, self.args, self.start_time, self.notes)
+        return tracer.started_batch(
+            context, self.batch_name, self.describe(), self.commands, self.start_time
+        )
 
     def _report(self, result: object) -> None:
         if self.metered:
@@ -210,6 +237,8 @@ class ClientTelemetry:
     :param observers: notified of each operation; read again for each one, so a list may change.
     :param metered: whether to record durations when a meter provider is set.
     :param in_cluster: whether to start a command's span at its end, when the node is known.
+    :param min_duration: seconds; an operation that succeeds faster has no span, if its request
+        can count it.
     """
 
     def __init__(
@@ -219,11 +248,15 @@ class ClientTelemetry:
         *,
         metered: bool = True,
         in_cluster: bool = False,
+        min_duration: float = 0.0,
     ) -> None:
         self.tracer = tracer
         self.observers = observers
         self._metered = metered
         self._in_cluster = in_cluster
+        self.min_duration = min_duration
+        if min_duration:
+            request_totals.enable()
 
     @classmethod
     def for_pool(cls, pool: Any, context_name: str, redis_client_name: str = "") -> ClientTelemetry:
@@ -234,6 +267,7 @@ class ClientTelemetry:
             getattr(pool, "observers", ()),
             metered=settings.metrics if settings else True,
             in_cluster=settings.parsed_url.is_cluster if settings else False,
+            min_duration=settings.trace_min_duration.total_seconds() if settings else 0.0,
         )
 
     @property
@@ -257,7 +291,11 @@ class ClientTelemetry:
         self, tracer: command_spans.CommandTracer, observers: Sequence[Observer]
     ) -> ClientTelemetry:
         return ClientTelemetry(
-            tracer, observers, metered=self._metered, in_cluster=self._in_cluster
+            tracer,
+            observers,
+            metered=self._metered,
+            in_cluster=self._in_cluster,
+            min_duration=self.min_duration,
         )
 
     def start_command(
@@ -272,8 +310,10 @@ class ClientTelemetry:
         if not args:
             return None
         context = self.tracer.command_context(server_span, args)
-        span = None
-        if context is not None and not self._in_cluster:
+        span = totals = None
+        if context is not None and self.min_duration:
+            totals = request_totals.found(context, server_span)
+        if context is not None and totals is None and not self._in_cluster:
             span, context = self.tracer.started_command(context, args, start_time), None
         is_traced = span is not None or context is not None
         metered = self._metered and has_meter_provider() and (is_traced or not otel.is_suppressed())
@@ -286,6 +326,7 @@ class ClientTelemetry:
         elif context is not None:
             operation.context = context
             operation.start_time = start_time or time.time_ns()
+            operation.totals = totals
         if metered:
             operation.metered = True
         operation.begin(start_time)
@@ -318,7 +359,14 @@ class ClientTelemetry:
         operation.is_transaction = is_transaction
         operation.batch_name = trace_name
         operation.metered = metered
-        if context is not None:
+        totals = None
+        if context is not None and self.min_duration:
+            totals = request_totals.found(context, server_span)
+        if totals is not None:
+            operation.totals = totals
+            operation.context = context
+            operation.start_time = time.time_ns()
+        elif context is not None:
             attributes = operation.attributes = operation.describe()
             operation.span = self.tracer.started_batch(context, trace_name, attributes, commands)
         operation.begin(None)

@@ -15,6 +15,7 @@ from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
 
+from . import request_totals
 from .otel import error_type, has_tracer_provider, tracer
 from .semantic_conventions import (
     CLIENT_ADDRESS,
@@ -49,7 +50,7 @@ def start_server_span(
 ) -> tuple[Span, Context]:
     """Start the SERVER span of a WSGI request; return an invalid span if that fails.
 
-    The returned context contains the span, and the baggage of trusted headers.
+    The returned context contains the span, its totals, and the baggage of trusted headers.
 
     :param environ: the request's WSGI environ.
     :param trust_trace_headers: whether to continue the trace that the request's headers name. As
@@ -69,7 +70,7 @@ def start_server_span(
             kind=SpanKind.SERVER,
             attributes=_request_attributes(environ, method, known),
         )
-        return span, trace.set_span_in_context(span, context)
+        return span, request_totals.opened(span, trace.set_span_in_context(span, context))
     except Exception:
         logger.exception("starting a server span failed")
         return INVALID_SPAN, otel_context.get_current()
@@ -178,12 +179,13 @@ def describe_status(span: Span, status: int) -> None:
 
 
 def end_server_span(span: Span, error: BaseException | None = None) -> None:
-    """End a server span; further calls have no effect.
+    """Write the request's totals on a server span, and end it; further calls have no effect.
 
     :param error: the exception that stopped the sending of the response.
     """
     try:
         if span.is_recording():
+            request_totals.close(span)
             if error is not None:
                 span.set_status(Status(StatusCode.ERROR))
                 span.set_attribute(ERROR_TYPE, error_type(error))

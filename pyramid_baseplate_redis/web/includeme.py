@@ -23,22 +23,30 @@ from .queue_directive import DISCOVERY, add_message_queue, discover_queues
 from .request_cleanup import await_body
 from .setting_place import settings_action
 from .startup_log import log_clients
-from .tween import SERVER_SPAN_TWEEN, adopt_span, follow_response
+from .totals_tween import TOTALS_TWEEN, follow_totals, take_totals
+from .tween import OPENTELEMETRY_TWEEN, SERVER_SPAN_TWEEN, adopt_span, follow_response
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator
 
 
 def configure(config: Configurator) -> None:
-    """Add the directives, ``request.span``, the tween, the subscribers and the discovery."""
+    """Add the directives, ``request.span``, the tweens, the subscribers and the discovery."""
     config.add_directive("add_redis_client", add_redis_client)
     config.add_directive("add_message_queue", add_message_queue)
     config.add_directive("add_redis_health_view", add_redis_health_view)
     config.registry.registerUtility(Probes(), IRedisProbes)
     config.add_request_method(request_span, "span", reify=True)
     config.add_tween(SERVER_SPAN_TWEEN, under=INGRESS, over=(EXCVIEW, MAIN))
+    config.add_tween(
+        TOTALS_TWEEN,
+        under=(OPENTELEMETRY_TWEEN, SERVER_SPAN_TWEEN, INGRESS),
+        over=(EXCVIEW, MAIN),
+    )
     config.add_subscriber(adopt_current_span, ContextFound)
+    config.add_subscriber(take_totals, ContextFound)
     config.add_subscriber(follow_response, NewResponse)
+    config.add_subscriber(follow_totals, NewResponse)
     config.add_subscriber(await_body, NewResponse)
     config.add_subscriber(log_clients, ApplicationCreated)
     # Deferred until the application has added its settings and declared its clients.

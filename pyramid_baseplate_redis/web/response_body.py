@@ -30,7 +30,11 @@ def body_of(response: Response) -> Any:
 
 
 def follow_body(
-    request: Request, response: Response, span: Span, context: Context
+    request: Request,
+    response: Response,
+    span: Span,
+    context: Context,
+    end_span: Callable[[Span, BaseException | None], None] = end_server_span,
 ) -> TrackedBody | None:
     """Replace the body of a response by a :class:`TrackedBody` and return that.
 
@@ -43,7 +47,7 @@ def follow_body(
         return None  # the server recognizes its file wrapper and sends the file without copying
     if isinstance(body, TrackedBody):
         body = body.body  # an application may use one response object for many requests
-    followed = TrackedBody(body, span, context)
+    followed = TrackedBody(body, span, context, end_span)
     setattr(response, _WEBOB_BODY, followed)
     return followed
 
@@ -57,16 +61,24 @@ class TrackedBody:
     :param body: the application's body.
     :param span: the request's server span, which is ended.
     :param context: the OpenTelemetry context in which the body is made.
+    :param end_span: ends the span; called with the exception that stopped the sending, if any.
     """
 
-    def __init__(self, body: Iterable[bytes], span: Span, context: Context) -> None:
+    def __init__(
+        self,
+        body: Iterable[bytes],
+        span: Span,
+        context: Context,
+        end_span: Callable[[Span, BaseException | None], None] = end_server_span,
+    ) -> None:
         self.body = body
         self.at_end: Callable[[], None] | None = None
         self._span = span
         self._context = context
+        self._end_span = end_span
 
     def _end(self, error: BaseException | None = None) -> None:
-        end_server_span(self._span, error)
+        self._end_span(self._span, error)
         if self.at_end is not None:
             self.at_end()
 

@@ -43,6 +43,7 @@ logger = logging.getLogger(__package__)
 SERVER_SPAN_TWEEN = "pyramid_baseplate_redis.server_span_tween_factory"
 _SENDING = "_pyramid_baseplate_redis_sending"
 _OTEL_TWEENS = "opentelemetry.instrumentation.pyramid."
+OPENTELEMETRY_TWEEN = f"{_OTEL_TWEENS}trace_tween_factory"
 _OTEL_ENABLED = "opentelemetry-pyramid.trace_enabled"
 
 

@@ -83,6 +83,7 @@ def test_every_default_is_our_own() -> None:
         "trace": "all",
         "trace_query_text": "off",
         "trace_exclude": frozenset(),
+        "trace_min_duration": timedelta(0),
         "metrics": True,
         "track_key_reads_sample_rate": 0.0,
         "track_key_writes_sample_rate": 0.0,
@@ -119,6 +120,7 @@ def test_every_default_is_our_own() -> None:
         ("ssl_ciphers", "ECDHE+AESGCM", "ECDHE+AESGCM"),
         ("trace", "children", "children"),
         ("trace_query_text", "Keys", "keys"),
+        ("trace_min_duration", "2 milliseconds", timedelta(milliseconds=2)),
         ("trace_exclude", "ping, publish", frozenset({"PING", "PUBLISH"})),
     ],
 )

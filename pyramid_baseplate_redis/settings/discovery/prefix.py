@@ -14,8 +14,9 @@ from ..url_settings import ReadURL
 # Keys that no other library is known to have.
 _ONLY_OURS = frozenset({
     "leak_warning", "retry_budget", "breaker_failures", "breaker_reset", "trace_query_text",
-    "trace_exclude", "track_key_reads_sample_rate", "track_key_writes_sample_rate",
-    "sentinel_password_file", "min_other_sentinels", "require_full_coverage",
+    "trace_exclude", "trace_min_duration", "track_key_reads_sample_rate",
+    "track_key_writes_sample_rate", "sentinel_password_file", "min_other_sentinels",
+    "require_full_coverage",
 })  # fmt: skip
 
 

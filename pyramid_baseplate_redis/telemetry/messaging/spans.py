@@ -17,7 +17,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from .. import command_spans, otel
+from .. import command_spans, otel, request_totals
 from ..operations import ClientTelemetry, Operation, run_operation
 from ..otel import tracer
 from ..query_text import shown_text
@@ -42,11 +42,18 @@ _propagator = TraceContextTextMapPropagator()
 
 
 class MessageSpan:
-    """A span of sending or processing, made current: it is the parent of commands' spans."""
+    """A span of sending or processing, made current: it is the parent of commands' spans.
 
-    def __init__(self, span: Span) -> None:
+    :param takes_totals: whether commands are counted on this span; otherwise it is on the span of
+        the request.
+    """
+
+    def __init__(self, span: Span, *, takes_totals: bool = False) -> None:
         self._span = span
-        self._token: Token[Context] = otel_context.attach(trace.set_span_in_context(span))
+        context = trace.set_span_in_context(span)
+        if takes_totals:
+            context = request_totals.opened(span, context)
+        self._token: Token[Context] = otel_context.attach(context)
 
     def sent(self, ids: Sequence[str]) -> None:
         """Add the identifier of the message that was sent, if there is just one."""
@@ -62,6 +69,7 @@ class MessageSpan:
         :param error: the exception that was raised, if any.
         """
         otel_context.detach(self._token)
+        request_totals.close(self._span)
         if error is None:
             command_spans.end(self._span)
         else:
@@ -224,7 +232,7 @@ class MessageTracer:
                 attributes=attributes,
                 links=links,
             )
-            return MessageSpan(span)
+            return MessageSpan(span, takes_totals=True)
         except Exception:
             otel.log_once("starting a span failed")
             return None
@@ -232,8 +240,10 @@ class MessageTracer:
 
 def start_handler(
     commands: command_spans.CommandTracer, server_span: Span, channel: object
-) -> Span | None:
-    """Start the CONSUMER span of a pub/sub message's handler; ``None`` if it gets none.
+) -> MessageSpan | None:
+    """Start the CONSUMER span of a pub/sub message's handler, and make it current.
+
+    Return ``None`` if there is none.
 
     :param commands: the client's tracer.
     """
@@ -249,7 +259,7 @@ def start_handler(
         }
         name = f"{commands.context_name}.process"
         span = tracer.start_span(name, context, kind=SpanKind.CONSUMER, attributes=attributes)
-        return span if span.is_recording() else None
+        return MessageSpan(span, takes_totals=True) if span.is_recording() else None
     except Exception:
         otel.log_once("starting a span failed")
         return None
