@@ -45,6 +45,7 @@ PLAIN = "hand-made client, no telemetry"
 NO_SDK = "ours, no SDK"
 UNSAMPLED = "ours, unsampled"
 RECORDED = "ours, recorded"
+FEW_SPANS = "ours, recorded, trace_min_duration"
 BARE_SPANS = "hand-made client in bare SDK spans"
 OTEL_UNSAMPLED = "OpenTelemetry's, unsampled"
 OTEL_RECORDED = "OpenTelemetry's, recorded"
@@ -55,6 +56,7 @@ TARGETS: dict[str, float | None] = {
     UNSAMPLED: None,
     BARE_SPANS: None,
     RECORDED: 1.10,
+    FEW_SPANS: None,
     OTEL_UNSAMPLED: None,
     OTEL_RECORDED: None,
 }
@@ -180,6 +182,8 @@ def variants(url: str) -> list[Variant]:
 
     plain = requester(application(partial(hand_made, redis.Redis)))
     mine = requester(application(with_ours, **{"foo.url": url}))
+    few_spans = {"foo.url": url, "foo.trace_min_duration": "2 milliseconds"}
+    mine_with_few = requester(application(with_ours, **few_spans))
     theirs = requester(application(with_opentelemetry))
     tracer = states.recording_provider.get_tracer("benchmark")
     bare = BareSpans(tracer, states.recorded.example(mine))
@@ -190,6 +194,7 @@ def variants(url: str) -> list[Variant]:
         Variant(NO_SDK, mine, calls, states.none),
         Variant(UNSAMPLED, mine, calls, states.unsampled),
         Variant(RECORDED, mine, calls, states.recorded, spans=SPANS),
+        Variant(FEW_SPANS, mine_with_few, calls, states.recorded, spans=None),
         Variant(BARE_SPANS, in_bare_spans, calls, states.recorded, spans=SPANS),
         Variant(OTEL_UNSAMPLED, theirs, calls, states.unsampled),
         Variant(OTEL_RECORDED, theirs, calls, states.recorded, spans=SPANS),

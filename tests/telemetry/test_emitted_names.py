@@ -33,6 +33,10 @@ from .test_semantic_conventions import NAMES
 OWN_ATTRIBUTES = {
     "messaging.redis.message.delivery_count",
     "pyramid_baseplate_redis.connection.wait_time",
+    "pyramid_baseplate_redis.foo.commands",
+    "pyramid_baseplate_redis.foo.connection.wait_time",
+    "pyramid_baseplate_redis.foo.duration",
+    "pyramid_baseplate_redis.foo.operations",
     "redis.client.operation.redirections",
     "redis.client.operation.retry_attempts",
 }
@@ -79,17 +83,22 @@ def use_commands(client: MonitoredRedisConnection, server: Server) -> None:
     client.register_script("return 1")()
     with suppress(redis.ResponseError):
         client.lpush("text", "x")
+    ping_after_waiting(client)
+    with client.pubsub() as subscriber, redis.Redis(port=server.port) as other:
+        subscriber.subscribe(news=lambda message: None)
+        subscriber.get_message(timeout=5)
+        other.publish("news", "text")
+        subscriber.get_message(timeout=5)
+
+
+def ping_after_waiting(client: MonitoredRedisConnection) -> None:
+    """Send a command that waits for one of the pool's two connections."""
     held = [client.connection_pool.get_connection() for _ in range(2)]
     later = Timer(0.05, client.connection_pool.release, held[:1])
     later.start()
     client.ping()
     later.join()
     client.connection_pool.release(held[1])
-    with client.pubsub() as subscriber, redis.Redis(port=server.port) as other:
-        subscriber.subscribe(news=lambda message: None)
-        subscriber.get_message(timeout=5)
-        other.publish("news", "text")
-        subscriber.get_message(timeout=5)
 
 
 def use_queues(client: MonitoredRedisConnection) -> None:
@@ -115,7 +124,7 @@ class Observed:
         return 1
 
 
-def answer_a_request() -> None:
+def answer_a_request(client: MonitoredRedisConnection) -> None:
     environ = {
         "REQUEST_METHOD": "BREW",
         "PATH_INFO": "/pot",
@@ -126,6 +135,7 @@ def answer_a_request() -> None:
         "SERVER_PROTOCOL": "HTTP/1.1",
     }
     span, _ = start_server_span(environ, trust_trace_headers=False)
+    ping_after_waiting(client.bound_to(span))
     describe_response(span, "BREW", "/pot", 500, ValueError())
     end_server_span(span)
 
@@ -140,7 +150,8 @@ def emitted(
     use_queues(client)
     queue = Observed()
     observe_queue(queue)
-    answer_a_request()
+    counted = {"trace_min_duration": "1 minute", "max_connections": "2"}
+    answer_a_request(connect(valkey.url, "foo", **counted))
     collected = Collected()
     measured = [point.attributes for points in collected.points.values() for point in points]
     described = [attributes(span) for span in spans.all]

@@ -515,6 +515,28 @@ def test_a_signal_handler_s_command_has_a_span_if_it_interrupts_the_counting(
     assert operations_of(request_span) == 1
 
 
+def test_a_thread_waits_until_another_one_has_counted(
+    request_span: Span, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    totals = RequestTotals(request_span)
+    begun = threading.Event()
+
+    class Slow(dict[str, Any]):
+        def get(self, *args: Any) -> Any:  # in the middle of add()
+            begun.set()
+            time.sleep(0.1)
+            return super().get(*args)
+
+    monkeypatch.setattr(totals, "_clients", Slow())
+    thread = threading.Thread(target=totals.add, args=("foo", 1, 0.1, 0.0))
+    thread.start()
+    assert begun.wait(10)
+    assert totals.add("foo", 1, 0.1, 0.0)
+    thread.join()
+    totals.write(closing=True)
+    assert operations_of(request_span) == 2
+
+
 def test_a_forked_process_does_not_count_for_its_parent(request_span: Span) -> None:
     totals = RequestTotals(request_span)
     assert totals.add("foo", 1, 0.1, 0.0)
