@@ -13,6 +13,7 @@ import os
 import threading
 import weakref
 from collections.abc import MutableMapping
+from typing import Any
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -68,12 +69,8 @@ class RequestTotals:
         self._is_written = True
         self._clients: dict[str, _Sums] = {}
 
-    @property
-    def are_open(self) -> bool:
-        """Return whether an operation can be counted: the span is still going to get the totals."""
-        return self._recording_span() is not None
-
-    def _recording_span(self) -> Span | None:
+    def open_span(self) -> Span | None:
+        """Return the span if it is still going to get the totals, otherwise ``None``."""
         if self._is_closed or self._process != os.getpid():
             return None
         span = self._span()
@@ -89,7 +86,7 @@ class RequestTotals:
         :param duration: seconds.
         :param waited: seconds of ``duration`` in which the operation waited for a connection.
         """
-        if not self.are_open:
+        if self.open_span() is None:
             return False
         with self._lock:
             if self._is_closed or self._is_busy:
@@ -113,7 +110,7 @@ class RequestTotals:
 
         :param closing: whether to count no further operations, because the span is about to end.
         """
-        span = self._recording_span()
+        span = self.open_span()
         if span is None:
             return
         with self._lock:
@@ -168,21 +165,16 @@ def found(context: Context, server_span: Span) -> RequestTotals | None:
     :param context: the one in which the command's span would be started.
     :param server_span: the span that the command's client belongs to.
     """
-    if not _by_span:
-        return None
     try:
-        totals = _of_context(context)
-        if totals is None:
-            totals = _by_span.get(server_span) or _by_span.get(trace.get_current_span(context))
-        return totals if totals is not None and totals.are_open else None
+        held: Any = context.get(_KEY)
+        totals: RequestTotals | None = held
+        if totals is not None and totals.open_span() is not None:
+            return totals
+        totals = _by_span.get(server_span) or _by_span.get(trace.get_current_span(context))
+        return totals if totals is not None and totals.open_span() is not None else None
     except Exception:
         otel.log_once("counting the operations of a request failed")
         return None
-
-
-def _of_context(context: Context) -> RequestTotals | None:
-    totals = context.get(_KEY)
-    return totals if isinstance(totals, RequestTotals) and totals.are_open else None
 
 
 def write(span: Span) -> None:
@@ -196,7 +188,7 @@ def close(span: Span) -> None:
 
 
 def _write(span: Span, *, closing: bool) -> None:
-    if not _by_span:
+    if not _is_enabled:
         return
     try:
         totals = _by_span.pop(span, None) if closing else _by_span.get(span)

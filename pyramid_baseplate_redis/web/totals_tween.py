@@ -55,7 +55,7 @@ def request_totals_tween_factory(handler: Handler, registry: Registry) -> Handle
             try:
                 return handler(request)
             finally:
-                del request.__dict__[_INNER]
+                request.__dict__.pop(_INNER, None)
                 inner.close()
         if not span.is_recording():
             return handler(request)
