@@ -161,7 +161,7 @@ def deployed(variants: Sequence[str], url: str, cpus: Collection[int]) -> Iterat
 
 
 def measure(deployment: Deployment, rounds: int) -> Samples:
-    """Load the workers in turn, in a random order in each round. The idle ones cost nothing."""
+    """Load the workers in turn, in a random order in each round; the other workers are idle."""
     order = list(deployment.ports)
     for variant in order:
         deployment.sample(variant)
