@@ -367,6 +367,16 @@ def test_only_a_sampled_span_reaches_the_exporters(monkeypatch: pytest.MonkeyPat
     assert recorder.spans == []
 
 
+def test_only_a_processor_of_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK's processors are in a module that such an application doesn't import."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.sdk.trace.export")
+    provider, foreign = TracerProvider(shutdown_on_exit=False), Foreign()
+    provider.add_span_processor(foreign)
+    monkeypatch.setattr(command_spans, "tracer", provider.get_tracer("package"))
+    success(Context())
+    assert (foreign.started, foreign.ended) == (["foo.GET"], ["foo.GET"])
+
+
 @only_fast
 def test_a_processor_that_is_added_later_counts_from_the_next_span(
     monkeypatch: pytest.MonkeyPatch,

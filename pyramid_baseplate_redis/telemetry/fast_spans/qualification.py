@@ -125,12 +125,17 @@ def _qualifies(tracer: Any) -> bool:
 
 def _is_of_the_sdk(processor: Any) -> bool:
     """Return whether a processor, and each one in it, only looks at spans that have ended."""
-    sdk, export = sys.modules[_SDK], sys.modules[f"{_SDK}.export"]
+    sdk = sys.modules[_SDK]
     if not vars(processor).keys().isdisjoint(("on_start", "_on_ending", "on_end")):
         return False
     if type(processor) is sdk.SynchronousMultiSpanProcessor:
         return all(map(_is_of_the_sdk, processor._span_processors))
-    return type(processor) in (export.BatchSpanProcessor, export.SimpleSpanProcessor)
+    # It is not imported if the application has only processors of its own.
+    export = sys.modules.get(f"{_SDK}.export")
+    return export is not None and type(processor) in (
+        export.BatchSpanProcessor,
+        export.SimpleSpanProcessor,
+    )
 
 
 def _samples_children(sampler: Any) -> bool:
