@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -128,7 +128,7 @@ def main() -> int:
             )
             show(f"{workload.name}, in CPU time", "times plain", in_cpu)
             show(f"{workload.name}, by the clock", "times plain", by_clock)
-            shown += in_cpu
+            shown += (replace(row, name=f"{workload.name}, {row.name}") for row in in_cpu)
     return verdict(shown, chosen.check)
 
 
