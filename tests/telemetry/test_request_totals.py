@@ -25,7 +25,7 @@ from pyramid_baseplate_redis.telemetry.call_details import note_redirection, not
 from pyramid_baseplate_redis.telemetry.request_totals import RequestTotals
 from pyramid_baseplate_redis.telemetry.server_spans import end_server_span, start_server_span
 
-from ..support.metrics import Collected, Connect
+from ..support.metrics import DURATION, Collected, Connect
 from ..support.servers import MakeClient, RecordedSpans, Server, attributes
 from ..support.topologies import Cluster
 
@@ -473,7 +473,7 @@ def test_metrics_and_observers_are_unaffected(
         f"started {name}.pipeline_pair",
         f"ended {name}.pipeline_pair [b'value', b'value'] True",
     ]
-    points = Collected().points["db.client.operation.duration"]
+    points = Collected().of(DURATION, name)
     assert [point.attributes["db.operation.name"] for point in points] == ["SET", "MULTI GET"]
 
 
