@@ -84,6 +84,10 @@ ERRORS = [
         "ba.socket_timeout: there is no Redis client ba; did you mean bar.socket_timeout?",
     ),
     (
+        "bar.url = redis://h\nbra.trace_min_duration = 1",
+        "bra.trace_min_duration: there is no Redis client bra; did you mean bar.trace_min_duration",
+    ),
+    (
         "bar.url = redis://h\nbra.leak_warning = 1 second",
         "bra.leak_warning: there is no Redis client bra; did you mean bar.leak_warning?",
     ),
