@@ -21,6 +21,7 @@ from webtest import TestApp
 from pyramid_baseplate_redis.web.tween import SERVER_SPAN_TWEEN
 
 from ..support.servers import RecordedSpans, Server
+from ..support.totals import FAST, operations_of
 
 Handler = Callable[[Request], Response]
 OPENTELEMETRY_TWEEN = "opentelemetry.instrumentation.pyramid.trace_tween_factory"
@@ -143,6 +144,21 @@ def test_each_command_has_one_span_under_the_server_span(
     commands = of_kind(spans, SpanKind.CLIENT)
     assert [span.name for span in commands] == ["foo.ECHO"] * len(PLACES)
     assert all(ancestors(spans, span)[-1] == server for span in commands)
+
+
+@pytest.mark.parametrize("early", ["", "early"])
+def test_with_trace_min_duration_each_command_is_counted_or_has_a_span(
+    valkey: Server, spans: RecordedSpans, pyramid: str, wsgi: str, early: str
+) -> None:
+    settings = {"foo__trace_min_duration": FAST, **({early: "yes"} if early else {})}
+    app = serve(valkey, pyramid, wsgi, **settings)
+    assert app.get("/page/1").text == "hello"
+    counted = [operations_of(span) for span in spans.all if operations_of(span)]
+    with_span = len(spans.named("foo.ECHO"))
+    assert len(counted) == 1
+    assert counted[0] + with_span == len(PLACES)
+    # Only the span of their Pyramid tween ends before the last command.
+    assert (with_span > 0) == (pyramid != "" and wsgi == "")
 
 
 def test_a_client_that_is_older_than_the_span_is_under_it_as_well(
