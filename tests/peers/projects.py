@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from . import redis_py
+from .outcomes import Differences
 from .servers import SuiteSentinel, SuiteServer
 
 
@@ -18,6 +20,10 @@ class Project:
         checkout may be of any version.
     :param extras: the extras of the project to install.
     :param servers: the servers that the tests expect.
+    :param has_pools: whether the tests make the pools of their clients themselves. Then these are
+        always ours, too.
+    :param must_use: what of ours the tests must have used, or else they prove nothing.
+    :param differences: the tests that pass with plain redis-py only, by the reason.
     :param environment: variables that lead the tests to the servers.
     """
 
@@ -26,6 +32,9 @@ class Project:
     extras: str = ""
     servers: Sequence[SuiteServer] = (SuiteServer(),)
     environment: Mapping[str, str] = field(default_factory=dict)
+    has_pools: bool = False
+    must_use: Sequence[str] = ("clients",)
+    differences: Differences = field(default_factory=dict)
 
 
 _PASSWORD = ("--requirepass", "sekret")
@@ -72,6 +81,14 @@ PROJECTS: Mapping[str, Project] = {
             SuiteServer(options=("--unixsocket", "/tmp/redis.sock")),
             SuiteSentinel(services=("default_service", "127.0.0.1")),
         ),
+    ),
+    "redis-py": Project(
+        redis_py.TESTS,
+        ("numpy", "packaging", "PyJWT", "pytest-asyncio", "pytest-timeout"),
+        extras="[hiredis]",
+        has_pools=True,
+        must_use=("clients", "connections", "direct requests", "spans"),
+        differences=redis_py.DIFFERENCES,
     ),
     "walrus": Project("walrus/tests/__init__.py"),  # which has all tests
     "huey": Project("huey/tests"),

@@ -13,15 +13,25 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirakuru.exceptions import AlreadyRunning
 
 from ..support.servers import server_binary
 from .environments import python_with
-from .outcomes import Outcomes, better, read_outcomes, summary, worse
+from .outcomes import (
+    Outcomes,
+    better,
+    outdated,
+    read_outcomes,
+    read_used,
+    reason_for,
+    summary,
+    worse,
+)
 from .projects import PROJECTS, Project
 from .servers import running_servers
 
@@ -31,8 +41,8 @@ _STDERR = 2
 _SECONDS_BEFORE_STACKS = 180  # a test that hangs shows where
 
 
-class NothingPassed(Exception):  # noqa: N818  # a reason to end, with status 2
-    """The suite does not run here."""
+class NothingCompared(Exception):  # noqa: N818  # a reason to end, with status 2
+    """The suite does not run here, or not with our client."""
 
 
 class Swapped(enum.Enum):
@@ -41,6 +51,14 @@ class Swapped(enum.Enum):
     NOTHING = "plain"
     CLIENT = "ours"
     POOLS = "ours, pools too"
+
+
+@dataclass
+class Run:
+    """The outcomes of the tests, and how much of ours they used."""
+
+    outcomes: Outcomes = field(default_factory=dict)
+    used: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -58,7 +76,7 @@ class Suite:
     binary: str
     more: Sequence[str] = ()
 
-    def run(self, swapped: Swapped) -> Outcomes:
+    def run(self, swapped: Swapped) -> Run:
         """Run the tests on fresh servers.
 
         :raises subprocess.TimeoutExpired: if they don't end.
@@ -75,12 +93,12 @@ class Suite:
             "PYTEST_ADDOPTS": options,
             "SWAP_POOLS": "1" if swapped is Swapped.POOLS else "",
         }
-        outcomes: Outcomes = {}
+        run = Run()
         for line in self.project.tests.splitlines():
-            outcomes |= self._run_process(shlex.split(line), environment)
-        return outcomes
+            self._run_process(shlex.split(line), environment, run)
+        return run
 
-    def _run_process(self, tests: Sequence[str], environment: dict[str, str]) -> Outcomes:
+    def _run_process(self, tests: Sequence[str], environment: dict[str, str], run: Run) -> None:
         with tempfile.TemporaryDirectory() as directory:
             report = Path(directory) / "report.xml"
             command = [
@@ -97,31 +115,57 @@ class Suite:
                     check=False,
                     timeout=_LONGEST_SECONDS,
                 )
-            return read_outcomes(report)
+            run.outcomes |= read_outcomes(report)
+            run.used += read_used(report)
 
 
 def compare(suite: Suite, *, pools: bool = False) -> bool:
     """Run a suite with plain redis-py and with our client, and print how the outcomes differ.
 
     :param pools: run it once more, with our pool in the place of redis-py's, too.
-    :returns: whether all that passes with plain redis-py passes with ours.
-    :raises NothingPassed: if there is nothing to compare with.
+    :returns: whether all that passes with plain redis-py passes with ours, other than the
+        differences that the project names.
+    :raises NothingCompared: if there is nothing to compare with, or the tests used no client of
+        ours.
     """
-    plain = suite.run(Swapped.NOTHING)
+    plain = suite.run(Swapped.NOTHING).outcomes
     print(f"plain: {summary(plain)}")  # noqa: T201
     if "passed" not in plain.values():
-        raise NothingPassed("no test passes with plain redis-py; see the output of pytest above")
-    all_found: dict[str, str] = {}
-    for swapped in (Swapped.CLIENT, Swapped.POOLS) if pools else (Swapped.CLIENT,):
-        ours = suite.run(swapped)
-        print(f"{swapped.value}: {summary(ours)}")  # noqa: T201
-        for test in better(plain, ours):
-            print(f"  passes only with {swapped.value}: {test}")  # noqa: T201
-        found = worse(plain, ours)
-        all_found |= found
-        for test, outcome in found.items():
+        raise NothingCompared("no test passes with plain redis-py; see the output of pytest above")
+    runs = [Swapped.POOLS] if suite.project.has_pools else [Swapped.CLIENT]
+    if pools and Swapped.POOLS not in runs:
+        runs.append(Swapped.POOLS)
+    are_equal = [_compare_run(suite, plain, swapped) for swapped in runs]
+    return all(are_equal)
+
+
+def _compare_run(suite: Suite, plain: Outcomes, swapped: Swapped) -> bool:
+    run = suite.run(swapped)
+    print(f"{swapped.value}: {summary(run.outcomes)}")  # noqa: T201
+    for test in better(plain, run.outcomes):
+        print(f"  passes only with {swapped.value}: {test}")  # noqa: T201
+    reasons: Counter[str] = Counter()
+    differences = suite.project.differences
+    found = worse(plain, run.outcomes)
+    is_equal = True
+    for test, outcome in found.items():
+        reason = reason_for(test, differences)
+        if reason is None:
+            is_equal = False
             print(f"  {outcome} only with {swapped.value}: {test}")  # noqa: T201
-    return not all_found
+        else:
+            reasons[reason] += 1
+    for reason, number in reasons.items():
+        print(f"  {number} differ: {reason}")  # noqa: T201
+    for test in outdated(differences, plain, found):
+        is_equal = False
+        print(f"  differs no longer with {swapped.value}: {test}")  # noqa: T201
+    unused = [name for name in suite.project.must_use if not run.used[name]]
+    if is_equal and unused:
+        raise NothingCompared(f"{swapped.value}: the tests used no {' and no '.join(unused)}")
+    used = ", ".join(f"{number} {name}" for name, number in sorted(run.used.items()))
+    print(f"  used: {used}")  # noqa: T201
+    return is_equal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -138,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     suite = Suite(project, checkout, python, options.server, options.pytest)
     try:
         return 0 if compare(suite, pools=options.pools) else 1
-    except (AlreadyRunning, NothingPassed) as error:
+    except (AlreadyRunning, NothingCompared) as error:
         parser.exit(2, f"{error}\n")
 
 

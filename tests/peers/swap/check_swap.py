@@ -5,8 +5,10 @@ in ``sitecustomize``.
 """
 
 import sys
+from collections.abc import Callable, Iterator
 
 import pytest
+from swap_usage import used
 
 
 def pytest_collection_finish() -> None:
@@ -17,3 +19,12 @@ def pytest_collection_finish() -> None:
     redis = sys.modules.get("redis")
     if redis is not None and redis.Redis.__module__ != "swapped_redis":
         raise pytest.UsageError("redis.Redis was not replaced")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _report_what_was_used(
+    record_testsuite_property: Callable[[str, object], None],
+) -> Iterator[None]:
+    yield
+    for name, number in used.items():
+        record_testsuite_property(name, number)

@@ -16,6 +16,8 @@ import redis
 import redis.sentinel
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from swap_usage import SpanCounter, counted, used
 
 with warnings.catch_warnings():
     # A suite that turns warnings into errors means its own, not those of what we import.
@@ -26,6 +28,7 @@ with warnings.catch_warnings():
         MonitoredRedisPipeline,
     )
     from pyramid_baseplate_redis.client import client
+    from pyramid_baseplate_redis.pool.direct.connection import DirectConnection
     from pyramid_baseplate_redis.pool.factory import pool_kwargs
     from pyramid_baseplate_redis.settings.sources import load_client_settings
 
@@ -49,11 +52,19 @@ class SwappedPool(BlockingConnectionPool):
         settings = load_client_settings({"redis.url": url or _url(given)}, "redis.")
         super().__init__(**pool_kwargs(settings.overridden_by(given)))
 
+    def make_connection(self) -> Any:
+        used["connections"] += 1
+        return super().make_connection()
+
     @classmethod
     def from_url(cls, url: str, **keywords: Any) -> SwappedPool:
         # With redis-py, the URL wins over the arguments; with pool_from_config, the arguments do.
         in_url = redis.connection.parse_url(url)
-        others = {key: value for key, value in keywords.items() if key not in in_url}
+        others = {
+            key: value
+            for key, value in keywords.items()
+            if key not in in_url or key == "connection_class"
+        }
         return cls(url=url, **others)
 
 
@@ -77,6 +88,7 @@ class SwappedRedis(MonitoredRedisConnection):
 
     @functools.wraps(_PLAIN.__init__)  # so that autospec and inspect see redis-py's parameters
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        used["clients"] += 1
         given = _PLAIN_SIGNATURE.bind(*args, **kwargs).arguments
         own = {key: given.pop(key) for key in _OF_THE_CLIENT if key in given}
         pool = given.pop("connection_pool", None)
@@ -100,7 +112,9 @@ def swap() -> None:
 
     With ``SWAP_POOLS`` in the environment, the pools that a project makes itself are ours, too.
     """
-    trace.set_tracer_provider(TracerProvider())
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(SpanCounter()))
+    trace.set_tracer_provider(provider)
     for module in (redis, redis.client):
         module.Redis = module.StrictRedis = SwappedRedis  # type: ignore[misc]
     redis.sentinel.Redis = SwappedRedis  # type: ignore[misc]
@@ -111,6 +125,9 @@ def swap() -> None:
         )
     redis.client.Pipeline = SwappedPipeline  # type: ignore[misc]
     client.MonitoredRedisPipeline = SwappedPipeline  # type: ignore[misc]
+    for method in ("ask", "ask_all"):
+        made = counted("direct requests", getattr(DirectConnection, method))
+        setattr(DirectConnection, method, made)
     if os.environ.get("SWAP_POOLS"):
         for module in (redis, redis.client, redis.connection):
             module.ConnectionPool = SwappedPool  # type: ignore[misc]
