@@ -23,6 +23,7 @@ from ..client.open_resources import OpenResources
 from ..client.pipeline_base import copied_callbacks
 from ..command_table import only_reads
 from ..deadlines import DeadlinePolicy
+from ..pool.direct.packing import DIRECT_COMMANDS
 from ..pool.error_messages import explain_cross_slot, hide_arguments
 from ..retries import RetryPolicy, was_unsent
 from ..telemetry.call_details import forget_redirection
@@ -36,6 +37,7 @@ from .rerouting import UNREACHED, Reroutable, reroute
 
 # OpenTelemetry's instrumentation of redis-py wraps this, which would start a second span.
 _execute_command = inspect.unwrap(RedisCluster.execute_command)
+_parse_response = redis.Redis.parse_response
 
 # The node executed nothing. redis-py's execute_command meets the same error and handles it.
 _REFUSED = (
@@ -218,8 +220,18 @@ class MonitoredRedisClusterConnection(
         connection = None
         try:
             connection = pool.get_connection()
-            connection.send_command(*args)
-            response = redis_node.parse_response(connection, args[0])
+            if (
+                args[0] in DIRECT_COMMANDS
+                and getattr(connection, "is_direct", False)
+                and type(redis_node).parse_response is _parse_response
+            ):
+                response = connection.ask(args)
+                callback = dict.get(redis_node.response_callbacks, args[0])
+                if callback is not None:
+                    response = callback(response)
+            else:
+                connection.send_command(*args)
+                response = redis_node.parse_response(connection, args[0])
         except (redis.exceptions.MaxConnectionsError, redis.AuthenticationError):
             raise
         except UNREACHED as error:

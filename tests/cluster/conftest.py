@@ -71,15 +71,18 @@ def losing_replies(
     from pyramid_baseplate_redis.pool.connection import PooledConnection
 
     left = [1] * 50
-    read = PooledConnection.read_response
 
-    def lose(connection: Any, *args: Any, **kwargs: Any) -> Any:
-        response = read(connection, *args, **kwargs)
-        if left and connection.is_node and connection._ready and connection.port == node.port:
-            left.pop()
-            connection.disconnect()
-            raise redis.ConnectionError("the reply was lost")
-        return response
+    def losing(read: Callable[..., Any]) -> Callable[..., Any]:
+        def lose(connection: Any, *args: Any, **kwargs: Any) -> Any:
+            response = read(connection, *args, **kwargs)
+            if left and connection.is_node and connection._ready and connection.port == node.port:
+                left.pop()
+                connection.disconnect()
+                raise redis.ConnectionError("the reply was lost")
+            return response
 
-    monkeypatch.setattr(PooledConnection, "read_response", lose)
+        return lose
+
+    for name in ("read_response", "_read"):
+        monkeypatch.setattr(PooledConnection, name, losing(getattr(PooledConnection, name)))
     return left

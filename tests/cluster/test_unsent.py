@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -41,16 +41,19 @@ def key_elsewhere(cluster: Cluster) -> str:
 
 def refuse(monkeypatch: pytest.MonkeyPatch, *ports: int) -> None:
     """Have connections to these nodes fail before anything is sent."""
-    send = PooledConnection.send_packed_command
 
-    def fail(connection: Any, *args: Any, **kwargs: Any) -> None:
-        if connection.port in ports:
-            error = redis.ConnectionError("refused")
-            error.unsent = True  # type: ignore[attr-defined]  # as PooledConnection marks it
-            raise error
-        send(connection, *args, **kwargs)
+    def failing(send: Callable[..., None]) -> Callable[..., None]:
+        def fail(connection: Any, *args: Any, **kwargs: Any) -> None:
+            if connection.port in ports:
+                error = redis.ConnectionError("refused")
+                error.unsent = True  # type: ignore[attr-defined]  # as PooledConnection marks it
+                raise error
+            send(connection, *args, **kwargs)
 
-    monkeypatch.setattr(PooledConnection, "send_packed_command", fail)
+        return fail
+
+    for name in ("send_packed_command", "_send"):
+        monkeypatch.setattr(PooledConnection, name, failing(getattr(PooledConnection, name)))
 
 
 @pytest.mark.parametrize("raises", [True, False])
