@@ -315,9 +315,18 @@ def test_an_error_in_a_response_callback_leaves_no_reply_behind(
         check_all_slots_are_back(client, valkey)
 
 
-@pytest.mark.parametrize("where", ["pack_command", "send_packed_command", "read_response"])
+@pytest.mark.parametrize(
+    ("command", "where"),
+    [
+        ("ECHO", "_send"),
+        ("ECHO", "_read"),
+        ("echo", "pack_command"),  # in redis-py's way
+        ("echo", "send_packed_command"),
+        ("echo", "read_response"),
+    ],
+)
 def test_no_memory_at_any_step_costs_nobody_a_reply_or_a_slot(
-    valkey: Server, where: str, monkeypatch: pytest.MonkeyPatch
+    valkey: Server, command: str, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with client_of(valkey, max_connections="1") as client:
         ask(client)
@@ -331,7 +340,7 @@ def test_no_memory_at_any_step_costs_nobody_a_reply_or_a_slot(
 
             patch.setattr(cls, where, failing)
             with pytest.raises(MemoryError):
-                client.echo("first")
+                client.execute_command(command, "first")
         check_all_slots_are_back(client, valkey)
 
 
