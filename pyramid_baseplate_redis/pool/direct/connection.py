@@ -19,7 +19,7 @@ from ...telemetry.call_details import Peers, note_peer, note_server
 from ..deadline_parser import NOT_ENOUGH_DATA
 from ..owned_connection import OwnedConnection
 from .packing import joined, packed_command
-from .qualification import poll_of, qualifies
+from .qualification import KNOWN_MODULES, poll_of, qualifies
 
 if TYPE_CHECKING:
     from ..circuit_breaker import CircuitBreaker
@@ -39,6 +39,7 @@ class DirectConnection(OwnedConnection):
     """
 
     is_direct = False  # decided after each connecting
+    direct_modules = KNOWN_MODULES  # whose steps may be skipped
     _has_data: Callable[[], bool] | None = None  # whether hiredis has something to parse
     _poll: Callable[[int], list[Any]] | None = None  # what has happened to the socket
     breaker: CircuitBreaker | None = None

@@ -18,8 +18,10 @@ STEPS = (
     "read_response", "reconnect", "send_command", "send_packed_command",
 )  # fmt: skip
 _PACKAGE = __name__.rpartition(".direct.")[0]
-# The modules whose steps the direct way knows.
-_KNOWN = {"redis.connection", f"{_PACKAGE}.connection", f"{_PACKAGE}.owned_connection"}
+#: The modules whose steps the direct way knows.
+KNOWN_MODULES = frozenset(
+    {"redis.connection", f"{_PACKAGE}.connection", f"{_PACKAGE}.owned_connection"}
+)
 
 
 def qualifies(connection: Any, parser: Any, packer: Any) -> bool:
@@ -46,16 +48,18 @@ def qualifies(connection: Any, parser: Any, packer: Any) -> bool:
         and not connection.health_check_interval
         and not (notifications and notifications.enabled)
         and not any(step in vars(connection) for step in STEPS)
-        and all(_are_known(vars(cls)) for cls in type(connection).__mro__)
+        and all(
+            _are_known(vars(cls), connection.direct_modules) for cls in type(connection).__mro__
+        )
     )
 
 
-def _are_known(members: Any) -> bool:
-    """Return whether all steps in a class are those that this package and redis-py define there."""
+def _are_known(members: Any, modules: frozenset[str]) -> bool:
+    """Return whether all steps in a class are those that these modules define there."""
     return all(
         type(members[step]) is FunctionType
         and members[step].__module__ == members["__module__"]
-        and members["__module__"] in _KNOWN
+        and members["__module__"] in modules
         and not hasattr(members[step], "__wrapped__")
         for step in STEPS
         if step in members

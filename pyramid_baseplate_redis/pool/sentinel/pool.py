@@ -71,6 +71,12 @@ class _Proxy(SentinelConnectionPoolProxy):
 class _SentinelConnectionMixin(PooledConnection):
     """A mixin between :class:`PooledConnection` and redis-py's Sentinel connections."""
 
+    # The direct way knows what redis-py's Sentinel connections and this class do for a command.
+    direct_modules = PooledConnection.direct_modules | {
+        SentinelManagedConnection.__module__,
+        __name__,
+    }
+
     connection_pool: Any
     host: str
     port: int
@@ -118,11 +124,9 @@ class _SentinelConnectionMixin(PooledConnection):
             self._refusal = error
             raise
 
-    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """See :meth:`.PooledConnection.send_packed_command`."""
-        if self.is_connected:  # otherwise connect_to() records it
-            note_last_server(self.host, self.port)
-        super().send_packed_command(command, check_health)
+    def _expect_replies(self, count: int, states: tuple[int, ...]) -> None:
+        note_last_server(self.host, self.port)
+        super()._expect_replies(count, states)
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """Read a reply; see :class:`redis.sentinel.SentinelManagedConnection`.
@@ -134,10 +138,23 @@ class _SentinelConnectionMixin(PooledConnection):
             return super().read_response(*args, **kwargs)
         except redis.ConnectionError as error:
             if isinstance(error.__context__, redis.ReadOnlyError):
-                if self.is_one_command:
-                    error.unsent = True  # type: ignore[attr-defined]  # all of it was refused
-                self.connection_pool.demoted((self.host, self.port))
+                self._was_demoted(error)
             raise
+
+    def _looked_into(self, reply: Any, decode: bool, timeout: Any) -> Any:
+        # As redis-py's connections do it in their read_response().
+        reply = super()._looked_into(reply, decode, timeout)
+        if isinstance(reply, redis.ReadOnlyError) and self.connection_pool.is_master:
+            error = redis.ConnectionError("The previous master is now a slave")
+            error.__context__ = reply
+            self._was_demoted(error)
+            raise error
+        return reply
+
+    def _was_demoted(self, error: redis.ConnectionError) -> None:
+        if self.is_one_command:
+            error.unsent = True  # type: ignore[attr-defined]  # all of it was refused
+        self.connection_pool.demoted((self.host, self.port))
 
 
 class SentinelConnection(_SentinelConnectionMixin, SentinelManagedConnection):
