@@ -260,7 +260,7 @@ def test_a_transaction_that_watches_is_not_tried_again(
         sent.append(args)
         raise redis.ConnectionError("lost")
 
-    monkeypatch.setattr(pipeline.connection, "send_packed_command", lost)
+    monkeypatch.setattr(pipeline.connection, "_send", lost)
     with pytest.raises(redis.WatchError):
         pipeline.execute()
     assert len(sent) == 1

@@ -132,9 +132,11 @@ class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Re
         return result
 
     def _executed(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        if self.deadlines is not None:
-            return self.deadlines.run(lambda: self._sent(args, options))
-        return self._sent(args, options)
+        if self.deadlines is None and self.connection is None and self._retry is None:
+            return self._attempted(args, options)
+        if self.deadlines is None:
+            return self._sent(args, options)
+        return self.deadlines.run(lambda: self._sent(args, options))
 
     def _sent(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if self.connection is not None:

@@ -210,8 +210,8 @@ class BlockingConnectionPool(HousekeepingPool):
         now = time.monotonic()
         is_kept = False
         if self._may_be_used_again(connection, slot, now):
-            if getattr(connection, "is_direct", False) or (
-                isinstance(connection, PooledConnection) and not self.maint_notifications_enabled()
+            if isinstance(connection, PooledConnection) and (
+                connection.is_direct or not self.maint_notifications_enabled()
             ):
                 connection = connection.reissue()
                 slot.connection = weakref.ref(connection)

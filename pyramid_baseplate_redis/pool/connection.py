@@ -309,7 +309,7 @@ class PooledConnection(DirectConnection):
         super().disconnect(*args, **kwargs)
         self._owed = 0
         self.is_direct = self._ready = self._watching = self._altered = False
-        self._has_data = self._poll = None
+        self._gets = self._has_data = self._poll = None
 
     def shutdown_socket(self) -> None:
         """Shut the socket down from any thread; the holder's next read fails.

@@ -43,16 +43,12 @@ class HousekeepingPool(redis.BlockingConnectionPool):
         self.leak_warning = leak_warning
         self.creations = 0
         self.discards = 0
-        self._has_retries = has_retries(connection_kwargs)
+        #: Whether redis-py's own retries are off.
+        self.is_plain = not has_retries(connection_kwargs)
         times = [seconds for seconds in (max_idle_time, leak_warning) if seconds]
         self._round = min(_MOST_SECONDS_OF_A_ROUND, min(times) / 5) if times else 0.0
         self._has_background = not times  # the background thread runs, or isn't needed
         super().__init__(**connection_kwargs)
-
-    @property
-    def is_plain(self) -> bool:
-        """Return whether redis-py's own retries are off."""
-        return not self._has_retries
 
     # redis-py's own methods and debuggers use the next three.
 
@@ -105,7 +101,7 @@ class HousekeepingPool(redis.BlockingConnectionPool):
     def set_retry(self, retry: Retry) -> None:
         """Set redis-py's retries for all connections, those in use too."""
         self.connection_kwargs.update(retry=retry)
-        self._has_retries = has_retries(self.connection_kwargs)
+        self.is_plain = not has_retries(self.connection_kwargs)
         for connection in self._connections:
             connection.retry = retry
 

@@ -40,6 +40,7 @@ class DirectConnection(OwnedConnection):
 
     is_direct = False  # decided after each connecting
     direct_modules = KNOWN_MODULES  # whose steps may be skipped
+    _gets: Callable[[bool], Any] | None = None  # parses a reply
     _has_data: Callable[[], bool] | None = None  # whether hiredis has something to parse
     _poll: Callable[[int], list[Any]] | None = None  # what has happened to the socket
     breaker: CircuitBreaker | None = None
@@ -60,7 +61,12 @@ class DirectConnection(OwnedConnection):
         """Decide whether commands are sent directly, after the connection has connected."""
         self.is_direct = qualifies(self, self._parser, self._command_packer)
         if self.is_direct:
-            self._has_data, self._poll = self._parser.reader.has_data, poll_of(self._sock)
+            reader = self._parser.reader
+            self._gets, self._has_data, self._poll = (
+                reader.gets,
+                reader.has_data,
+                poll_of(self._sock),
+            )
 
     def is_quiet(self) -> bool:
         """Return whether the server has neither sent anything nor closed the connection.
@@ -140,12 +146,13 @@ class DirectConnection(OwnedConnection):
         parser = self._parser
         parser.deadline = None
         try:
-            reader = parser.reader
-            reply = reader.gets(decode)
+            gets = self._gets or parser.reader.gets
+            reply = gets(decode)
             while reply is NOT_ENOUGH_DATA:
                 parser.read_from_socket(timeout)
-                reply = reader.gets(decode)
-            if type(reply) not in _PLAIN_REPLIES:
+                reply = gets(decode)
+            is_plain = type(reply) in _PLAIN_REPLIES
+            if not is_plain:
                 reply = self._looked_into(reply, decode, timeout)
         except BaseException as error:
             self._reading_failed(error)
@@ -153,7 +160,7 @@ class DirectConnection(OwnedConnection):
         self._owed -= 1
         if self.breaker is not None:
             self.breaker.succeeded()
-        if isinstance(reply, redis.ResponseError):
+        if not is_plain and isinstance(reply, redis.ResponseError):
             try:
                 self._note_error(reply)
                 raise reply
