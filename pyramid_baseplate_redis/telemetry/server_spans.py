@@ -6,8 +6,10 @@ They follow OpenTelemetry's conventions for HTTP; :mod:`.command_spans` has thos
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from urllib.parse import quote
 
 from opentelemetry import context as otel_context
@@ -41,6 +43,8 @@ _METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE
 def current_local_span() -> Span | None:
     """Return the current span if it is valid and was started in this process."""
     span = trace.get_current_span()
+    if span is INVALID_SPAN:
+        return None
     span_context = span.get_span_context()
     return span if span_context.is_valid and not span_context.is_remote else None
 
@@ -99,7 +103,12 @@ def _request_attributes(
         attributes[HTTP_REQUEST_METHOD_ORIGINAL] = method
     if query := environ.get("QUERY_STRING"):
         attributes[URL_QUERY] = _redacted_query(query)
-    host, port = _host(environ)
+    host, port = _host(
+        environ.get("HTTP_HOST", ""),
+        environ.get("SERVER_NAME", ""),
+        environ.get("SERVER_PORT", ""),
+        attributes[URL_SCHEME] == "https",
+    )
     if host:
         attributes[SERVER_ADDRESS] = host
     if port:
@@ -114,10 +123,16 @@ def _request_attributes(
     return attributes
 
 
+_UNQUOTED = "/!$&'()*+,;=:@~"
+_is_unquoted = re.compile(rf"[A-Za-z0-9_.\-{re.escape(_UNQUOTED)}]*").fullmatch
+
+
 def _path(environ: Mapping[str, str]) -> str:
     """Return the path as in the URL; WSGI has decoded its bytes as Latin-1."""
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-    return quote(path.encode("latin-1", "replace"), safe="/!$&'()*+,;=:@~")
+    if _is_unquoted(path):
+        return path
+    return quote(path.encode("latin-1", "replace"), safe=_UNQUOTED)
 
 
 def _redacted_query(query: str) -> str:
@@ -126,14 +141,17 @@ def _redacted_query(query: str) -> str:
     return "&".join(f"{name}=REDACTED" if equals else "REDACTED" for name, equals, _ in pairs)
 
 
-def _host(environ: Mapping[str, str]) -> tuple[str, int | None]:
-    host, separator, port = environ.get("HTTP_HOST", "").rpartition(":")
+@lru_cache(maxsize=128)  # a client may send any Host header
+def _host(
+    host_header: str, server_name: str, server_port: str, is_https: bool
+) -> tuple[str, int | None]:
+    host, separator, port = host_header.rpartition(":")
     if not separator or not port.isdigit():
-        host, port = environ.get("HTTP_HOST", ""), ""
+        host, port = host_header, ""
     if not host:
-        host, port = environ.get("SERVER_NAME", ""), environ.get("SERVER_PORT", "")
+        host, port = server_name, server_port
     if not port:
-        port = "443" if environ.get("wsgi.url_scheme") == "https" else "80"
+        port = "443" if is_https else "80"
     return host.strip("[]"), int(port) if port.isdigit() else None
 
 

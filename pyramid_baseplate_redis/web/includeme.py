@@ -96,8 +96,10 @@ def adopt_current_span(event: ContextFound) -> None:
     after its end are still its children.
     """
     request = event.request
+    if request.span.get_span_context().is_valid:
+        return
     current = trace.get_current_span()
-    if request.span.get_span_context().is_valid or not current.get_span_context().is_valid:
+    if not current.get_span_context().is_valid:
         return
     clients = [name for name, _ in request.registry.getUtilitiesFor(IRedisContextFactory)]
     adopt_span(request, current, clients)

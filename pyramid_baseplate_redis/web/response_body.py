@@ -72,6 +72,8 @@ class TrackedBody:
         end_span: Callable[[Span, BaseException | None], None] = end_server_span,
     ) -> None:
         self.body = body
+        # Iterating over these and closing them runs no code that needs the context.
+        self._is_complete = type(body) is list or type(body) is tuple
         self.at_end: Callable[[], None] | None = None
         self._span = span
         self._context = context
@@ -87,6 +89,12 @@ class TrackedBody:
 
     def next_chunk(self, chunks: Iterator[bytes]) -> bytes:
         """Return the next of ``chunks``, made while the request's context is current."""
+        if self._is_complete:
+            try:
+                return next(chunks)
+            except StopIteration:
+                self._end()
+                raise
         token = otel_context.attach(self._context)
         try:
             return next(chunks)
@@ -104,6 +112,9 @@ class TrackedBody:
 
         WSGI servers call this after every response, even if sending it failed.
         """
+        if self._is_complete:
+            self._end()
+            return
         token = otel_context.attach(self._context)
         error: BaseException | None = None
         try:
