@@ -81,10 +81,8 @@ class MonitoredClient(Generic[P]):
         """
         self._own_callbacks = False
         twin = object.__new__(type(self))
-        attributes = twin.__dict__
-        attributes.update(self.__dict__)
-        attributes.update(self._unshared)
-        attributes["server_span"] = server_span
+        # Attributes of a dictionary that is made at once are read faster than after update().
+        twin.__dict__ = {**self.__dict__, **self._unshared, "server_span": server_span}
         return twin
 
     def give_back(self) -> None:

@@ -108,10 +108,10 @@ class MonitoredPipelineMixin(MonitoredPipelineBase, KeepsErrorCodes, Pipeline):
         # The garbage collector finalizes everything in a cycle, the connection's socket too, and
         # maybe after this. Close the connection first, or its next user would find it closed in
         # the middle of a command.
-        with contextlib.suppress(Exception):
-            if self.connection is not None:
+        if self.connection is not None:
+            with contextlib.suppress(Exception):
                 self.connection.disconnect()
-            self.reset()
+                self.reset()
 
     def reset(self) -> None:  # type: ignore[override]  # redis-py's has no return value either
         """Discard queued commands and watched keys, and return the connection to the pool.
@@ -146,7 +146,9 @@ class MonitoredRedisPipeline(MonitoredPipelineMixin):
     :param retry: the client's retries; none by default.
     :param deadlines: bounds the time of each call; no limit by default.
     :param hot_keys: counts the keys of the commands, if the client does.
-    :param kwargs: ``transaction`` and ``shard_hint``; see :meth:`redis.Redis.pipeline`.
+    :param transaction: whether the commands are executed atomically (MULTI ... EXEC).
+    :param shard_hint: see :meth:`redis.Redis.pipeline`.
+    :param kwargs: passed to redis-py's pipeline.
 
     The names are those of ``baseplate.clients.redis``.
     """
@@ -163,25 +165,23 @@ class MonitoredRedisPipeline(MonitoredPipelineMixin):
         retry: RetryPolicy | None = None,
         deadlines: DeadlinePolicy | None = None,
         hot_keys: HotKeyTracker | None = None,
+        transaction: Any = True,
+        shard_hint: Any = None,
         **kwargs: Any,
     ) -> None:
         self._retry = retry
         self._deadlines = deadlines
         self._hot_keys = hot_keys
         self.trace_name = trace_name
-        self.server_span = command_spans.checked_span(server_span)
+        if telemetry is None or server_span is None:  # a client has checked its own span
+            server_span = command_spans.checked_span(server_span)
+        self.server_span = server_span
         self.redis_client_name = redis_client_name
         if telemetry is None:
             context_name = trace_name.partition(".")[0]
             telemetry = ClientTelemetry.for_pool(connection_pool, context_name, redis_client_name)
         self._telemetry = telemetry
-        super().__init__(
-            connection_pool,
-            response_callbacks,
-            kwargs.pop("transaction", True),
-            kwargs.pop("shard_hint", None),
-            **kwargs,
-        )
+        super().__init__(connection_pool, response_callbacks, transaction, shard_hint, **kwargs)
 
 
 _monitored_classes: dict[type, type] = {}
