@@ -97,9 +97,10 @@ def calling_frames(most: int = 50) -> Frames:
     """
     frame = sys._getframe(1)
     frames: list[tuple[CodeType, int]] = []
+    while frame is not None and f"{frame.f_globals.get('__name__')}.".startswith(_CLIENTS):
+        frame = frame.f_back  # type: ignore[assignment]
     while frame is not None and len(frames) < most:
-        if frames or not f"{frame.f_globals.get('__name__')}.".startswith(_CLIENTS):
-            frames.append((frame.f_code, frame.f_lineno))
+        frames.append((frame.f_code, frame.f_lineno))
         frame = frame.f_back  # type: ignore[assignment]
     return frames
 

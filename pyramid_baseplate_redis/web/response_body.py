@@ -42,11 +42,12 @@ def follow_body(
     Parameters are those of :class:`TrackedBody`.
     """
     body = body_of(response)
-    file_wrapper = request.environ.get("wsgi.file_wrapper")
-    if body is None or (isinstance(file_wrapper, type) and isinstance(body, file_wrapper)):
-        return None  # the server recognizes its file wrapper and sends the file without copying
-    if isinstance(body, TrackedBody):
-        body = body.body  # an application may use one response object for many requests
+    if type(body) is not list:  # nearly all are
+        file_wrapper = request.environ.get("wsgi.file_wrapper")
+        if body is None or (isinstance(file_wrapper, type) and isinstance(body, file_wrapper)):
+            return None  # the server recognizes its file wrapper and sends the file without copying
+        if isinstance(body, TrackedBody):
+            body = body.body  # an application may use one response object for many requests
     followed = TrackedBody(body, span, context, end_span)
     setattr(response, _WEBOB_BODY, followed)
     return followed
@@ -85,16 +86,10 @@ class TrackedBody:
             self.at_end()
 
     def __iter__(self) -> _Chunks:
-        return _Chunks(self)
+        return _CompleteChunks(self) if self._is_complete else _Chunks(self)
 
     def next_chunk(self, chunks: Iterator[bytes]) -> bytes:
         """Return the next of ``chunks``, made while the request's context is current."""
-        if self._is_complete:
-            try:
-                return next(chunks)
-            except StopIteration:
-                self._end()
-                raise
         token = otel_context.attach(self._context)
         try:
             return next(chunks)
@@ -144,6 +139,8 @@ class _Chunks:
     Closing it closes the body: for some responses WebOb closes the iterator, not the body.
     """
 
+    __slots__ = ("_body", "_chunks")
+
     def __init__(self, body: TrackedBody) -> None:
         self._body = body
         self._chunks = iter(body.body)
@@ -156,3 +153,16 @@ class _Chunks:
 
     def close(self) -> None:
         self._body.close()
+
+
+class _CompleteChunks(_Chunks):
+    """An iteration over the body of a list or a tuple."""
+
+    __slots__ = ()
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._chunks)
+        except StopIteration:
+            self._body.close()
+            raise

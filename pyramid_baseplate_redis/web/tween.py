@@ -95,7 +95,8 @@ def server_span_tween_factory(handler: Handler, registry: Registry) -> Handler:
             if span.is_recording():
                 # This adds the last finished callback. Those that the view added run earlier, and
                 # their commands still belong to the span.
-                setattr(request, _SENDING, _Sending(request, span, context, handled_before))
+                sending = _Sending(request, span, context, handled_before)
+                request.__dict__[_SENDING] = sending
 
     return server_span_tween
 
@@ -194,7 +195,8 @@ def follow_response(event: NewResponse) -> None:
     Subscribed to :class:`~pyramid.events.NewResponse`, after tweens and response callbacks: only
     other subscribers may still change the response.
     """
-    sending = getattr(event.request, _SENDING, None)
+    # Not getattr(): Pyramid makes a class for each request, so Python would search all its bases.
+    sending = event.request.__dict__.get(_SENDING)
     if sending is not None:
         try:
             sending.new_response(event.request, event.response)

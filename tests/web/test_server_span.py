@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
 from opentelemetry import trace
@@ -110,6 +111,18 @@ def test_a_path_beyond_ascii_is_shown_as_the_url_has_it(
 ) -> None:
     serve(hello).get("/path/caf%C3%A9")
     assert attributes(server_span(spans))["url.path"] == "/path/caf%C3%A9"
+
+
+def test_the_characters_of_a_path_are_shown_as_the_url_has_them(
+    serve: Callable[..., TestApp], spans: RecordedSpans
+) -> None:
+    app = serve(hello)
+    characters = [chr(code) for code in range(1, 128) if chr(code) != "/"]
+    for character in characters:
+        app.get(f"/path/x{quote(character, safe='')}")
+    shown = [attributes(span)["url.path"] for span in server_spans(spans)]
+    unquoted = "!$&'()*+,;=:@~"  # besides letters, digits and "_.-"
+    assert shown == [f"/path/x{quote(character, safe=unquoted)}" for character in characters]
 
 
 def test_a_path_that_is_not_utf_8_has_a_span_too(
