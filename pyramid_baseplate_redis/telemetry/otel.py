@@ -1,6 +1,6 @@
 """The tracer, the meter, checks for providers and suppression.
 
-Only this module uses OpenTelemetry's private names.
+Only this module and :mod:`.fast_spans.qualification` use OpenTelemetry's private names.
 """
 
 from __future__ import annotations

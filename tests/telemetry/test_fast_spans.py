@@ -51,7 +51,7 @@ from pyramid_baseplate_redis.telemetry.command_spans import CommandTracer
 from pyramid_baseplate_redis.telemetry.fast_spans.span import FastSpan
 
 RELEASE = tuple(int(part) for part in version.__version__.split(".")[:2])
-IS_FAST = RELEASE >= (1, 43)
+IS_FAST = RELEASE >= (1, 42)
 only_fast = pytest.mark.skipif(not IS_FAST, reason="this SDK always makes its own spans")
 
 TRACER = CommandTracer(

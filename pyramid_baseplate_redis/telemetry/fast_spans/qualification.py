@@ -4,18 +4,27 @@ A command's span is never current while the command runs. Nothing can see whethe
 the beginning or is made at the end, unless a processor of the application looks at it: the SDK's
 own do not. A sampler is asked at the beginning in both cases.
 
-The SDK's releases before 1.43 always make their own spans: they count the spans that they start, or
-mark random trace identifiers in another way.
+The first release of the SDK with such spans is 1.42. Those before it count each span that starts,
+and do not mark random trace identifiers.
 """
 
 from __future__ import annotations
 
+import inspect
 import sys
 from typing import Any
 
+from opentelemetry import trace
+
+#: Spans with more attributes are made by the SDK, since its limit may be lower.
+MOST_ATTRIBUTES = 32
 _SDK = "opentelemetry.sdk.trace"
-_FIRST_RELEASE = (1, 43)
-_MOST_ATTRIBUTES = 32  # more than any span of this package has
+_FIRST_RELEASE = (1, 42)
+# The parameters of ReadableSpan; a release with other ones may know more of a span.
+_FIELDS = frozenset({
+    "attributes", "context", "end_time", "events", "instrumentation_info", "instrumentation_scope",
+    "kind", "links", "name", "parent", "resource", "start_time", "status",
+})  # fmt: skip
 
 
 class SdkTracer:
@@ -30,15 +39,14 @@ class SdkTracer:
         self.qualifies = False
         #: Whether it samples each child of a local parent that is sampled, and adds nothing.
         self.samples_children = False
-        #: Whether its identifiers are random and valid.
-        self.has_random_ids = False
         #: The processors of its spans.
         self.processors: tuple[Any, ...] = ()
+        self._is_read = False
         if type(tracer).__module__ != _SDK:
             return
         try:
             self._read()
-        except AttributeError:  # another release of the SDK
+        except Exception:  # another release of the SDK, or an object that only resembles its own
             return
 
     def _read(self) -> None:
@@ -54,15 +62,15 @@ class SdkTracer:
         self.info = tracer.instrumentation_info
         self.readable_span = sdk.ReadableSpan
         self.processors = tracer.span_processor._span_processors
+        self._is_read = True
         self.samples_children = _samples_children(tracer.sampler)
-        self.has_random_ids = type(tracer.id_generator) is sdk.RandomIdGenerator
         self.qualifies = _qualifies(tracer)
 
     @property
     def is_current(self) -> bool:
         """Return whether it has the same processors, sampler and so on as it had then."""
         tracer = self.tracer
-        return (
+        return not self._is_read or (
             tracer.span_processor is self._processor
             and self._processor._span_processors is self.processors
             and tracer.sampler is self._sampler
@@ -100,9 +108,11 @@ def qualified(tracer: Any) -> SdkTracer | None:
     """
     global _known
     known = _known
-    # A proxy has both names; the second one looks for a provider as long as there is none.
-    real = getattr(tracer, "_real_tracer", None) or getattr(tracer, "_tracer", tracer)
-    if known is None or known.tracer is not real or (known.qualifies and not known.is_current):
+    real = tracer
+    if type(tracer) is trace.ProxyTracer:
+        # The second name looks for a provider as long as there is none.
+        real = getattr(tracer, "_real_tracer", None) or getattr(tracer, "_tracer", tracer)
+    if known is None or known.tracer is not real or not known.is_current:
         known = _known = SdkTracer(real)
     return known if known.qualifies else None
 
@@ -110,40 +120,53 @@ def qualified(tracer: Any) -> SdkTracer | None:
 def _qualifies(tracer: Any) -> bool:
     sdk = sys.modules[_SDK]
     release = sys.modules["opentelemetry.sdk.version"].__version__.split(".")
-    limits = tracer._span_limits
+    limits, processor = tracer._span_limits, tracer.span_processor
     return (
         tuple(int(part) for part in release[:2]) >= _FIRST_RELEASE
+        and inspect.signature(sdk.ReadableSpan).parameters.keys() == _FIELDS
         and type(tracer) is sdk.Tracer
         and "start_span" not in vars(tracer)
         and type(tracer._tracer_metrics).__name__ == "NoOpTracerMetrics"
-        and (limits.max_span_attributes is None or limits.max_span_attributes >= _MOST_ATTRIBUTES)
+        and (limits.max_span_attributes is None or limits.max_span_attributes >= MOST_ATTRIBUTES)
         and limits.max_span_attribute_length is None
-        and type(tracer.span_processor) is sdk.SynchronousMultiSpanProcessor
-        and _is_of_the_sdk(tracer.span_processor)
+        and type(processor) is sdk.SynchronousMultiSpanProcessor
+        and not _is_wrapped(processor)
+        and all(map(_is_of_the_sdk, processor._span_processors))
     )
 
 
 def _is_of_the_sdk(processor: Any) -> bool:
-    """Return whether a processor, and each one in it, only looks at spans that have ended."""
-    sdk = sys.modules[_SDK]
-    if not vars(processor).keys().isdisjoint(("on_start", "_on_ending", "on_end")):
-        return False
-    if type(processor) is sdk.SynchronousMultiSpanProcessor:
-        return all(map(_is_of_the_sdk, processor._span_processors))
-    # It is not imported if the application has only processors of its own.
+    """Return whether a processor only looks at spans that have ended.
+
+    A multi-processor inside another one does not count, since it may get processors unnoticed.
+    """
+    # An application whose processors are all its own need not have imported the SDK's.
     export = sys.modules.get(f"{_SDK}.export")
-    return export is not None and type(processor) in (
-        export.BatchSpanProcessor,
-        export.SimpleSpanProcessor,
+    return (
+        export is not None
+        and type(processor) in (export.BatchSpanProcessor, export.SimpleSpanProcessor)
+        and not _is_wrapped(processor)
     )
+
+
+def _is_wrapped(processor: Any) -> bool:
+    """Return whether an instrumentation has replaced a method of this processor."""
+    return not vars(processor).keys().isdisjoint(("on_start", "_on_ending", "on_end"))
 
 
 def _samples_children(sampler: Any) -> bool:
-    """Return whether a sampler is known to sample the children of sampled local spans."""
+    """Return whether a sampler is known to sample the children of sampled local spans.
+
+    The SDK's samplers that are named by ``OTEL_TRACES_SAMPLER`` are subclasses.
+    """
     sampling = sys.modules[f"{_SDK}.sampling"]
-    if type(sampler) is sampling.ParentBased:
+    if _decides_as(sampler, sampling.ParentBased):
         sampler = sampler._local_parent_sampled
     return (
-        type(sampler) is sampling.StaticSampler
+        _decides_as(sampler, sampling.StaticSampler)
         and sampler._decision is sampling.Decision.RECORD_AND_SAMPLE
     )
+
+
+def _decides_as(sampler: Any, cls: Any) -> bool:
+    return getattr(sampler.should_sample, "__func__", None) is cls.should_sample

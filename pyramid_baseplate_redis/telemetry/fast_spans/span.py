@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Any
 
 from opentelemetry.context import Context
@@ -21,11 +21,13 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util.types import Attributes, AttributeValue
 
-from .qualification import SdkTracer
+from .qualification import MOST_ATTRIBUTES, SdkTracer
 
 # The SDK converts values of other types.
 _PLAIN = frozenset({bool, float, int, str})
+_NAMES = frozenset({str})
 _UNSET = Status(StatusCode.UNSET)
+_MOST_SPAN_ID = 2**64 - 1
 _RANDOM = 0x02  # the flag of a trace identifier whose bits are random, from W3C Trace Context
 _FLAGS = [TraceFlags(number) for number in range(4)]
 (_SPAN_KEY,) = set_span_in_context(INVALID_SPAN, Context())
@@ -37,7 +39,8 @@ class FastSpan(Span):
     """A span that hands the SDK's processors the same :class:`ReadableSpan` as the SDK's span.
 
     Whatever is not usual for a command's span turns it into a span of the SDK: events, links,
-    values that the SDK converts, and calls after the end.
+    values that the SDK converts, many attributes, calls after the end, and reading what only the
+    SDK's span shows, such as its attributes.
     """
 
     # Class attributes, since each assignment would delay the command.
@@ -81,7 +84,13 @@ class FastSpan(Span):
 
     def set_attribute(self, key: str, value: AttributeValue) -> None:
         """Set an attribute."""
-        if self._is_usual and key and type(key) is str and type(value) in _PLAIN:
+        if (
+            self._is_usual
+            and key
+            and type(key) is str
+            and type(value) in _PLAIN
+            and len(self._attributes) < MOST_ATTRIBUTES
+        ):
             self._attributes.pop(key, None)  # the SDK moves it to the end
             self._attributes[key] = value
         else:
@@ -89,10 +98,10 @@ class FastSpan(Span):
 
     def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Set several attributes."""
-        if self._is_usual:
+        if self._is_usual and _are_plain(attributes, MOST_ATTRIBUTES - len(self._attributes)):
             for key, value in attributes.items():
                 self.set_attribute(key, value)
-        else:
+        else:  # the SDK treats the names of several attributes unlike that of one
             self._sdk_span().set_attributes(attributes)
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
@@ -151,6 +160,25 @@ class FastSpan(Span):
         for processor in tracer.processors:
             processor.on_end(made)
 
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        """End it. An exception becomes an event and its status, as on the SDK's span."""
+        if exc_val is None:
+            self.end()
+            return
+        span = self._sdk_span()
+        span.__exit__(exc_type, exc_val, exc_tb)
+        self._end_time = span.end_time
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "_tracer" not in self.__dict__:  # of a copy being made
+            raise AttributeError(name)
+        return getattr(self._sdk_span(), name)
+
     @property
     def _is_usual(self) -> bool:
         return self._span is None and self._end_time is None
@@ -191,11 +219,14 @@ def start(
     if tracer.samples_children and type(parent) is SpanContext and _HAS_KNOWN_PARTS:
         trace_id, _, is_remote, flags, trace_state, is_valid = parent
         if is_valid and flags & TraceFlags.SAMPLED and not is_remote:
-            span_id = random.getrandbits(64)  # as the SDK's own generator does
-            if tracer.has_random_ids and span_id:
-                parts = (trace_id, span_id, False, _FLAGS[flags & 3], trace_state, True)
-                made = _make_tuple(SpanContext, parts)  # its own __new__() takes longer
-                return _started(tracer, name, made, parent, attributes, kind, start_time)
+            span_id = tracer.id_generator.generate_span_id()
+            made = _make_tuple(SpanContext, (  # its own __new__() takes longer
+                trace_id, span_id, False, _FLAGS[flags & 3], trace_state,
+                0 < span_id <= _MOST_SPAN_ID,
+            ))  # fmt: skip
+            if _PLAIN.issuperset(map(type, attributes.values())):  # their names are this package's
+                return FastSpan(tracer, name, made, parent, dict(attributes), kind, start_time)
+            return _started(tracer, name, made, parent, attributes, kind, start_time)
     return _sampled(tracer, name, context, parent, attributes, start_time, kind)
 
 
@@ -218,13 +249,14 @@ def _sampled(
         trace_id = parent.trace_id
         flags = parent.trace_flags & _RANDOM
     result = tracer.tracer.sampler.should_sample(context, trace_id, name, kind, attributes, ())
+    span_id = ids.generate_span_id()  # as the SDK does for a span that is not recorded, too
     if result.decision.is_sampled():
         flags |= TraceFlags.SAMPLED
     elif not result.decision.is_recording():
         return None
     made = SpanContext(
         trace_id,
-        ids.generate_span_id(),
+        span_id,
         is_remote=False,
         trace_flags=_FLAGS[flags],
         trace_state=result.trace_state,
@@ -241,11 +273,21 @@ def _started(
     kind: SpanKind,
     start_time: int | None,
 ) -> FastSpan:
-    if _PLAIN.issuperset(map(type, attributes.values())):
+    if _are_plain(attributes, MOST_ATTRIBUTES):
         return FastSpan(tracer, name, made, parent, dict(attributes), kind, start_time)
     span = FastSpan(tracer, name, made, parent, {}, kind, start_time)
     span.set_attributes(attributes)
     return span
+
+
+def _are_plain(attributes: Mapping[str, Any], most: int) -> bool:
+    """Return whether the SDK would take these attributes as they are, and has place for them."""
+    return (
+        len(attributes) <= most
+        and _PLAIN.issuperset(map(type, attributes.values()))
+        and _NAMES.issuperset(map(type, attributes))
+        and "" not in attributes
+    )
 
 
 def _checked(span: Any) -> Span:
