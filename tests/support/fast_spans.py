@@ -37,6 +37,7 @@ TRACER = CommandTracer(
     "foo", pool_name="foo", connection_kwargs={"host": "redis.example", "port": 6379}
 )
 GET = ("GET", "key")
+LONG_AGO = 1_700_000_000_000_000_000
 STATE = TraceState([("vendor", "value")])
 
 
@@ -80,8 +81,9 @@ class Numbered(IdGenerator):
 class Adding(Sampler):
     """A sampler of an application, which adds an attribute and a trace state."""
 
-    def __init__(self, decision: Decision) -> None:
+    def __init__(self, decision: Decision, added: Any = None) -> None:
         self.decision = decision
+        self.added = {"list": ["a", "b"]} if added is None else added
 
     def should_sample(self, parent_context: Any, trace_id: int, name: str, kind: Any = None,
                       attributes: Any = None, links: Any = None, trace_state: Any = None,
@@ -89,7 +91,7 @@ class Adding(Sampler):
         assert kind is SpanKind.CLIENT
         assert attributes["db.system.name"] == "redis"
         return SamplingResult(
-            self.decision, {**attributes, "sampled.by": name, "list": ["a", "b"]}, STATE
+            self.decision, {**attributes, "sampled.by": name, **self.added}, STATE
         )
 
     def get_description(self) -> str:
@@ -151,10 +153,11 @@ def success(context: Context) -> None:
 
 
 def described(span: ReadableSpan) -> dict[str, Any]:
-    """All fields of a span but its times; those are checked."""
+    """Return all fields of a span; of its times those that a test has set."""
     assert span.start_time is not None
     assert span.end_time is not None
     return {
+        "times": [time for time in (span.start_time, span.end_time) if time <= LONG_AGO],
         "name": span.name,
         "context": tuple(span.context),
         "flags": int(span.context.trace_flags),

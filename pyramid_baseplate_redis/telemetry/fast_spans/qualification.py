@@ -42,11 +42,9 @@ class SdkTracer:
         #: The processors of its spans.
         self.processors: tuple[Any, ...] = ()
         self._is_read = False
-        if type(tracer).__module__ != _SDK:
-            return
         try:
             self._read()
-        except Exception:  # another release of the SDK, or an object that only resembles its own
+        except Exception:  # no tracer of the SDK, or another release of it
             return
 
     def _read(self) -> None:

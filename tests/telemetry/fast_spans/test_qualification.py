@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from opentelemetry import trace
@@ -13,12 +14,14 @@ from opentelemetry.sdk import version
 from opentelemetry.sdk.trace import (
     ConcurrentMultiSpanProcessor,
     ReadableSpan,
+    SpanLimits,
     SynchronousMultiSpanProcessor,
     TracerProvider,
     sampling,
 )
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import Span
 
 from pyramid_baseplate_redis.telemetry import command_spans
 from pyramid_baseplate_redis.telemetry.fast_spans.qualification import SdkTracer
@@ -27,6 +30,7 @@ from pyramid_baseplate_redis.telemetry.fast_spans.span import FastSpan
 from ...support.fast_spans import (
     IS_FAST,
     Foreign,
+    Numbered,
     Recorder,
     context_of,
     local,
@@ -97,22 +101,66 @@ class Subclass(SimpleSpanProcessor):
         span.set_attribute("baggage", "value")
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("changing", ["class", "instance", "all"])
 def test_a_processor_that_changes_spans_gets_the_sdks(
-    monkeypatch: pytest.MonkeyPatch, wrapped: bool
+    monkeypatch: pytest.MonkeyPatch, changing: str
 ) -> None:
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
-    if wrapped:
-        processor: Any = SimpleSpanProcessor(exporter)
-        processor.on_start = Subclass(exporter).on_start  # as an instrumentation does
-    else:
+    processor: Any = SimpleSpanProcessor(exporter)
+    if changing == "class":
         processor = Subclass(exporter)
+    elif changing == "instance":  # as an instrumentation does
+        processor.on_start = Subclass(exporter).on_start
     provider.add_span_processor(processor)
-    monkeypatch.setattr(command_spans, "tracer", provider.get_tracer("package"))
+    tracer: Any = provider.get_tracer("package")
+    if changing == "all":
+        tracer.span_processor.on_start = Subclass(exporter).on_start
+    monkeypatch.setattr(command_spans, "tracer", tracer)
     success(Context())
     (span,) = exporter.get_finished_spans()
     assert (span.attributes or {})["baggage"] == "value"
+
+
+@only_fast
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("_span_limits", SpanLimits(max_span_attribute_length=3)),
+        ("_tracer_metrics", Mock()),
+        ("span_processor", ConcurrentMultiSpanProcessor()),
+        ("start_span", Mock(side_effect=lambda *args, **kwargs: Mock(Span))),
+    ],
+)
+def test_the_decision_is_taken_anew_when_the_tracer_changes(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: Any
+) -> None:
+    tracer = Recorder(True).tracer
+    if name != "start_span":  # an instrumentation replaces it before the first span
+        assert is_fast(monkeypatch, tracer)
+    setattr(tracer, name, value)
+    assert not is_fast(monkeypatch, tracer)
+
+
+@only_fast
+def test_a_tracers_new_sampler_and_generator_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    tracer: Any = Recorder(True).tracer
+    assert is_fast(monkeypatch, tracer)
+    tracer.id_generator = Numbered()
+    tracer.id_generator.last = 1000
+    span = started(context_of(local()))
+    assert (type(span), span.get_span_context().span_id) == (FastSpan, 1001)
+    tracer.sampler = sampling.ALWAYS_OFF
+    assert started(context_of(local())) is None
+
+
+@only_fast
+def test_a_subclass_of_the_sdks_tracer_makes_its_own_spans(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tracer = Recorder(True).tracer
+    tracer.__class__ = type("Subclass", (sdk_trace.Tracer,), {})
+    assert not is_fast(monkeypatch, tracer)
 
 
 def test_an_application_without_the_sdks_exporters_gets_its_spans(

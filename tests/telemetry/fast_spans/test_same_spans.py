@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from pyramid_baseplate_redis.telemetry import command_spans
 
 from ...support.fast_spans import (
     GET,
+    LONG_AGO,
     STATE,
     TRACER,
     Adding,
@@ -74,7 +76,7 @@ def renamed(context: Context) -> None:
 
 
 def late(context: Context) -> None:
-    span = started(context, start_time=1_700_000_000_000_000_000,
+    span = started(context, start_time=LONG_AGO,
                    notes=details(server=("node", 7000), servers=1))  # fmt: skip
     command_spans.end(span)
 
@@ -107,6 +109,27 @@ def statuses(context: Context) -> None:
     span.end(end_time=8)
 
 
+def status_then_event(context: Context) -> None:
+    span = started(context)
+    span.set_status(Status(StatusCode.ERROR, "kept"))
+    span.set_status(Status(StatusCode.UNSET))
+    span.add_event("event", timestamp=5)
+    command_spans.end(span)
+
+
+def status_with_two_descriptions(context: Context) -> None:
+    span = started(context)
+    span.set_status(Status(StatusCode.ERROR, "kept"), "ignored with a warning")
+    command_spans.end(span)
+
+
+def changed_list(context: Context) -> None:
+    span, value = started(context), ["a"]
+    span.set_attribute("list", value)
+    value.append("b")
+    command_spans.end(span)
+
+
 def twice(context: Context) -> None:
     one, two = started(context), started(context)
     command_spans.rename(one, "one", {"mine": 1})
@@ -127,11 +150,18 @@ def many_at_once(context: Context) -> None:
     command_spans.end(span)
 
 
-def odd_names(context: Context) -> None:
+def empty_name(context: Context) -> None:
     span = started(context)
-    names: Any = {"": 1, 5: 2, "good": 3}
-    span.set_attributes(names)
+    span.set_attributes({"": 1, "good": 3})
     span.set_attribute("", 1)
+    command_spans.end(span)
+
+
+def number_as_name(context: Context) -> None:
+    span = started(context)
+    number: Any = 5
+    span.set_attributes({number: 1, "good": 3})
+    span.set_attribute(number, 1)
     command_spans.end(span)
 
 
@@ -156,7 +186,8 @@ def in_another_thread(context: Context) -> None:
 
 BODIES = [
     success, with_details, failed, failed_without_code, conflict, noscript, renamed, late, batch,
-    unusual, statuses, twice, many, many_at_once, odd_names, read, in_another_thread,
+    unusual, statuses, status_then_event, status_with_two_descriptions, changed_list, twice, many,
+    many_at_once, empty_name, number_as_name, read, in_another_thread,
 ]  # fmt: skip
 
 
@@ -186,6 +217,9 @@ def test_each_kind_of_span(ways: Any, body: Body, parent: Span | None) -> None:
         (ParentBasedTraceIdRatio(0.5), None),
         (StaticSampler(Decision.RECORD_ONLY), 0),
         (Adding(Decision.RECORD_AND_SAMPLE), 1),
+        (Adding(Decision.RECORD_AND_SAMPLE, {"": 1}), 1),
+        (Adding(Decision.RECORD_AND_SAMPLE, {5: 1}), 1),
+        (Adding(Decision.RECORD_AND_SAMPLE, {f"key{number}": number for number in range(200)}), 1),
         (Adding(Decision.RECORD_ONLY), 0),
         (Adding(Decision.DROP), 0),
         (ParentBased(ALWAYS_ON, local_parent_sampled=Adding(Decision.RECORD_AND_SAMPLE)), None),
@@ -221,6 +255,12 @@ def test_an_invalid_identifier_stays_invalid(ways: Any) -> None:
     fast, slow = ways(success, local(), id_generator=Zero)
     check(fast, slow)
     assert not fast[0].context.is_valid
+
+
+def test_a_span_lasts_as_long_as_its_command(ways: Any) -> None:
+    before = time.time_ns()
+    for (span,) in ways(success):
+        assert before <= span.start_time <= span.end_time <= time.time_ns()
 
 
 def test_several_processors_get_the_same_span(ways: Any) -> None:
@@ -265,6 +305,14 @@ def test_a_provider_that_was_shut_down_exports_nothing(
         assert recorder.spans == []
         found.append([record.getMessage() for record in caplog.records])
     assert found[0] == found[1]  # newer releases log a warning
+
+
+def test_a_second_description_is_ignored_with_the_same_warning(
+    ways: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    ways(status_with_two_descriptions)
+    one, other = (record.getMessage() for record in caplog.records)
+    assert one == other
 
 
 def test_a_with_statement_records_its_exception(ways: Any) -> None:
