@@ -83,16 +83,24 @@ class SdkTracer:
         return self._processor._span_processors is not self.processors
 
     def make_span(
-        self, name: str, context: Any, parent: Any, resource: Any, kind: Any, start_time: int
+        self, *, status: Any, start_time: int, end_time: int | None, **fields: Any
     ) -> Any:
-        """Return a span of the SDK that started earlier. No processor is notified of its start."""
-        tracer = self.tracer
+        """Return a span of the SDK that started earlier. No processor is notified of its start.
+
+        :param end_time: of a span that has ended, whose methods log warnings.
+        :param fields: the other arguments of the SDK's class.
+        """
         span = sys.modules[_SDK]._Span(
-            name=name, context=context, parent=parent, sampler=tracer.sampler, resource=resource,
-            span_processor=self._processor, kind=kind, limits=self._limits,
-            instrumentation_info=self.info, instrumentation_scope=self.scope,
-        )  # fmt: skip
+            sampler=self._sampler,
+            span_processor=self._processor,
+            limits=self._limits,
+            instrumentation_info=self.info,
+            instrumentation_scope=self.scope,
+            **fields,
+        )
+        span.set_status(status)
         span._start_time = start_time
+        span._end_time = end_time
         return span
 
 

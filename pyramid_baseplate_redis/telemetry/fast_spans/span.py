@@ -186,19 +186,22 @@ class FastSpan(Span):
     def _sdk_span(self) -> Any:
         """Return the span of the SDK that this one has become."""
         if self._span is None:
-            span = self._tracer.make_span(
-                self._name, self._context, self._parent, self._resource, self._kind,
-                self._start_time,
-            )  # fmt: skip
-            span.set_attributes(self._attributes)
-            span.set_status(self._status)
-            if self._end_time is not None:
-                span._end_time = self._end_time  # from now on it logs warnings
-            self._span = span
+            self._span = self._tracer.make_span(
+                name=self._name,
+                context=self._context,
+                parent=self._parent,
+                resource=self._resource,
+                attributes=self._attributes,
+                kind=self._kind,
+                status=self._status,
+                start_time=self._start_time,
+                end_time=self._end_time,
+            )
         return self._span
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(name="{self._name}", context={self._context})'
+        name = self._name if self._span is None else self._span.name
+        return f'{type(self).__name__}(name="{name}", context={self._context})'
 
 
 def start(

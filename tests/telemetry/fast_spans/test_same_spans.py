@@ -373,6 +373,16 @@ def test_spans_share_no_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "mine" not in (two.attributes or {})
 
 
+@only_fast
+@pytest.mark.parametrize("is_read", [False, True])
+def test_its_repr_has_its_name(monkeypatch: pytest.MonkeyPatch, is_read: bool) -> None:
+    monkeypatch.setattr(command_spans, "tracer", Recorder(True).tracer)
+    span = started(Context())
+    assert not is_read or span.attributes
+    span.update_name("new")
+    assert repr(span) == f'FastSpan(name="new", context={span.get_span_context()!r})'
+
+
 def test_a_parent_of_a_fast_span_is_known_by_its_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder(True)
     monkeypatch.setattr(command_spans, "tracer", recorder.tracer)
