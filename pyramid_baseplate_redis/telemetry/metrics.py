@@ -16,7 +16,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.util.types import AttributeValue
 
 from ..command_table import COMMAND_NAMES, OTHER, known_name
-from .measurement_buffer import measurements
+from .measurements.buffer import measurements
 from .otel import error_type, has_meter_provider, meter
 from .semantic_conventions import (
     DB_CLIENT_CONNECTION_COUNT,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from opentelemetry import metrics
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics import Histogram, MeterProvider
 
 from pyramid_baseplate_redis import RedisClient
 
@@ -48,3 +49,11 @@ def mortal(tmp_path: Path) -> Iterator[Server]:
     """A server of this test's own."""
     with running_server("valkey", tmp_path) as server:
         yield server
+
+
+@pytest.fixture
+def record_calls() -> Iterator[Any]:
+    """Count the calls of the SDK's ``Histogram.record()``."""
+    original = Histogram.record
+    with mock.patch.object(Histogram, "record", autospec=True, side_effect=original) as recorded:
+        yield recorded

@@ -11,8 +11,8 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.context import Context
 
-from pyramid_baseplate_redis.telemetry import measurement_buffer as measurements_module
-from pyramid_baseplate_redis.telemetry.measurement_buffer import (
+from pyramid_baseplate_redis.telemetry.measurements import buffer as measurements_module
+from pyramid_baseplate_redis.telemetry.measurements.buffer import (
     MOST,
     MeasurementBuffer,
     measurements,

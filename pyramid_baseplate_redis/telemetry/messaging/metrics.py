@@ -11,7 +11,8 @@ from opentelemetry.metrics import Counter
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from .. import otel
-from ..measurement_buffer import Recorder, measurements
+from ..measurements.buffer import measurements
+from ..measurements.measurement import Recorder
 from ..operations import ClientTelemetry
 from ..otel import meter
 from ..semantic_conventions import (
@@ -35,10 +36,10 @@ class _Count:
     """A counter in the form that the measurement buffer records."""
 
     def __init__(self, counter: Counter) -> None:
-        self._counter = counter
+        self.instrument = counter
 
     def record(self, amount: float, attributes: Attributes = None, context: object = None) -> None:
-        self._counter.add(amount, attributes, context)  # type: ignore[arg-type]
+        self.instrument.add(amount, attributes, context)  # type: ignore[arg-type]
 
 
 class MessageMetrics:

@@ -1,0 +1,1 @@
+"""Measurements on their way from a command to the histograms."""
