@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from dataclasses import replace
 from typing import Any
 from unittest import mock
 
 import pytest
 from opentelemetry import context as otel_context
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.metrics._internal.instrument import _ProxyHistogram
 from opentelemetry.sdk.metrics import (
@@ -18,7 +20,8 @@ from opentelemetry.sdk.metrics import (
 )
 from opentelemetry.sdk.metrics._internal.aggregation import _ExplicitBucketHistogramAggregation
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.metrics.view import View
+from opentelemetry.sdk.metrics.view import LastValueAggregation, View
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from pyramid_baseplate_redis.telemetry.measurements import buffer as buffer_module
 from pyramid_baseplate_redis.telemetry.measurements.buffer import MeasurementBuffer
@@ -137,6 +140,20 @@ def test_a_provider_that_was_shut_down_still_takes_measurements() -> None:
     assert "count=4" in str(storage.collect())
 
 
+def test_what_the_sdk_has_to_record_keeps_its_place() -> None:
+    reader = InMemoryMetricReader()
+    last = View(
+        instrument_name="duration", attribute_keys={"operation"}, aggregation=LastValueAggregation()
+    )
+    own, histogram = MeasurementBuffer(), histogram_of(MeterProvider([reader], views=[last]))
+    odd = {**GET, "share": 0.5}
+    add_to(own, histogram, [Made(number, GET, NO_SPAN) for number in range(3)])
+    add_to(own, histogram, [Made(3, odd, NO_SPAN)])
+    own.flush()
+    ((*_, ((_, point),)),) = plain(reader)
+    assert point["value"] == 3
+
+
 # Exemplars
 
 
@@ -159,8 +176,20 @@ def test_a_measurement_without_a_span_does_not_get_that_of_the_flush() -> None:
     token = otel_context.attach(SAMPLED[0])
     own.flush()
     otel_context.detach(token)
-    assert count(reader) == 2
-    assert exemplars(reader) == []
+    ((*_, ((_, point),)),) = plain(reader)
+    assert (point["count"], point["exemplars"]) == (2, [])
+
+
+def test_spans_are_not_kept_after_a_flush() -> None:
+    own, histogram = MeasurementBuffer(), histogram_of(MeterProvider([InMemoryMetricReader()]))
+    for _ in range(2):
+        span = NonRecordingSpan(SpanContext(1, 2, False, TraceFlags(TraceFlags.SAMPLED)))
+        context = trace.set_span_in_context(span, Context())
+        add_to(own, histogram, [Made(1, GET, context)] * 3)
+        own.flush()
+    seen = weakref.ref(span)
+    del span, context
+    assert seen() is None
 
 
 # Interruptions
