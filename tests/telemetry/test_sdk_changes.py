@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from unittest import mock
@@ -14,17 +15,20 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.metrics._internal.instrument import _ProxyHistogram
 from opentelemetry.sdk.metrics import (
+    AlignedHistogramBucketExemplarReservoir,
     AlwaysOffExemplarFilter,
     AlwaysOnExemplarFilter,
+    Histogram,
     MeterProvider,
 )
 from opentelemetry.sdk.metrics._internal.aggregation import _ExplicitBucketHistogramAggregation
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 from opentelemetry.sdk.metrics.view import LastValueAggregation, View
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from pyramid_baseplate_redis.telemetry.measurements import buffer as buffer_module
 from pyramid_baseplate_redis.telemetry.measurements.buffer import MeasurementBuffer
+from pyramid_baseplate_redis.telemetry.measurements.sdk_buckets import BucketStream
 from pyramid_baseplate_redis.telemetry.measurements.sdk_streams import Sampling
 
 from ..support.measurements import (
@@ -154,6 +158,15 @@ def test_what_the_sdk_has_to_record_keeps_its_place() -> None:
     assert point["value"] == 3
 
 
+def test_the_extremes_of_earlier_flushes_remain() -> None:
+    reader = InMemoryMetricReader()
+    own, histogram = MeasurementBuffer(), histogram_of(MeterProvider([reader]))
+    for values in ((5,), (1, 2), (3, 4)):
+        flushed(own, histogram, *values)
+    ((*_, ((_, point),)),) = plain(reader)
+    assert (point["min"], point["max"]) == (1, 5)
+
+
 # Exemplars
 
 
@@ -199,40 +212,64 @@ class InterruptionError(BaseException):
     """Raised by a signal handler."""
 
 
-def test_an_interruption_loses_one_measurement_at_most() -> None:
-    reader = InMemoryMetricReader()
+def interrupted(cls: type, name: str, at_call: int, handler: Callable[[], None]) -> Any:
+    """Run a signal handler before one of the calls of a method."""
+    original, calls = getattr(cls, name), itertools.count(1)
+
+    def method(self: Any, *args: Any) -> Any:
+        if next(calls) == at_call:
+            handler()
+        return original(self, *args)
+
+    return mock.patch.object(cls, name, method)
+
+
+def interrupt() -> None:
+    raise InterruptionError
+
+
+@pytest.mark.parametrize(
+    ("method", "at_call", "lost"),
+    [
+        ((Sampling, "includes"), 1, 0),
+        ((_ExplicitBucketHistogramAggregation, "_get_empty_bucket_counts"), 1, 0),
+        ((AlignedHistogramBucketExemplarReservoir, "offer"), 1, 0),
+        ((_ExplicitBucketHistogramAggregation, "aggregate"), 3, 1),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_an_interruption_loses_one_measurement_at_most(
+    method: tuple[type, str], at_call: int, lost: int
+) -> None:
+    reader = InMemoryMetricReader({Histogram: AggregationTemporality.DELTA})
     own, histogram = MeasurementBuffer(), histogram_of(MeterProvider([reader]))
-    flushed(own, histogram, *[1] * 10)
-    aggregation = _ExplicitBucketHistogramAggregation
-    original = aggregation.aggregate
-    calls = itertools.count()
-
-    def interrupted(self: Any, *args: Any) -> None:
-        if next(calls) == 3:
-            raise InterruptionError
-        original(self, *args)
-
-    add_to(own, histogram, [Made(1, GET, NO_SPAN)] * 20)
-    with mock.patch.object(aggregation, "aggregate", interrupted):
-        with pytest.raises(InterruptionError):
-            own.flush()
+    flushed(own, histogram, 1)
+    assert count(reader) == 1
+    add_to(own, histogram, [Made(1, GET, SAMPLED[0])] * 20)
+    with interrupted(*method, at_call, interrupt), pytest.raises(InterruptionError):
         own.flush()
-    assert count(reader) == 29
+    own.flush()
+    assert count(reader) == 20 - lost
 
 
 def test_a_signal_handler_may_flush_during_a_flush() -> None:
     reader = InMemoryMetricReader()
     own, histogram = MeasurementBuffer(), histogram_of(MeterProvider([reader]))
     flushed(own, histogram, *[1] * 10)
-    original = Sampling.includes
-    calls = itertools.count()
-
-    def interrupted(self: Any, context: Context) -> bool:
-        if next(calls) == 3:
-            flushed(own, histogram, *[1] * 5)
-        return original(self, context)
-
     add_to(own, histogram, [Made(1, GET, NO_SPAN)] * 20)
-    with mock.patch.object(Sampling, "includes", interrupted):
+    with interrupted(Sampling, "includes", 1, lambda: flushed(own, histogram, *[1] * 5)):
         own.flush()
     assert count(reader) == 35
+
+
+def test_an_error_of_the_fast_way_loses_nothing() -> None:
+    reader = InMemoryMetricReader()
+    own, histogram = MeasurementBuffer(), histogram_of(MeterProvider([reader]))
+
+    def fail() -> None:
+        raise ValueError
+
+    flushed(own, histogram, 1)
+    with interrupted(BucketStream, "_add", 1, fail):
+        flushed(own, histogram, *[1] * 10)
+    assert count(reader) == 11

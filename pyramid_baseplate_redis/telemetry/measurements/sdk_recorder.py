@@ -30,6 +30,7 @@ from opentelemetry.util.types import AttributeValue
 
 from .measurement import Measurement, Recorder
 from .sdk_attributes import known_attributes
+from .sdk_buckets import BucketStream, has_known_buckets
 from .sdk_instrument import InstrumentState
 from .sdk_streams import Sampling, Stream, UnqualifiedError, aggregation_of
 
@@ -71,13 +72,8 @@ class SdkRecorder:
     def record(self) -> None:
         """Record what was taken. After an interruption, the next call records what is left."""
         while self._filled:
-            stream = self._filled[-1]
-            try:
-                stream.record()
-            except Exception:
-                logger.debug("recording a metric failed", exc_info=True)
-            if not stream.waiting:
-                self._filled.pop()
+            _record(self._filled[-1])
+            self._filled.pop()
         for sampling in self._samplings.values():
             sampling.forget()
 
@@ -128,7 +124,8 @@ class SdkRecorder:
             aggregation = aggregation_of(match, key)
             stream = self._streams.get(id(aggregation))
             if stream is None:
-                stream = self._streams[id(aggregation)] = Stream(match, key, state.sampling)
+                kind = BucketStream if has_known_buckets(aggregation) else Stream
+                stream = self._streams[id(aggregation)] = kind(match, key, state.sampling)
             streams.append(stream)
         if len(self._routes) >= _MOST_ROUTES:
             self._routes.clear()
@@ -167,3 +164,13 @@ class _Route:
     def is_current(self) -> bool:
         """Return whether the SDK still uses the same aggregations."""
         return all(stream.is_current() for stream in self.streams)
+
+
+def _record(stream: Stream) -> None:
+    record = stream.record
+    while stream.waiting:
+        try:
+            record()
+        except Exception:
+            logger.debug("recording a metric failed", exc_info=True)
+            record = stream.record_singly  # each attempt takes one measurement at least

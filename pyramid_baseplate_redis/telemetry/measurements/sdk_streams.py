@@ -98,16 +98,11 @@ class Stream:
     def __init__(self, match: Any, key: Hashable, sampling: Sampling) -> None:
         self._match = match
         self._key = key
-        self._sampling = sampling
+        self.sampling = sampling
         self.aggregation = aggregation_of(match, key)
-        reservoir = self.aggregation._reservoir
-        if type(self.aggregation) not in _AGGREGATIONS or type(reservoir) not in _RESERVOIRS:
+        self.reservoir = self.aggregation._reservoir
+        if type(self.aggregation) not in _AGGREGATIONS or type(self.reservoir) not in _RESERVOIRS:
             raise UnqualifiedError
-        self._offers_newest_only = (
-            sampling.is_by_trace
-            and type(self.aggregation) is _ExplicitBucketHistogramAggregation
-            and type(reservoir) is AlignedHistogramBucketExemplarReservoir
-        )
         self.waiting: deque[Waiting] = deque()
 
     def is_current(self) -> bool:
@@ -115,36 +110,18 @@ class Stream:
         return self._match._attributes_aggregation.get(self._key) is self.aggregation
 
     def record(self) -> None:
-        """Aggregate what is waiting. An interruption loses one measurement at most."""
+        """Aggregate what is waiting."""
+        self.record_singly()
+
+    def record_singly(self) -> None:
+        """Aggregate one after the other. An interruption loses one measurement at most."""
         # One object serves for all: an aggregation reads its fields and does not keep it.
         measurement = object.__new__(SdkMeasurement)
         fields = vars(measurement)
         fields["instrument"] = self._match._instrument
-        if self._offers_newest_only and len(self.waiting) > 1:
-            self._record_and_offer_newest(measurement, fields)
-            return
-        aggregate, includes = self.aggregation.aggregate, self._sampling.includes
+        aggregate, includes = self.aggregation.aggregate, self.sampling.includes
         while self.waiting:
             value, time_unix_nano, attributes, context = self.waiting.popleft()
             fields["value"], fields["time_unix_nano"] = value, time_unix_nano
             fields["attributes"], fields["context"] = attributes, context
             aggregate(measurement, includes(context))
-
-    def _record_and_offer_newest(self, measurement: SdkMeasurement, fields: dict[str, Any]) -> None:
-        """Aggregate, and offer the reservoir the exemplars that it would keep.
-
-        It keeps the newest of each bucket. With this filter each one has a span, so the newest
-        leaves nothing of those before it.
-        """
-        aggregate, includes = self.aggregation.aggregate, self._sampling.includes
-        reservoir = self.aggregation._reservoir
-        newest = {}
-        while self.waiting:
-            offer = self.waiting.popleft()
-            fields["value"], fields["time_unix_nano"] = offer[0], offer[1]
-            fields["attributes"], fields["context"] = offer[2], offer[3]
-            aggregate(measurement, False)
-            if includes(offer[3]):
-                newest[reservoir._find_bucket_index(*offer)] = offer
-        for offer in newest.values():
-            reservoir.offer(*offer)
