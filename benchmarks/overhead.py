@@ -34,6 +34,7 @@ from pyramid_baseplate_redis.prometheus import observe_client
 from pyramid_baseplate_redis.telemetry.measurements.buffer import measurements
 
 ROUNDS = 1000
+MEASUREMENTS = 3  # that a command makes: its duration, the connection's wait time and use time
 KEY = "greeting"
 
 PLAIN = "plain redis-py"
@@ -46,6 +47,7 @@ RECORDED_AND_METERED = "ours, recorded, metrics"
 PROMETHEUS = "ours, Prometheus"
 ALL = "ours, recorded, metrics, Prometheus"
 FLUSHED = "the same, histograms included"
+BATCHED = "the same, histograms of 20 commands at once"
 OTEL_UNSAMPLED = "OpenTelemetry's, unsampled parent"
 OTEL_RECORDED = "OpenTelemetry's, recorded"
 BARE_SPAN = "bare SDK span"
@@ -90,6 +92,16 @@ ADDED_OF_OTEL: dict[str, float | None] = {
     RECORDED_AND_METERED: 0.75,
     ALL: None,
     FLUSHED: None,
+    BATCHED: None,
+}
+# Metrics are recorded later and by another thread: what that costs is included in the last two.
+WITH_METRICS: dict[str, float | None] = {
+    NO_SDK: None,
+    METERED: None,
+    RECORDED: None,
+    RECORDED_AND_METERED: None,
+    FLUSHED: None,
+    BATCHED: 1.30,
 }
 BINDING: dict[str, float | None] = {CONSTRUCTOR: None, BIND: 0.05}
 CHECKOUT: dict[str, float | None] = {STOCK_CHECKOUT: None, OUR_CHECKOUT: 1.0}
@@ -134,6 +146,11 @@ def variants(url: str) -> list[Variant]:
         recorded.get(KEY)
         measurements.flush()
 
+    def get_and_flush_batches() -> None:
+        recorded.get(KEY)
+        if measurements.waiting >= 20 * MEASUREMENTS:
+            measurements.flush()
+
     def get(client: redis.Redis) -> Callable[[], object]:
         return partial(client.get, KEY)
 
@@ -172,6 +189,14 @@ def variants(url: str) -> list[Variant]:
             spans=1,
             current=server_span,
         ),
+        Variant(
+            BATCHED,
+            get_and_flush_batches,
+            20,
+            states.recorded_and_metered,
+            spans=1,
+            current=server_span,
+        ),
         Variant(OTEL_UNSAMPLED, get(instrumented), 20, silent, current=unsampled_span),
         Variant(OTEL_RECORDED, get(instrumented), 20, traced, spans=1, current=server_span),
         Variant(BARE_SPAN, bare_span, 40, traced, spans=1, current=server_span),
@@ -195,11 +220,13 @@ def main() -> int:
     in_spans = rows(samples.cpu, ADDED_IN_SPANS, lambda name: added(samples.cpu, name, PLAIN, unit))
     otel = added(samples.cpu, OTEL_RECORDED, PLAIN, 1.0).median
     of_otel = rows(samples.cpu, ADDED_OF_OTEL, lambda name: added(samples.cpu, name, PLAIN, otel))
+    with_metrics = rows(samples.cpu, WITH_METRICS, lambda name: ratio(samples.cpu, name, PLAIN))
     binding = rows(samples.cpu, BINDING, lambda name: ratio(samples.cpu, name, CONSTRUCTOR))
     checkouts = rows(samples.cpu, CHECKOUT, lambda name: ratio(samples.cpu, name, STOCK_CHECKOUT))
     show("A GET over TCP loopback, by the clock", "times plain", against_plain)
     show("What is added to it, in CPU time", "bare spans", in_spans)
     show("What is added to it, in CPU time again", "of OpenTelemetry's", of_otel)
+    show("A GET with metrics, in CPU time", "times plain", with_metrics)
     show("A request's client, in CPU time", "of constructor", binding)
     show("Taking a connection and giving it back, in CPU time", "times redis-py's", checkouts)
     tight = statistics.median(samples.cpu[BARE_SPAN])
@@ -208,7 +235,9 @@ def main() -> int:
         f"A bare span around a GET, the unit above, took {unit:.1f} µs; in a tight loop "
         f"{tight:.1f} µs, of which a recorded GET adds {in_tight:.2f}."
     )
-    return verdict([*against_plain, *in_spans, *of_otel, *binding, *checkouts], chosen.check)
+    return verdict(
+        [*against_plain, *in_spans, *of_otel, *with_metrics, *binding, *checkouts], chosen.check
+    )
 
 
 if __name__ == "__main__":

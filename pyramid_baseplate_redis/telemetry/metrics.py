@@ -6,9 +6,9 @@ read when a metric reader collects. Nothing is measured while no meter provider 
 
 from __future__ import annotations
 
-import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry import metrics
@@ -82,6 +82,7 @@ class _HasLength(Protocol):
     def length(self) -> int | None: ...
 
 
+_add = measurements.add
 _pools: weakref.WeakKeyDictionary[_HasFigures, str] = weakref.WeakKeyDictionary()
 _queues: weakref.WeakSet[_HasLength] = weakref.WeakSet()
 
@@ -98,17 +99,17 @@ class PoolTimes:
     def waited(self, since: float) -> None:
         """Record how long a caller waited for a connection."""
         if has_meter_provider():
-            measurements.add(_wait_time, time.monotonic() - since, self._attributes)
+            _add(_wait_time, monotonic() - since, self._attributes)
 
     def used(self, since: float) -> None:
         """Record how long a connection was checked out."""
         if has_meter_provider():
-            measurements.add(_use_time, time.monotonic() - since, self._attributes)
+            _add(_use_time, monotonic() - since, self._attributes)
 
     def created(self, since: float) -> None:
         """Record how long it took to create a connection."""
         if has_meter_provider():
-            measurements.add(_create_time, time.monotonic() - since, self._attributes)
+            _add(_create_time, monotonic() - since, self._attributes)
 
 
 def observe_pool(pool: _HasFigures, pool_name: str) -> None:
@@ -146,7 +147,7 @@ def record_operation(
             attributes[ERROR_TYPE] = code or error_type(error)
         if code is not None:
             attributes[DB_RESPONSE_STATUS_CODE] = code
-    measurements.add(_duration, seconds, attributes)
+    _add(_duration, seconds, attributes)
 
 
 def _bounded_name(operation: str) -> str:

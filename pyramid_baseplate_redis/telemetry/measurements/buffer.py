@@ -77,6 +77,11 @@ class MeasurementBuffer:
         if not process.is_running:
             _start(process)
 
+    @property
+    def waiting(self) -> int:
+        """The number of measurements that are not recorded yet."""
+        return len(self._process().pending)
+
     def flush(self) -> None:
         """Record everything that was added before, in the calling thread."""
         process = self._process()
