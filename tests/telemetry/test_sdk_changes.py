@@ -31,6 +31,7 @@ from pyramid_baseplate_redis.telemetry.measurements.buffer import MeasurementBuf
 from pyramid_baseplate_redis.telemetry.measurements.sdk_buckets import BucketStream
 from pyramid_baseplate_redis.telemetry.measurements.sdk_streams import Sampling
 
+from ..faults.helpers import in_threads
 from ..support.measurements import (
     GET,
     NO_SPAN,
@@ -165,6 +166,22 @@ def test_the_extremes_of_earlier_flushes_remain() -> None:
         flushed(own, histogram, *values)
     ((*_, ((_, point),)),) = plain(reader)
     assert (point["min"], point["max"]) == (1, 5)
+
+
+def test_no_measurement_is_lost_between_threads_that_add_flush_and_collect() -> None:
+    reader = InMemoryMetricReader({Histogram: AggregationTemporality.DELTA})
+    own, histogram = MeasurementBuffer(), histogram_of(MeterProvider([reader]))
+
+    def work() -> int:
+        seen = 0
+        for number in range(10):
+            flushed(own, histogram, *[1] * 50)
+            if number % 3 == 0:
+                seen += count(reader)
+        return seen
+
+    seen = in_threads(*[work] * 8)
+    assert sum(seen) + count(reader) == 8 * 10 * 50
 
 
 # Exemplars
