@@ -40,7 +40,7 @@ class InstrumentState:
         self._filter = consumer._sdk_config.exemplar_filter
         self.sampling = sampling(self._filter)
         self._storages = list(consumer._reader_storages.values())
-        self._match_lists = []
+        self._found = []
         #: The storages of the views, and the names of the attributes that a view keeps; ``None``:
         #: all.
         self.matches: list[tuple[Any, frozenset[str] | None]] = []
@@ -48,8 +48,9 @@ class InstrumentState:
             if type(storage) is not MetricReaderStorage:
                 raise UnqualifiedError
             found = storage._instrument_view_instrument_matches[self._instrument]
-            self._match_lists.append(found)
+            self._found.append((storage, found))
             self.matches += [(match, _kept_attributes(match)) for match in found]
+        self._partial = [each for each in self.matches if each[1] is not None]
 
     def is_current(self) -> bool:
         """Return whether everything is still the same."""
@@ -62,13 +63,10 @@ class InstrumentState:
             or list(consumer._reader_storages.values()) != self._storages
         ):
             return False
-        for storage, found in zip(self._storages, self._match_lists, strict=True):
+        for storage, found in self._found:
             if storage._instrument_view_instrument_matches.get(instrument) is not found:
                 return False
-        for match, kept in self.matches:
-            if kept is not None and _kept_attributes(match) != kept:
-                return False
-        return True
+        return all(_kept_attributes(match) == kept for match, kept in self._partial)
 
 
 def _instrument_of(recorder: Any) -> Any:

@@ -37,6 +37,7 @@ from .sdk_streams import Sampling, Stream, UnqualifiedError, aggregation_of
 logger = logging.getLogger(__package__)
 
 _MOST_ROUTES = 1000
+_is_current = Stream.is_current
 
 
 class SdkRecorder:
@@ -163,7 +164,7 @@ class _Route:
 
     def is_current(self) -> bool:
         """Return whether the SDK still uses the same aggregations."""
-        return all(stream.is_current() for stream in self.streams)
+        return all(map(_is_current, self.streams))
 
 
 def _record(stream: Stream) -> None:
