@@ -59,6 +59,18 @@ def test_a_caller_leaves_it_to_the_background(
     assert (histogram.values, own.waiting) == ([], 1)
 
 
+def test_the_caller_imports_what_the_background_needs(
+    histogram: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    importers: list[int] = []
+    monkeypatch.setattr(measurements_module, "ROUND_SECONDS", 60)
+    monkeypatch.setattr(
+        measurements_module, "_recorder_class", lambda: importers.append(threading.get_ident())
+    )
+    MeasurementBuffer().add(histogram, 1, NONE)
+    assert importers == [threading.get_ident()]
+
+
 def test_the_background_keeps_its_pace_while_time_sleep_is_replaced(
     histogram: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

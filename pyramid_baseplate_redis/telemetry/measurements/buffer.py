@@ -142,6 +142,11 @@ def _recorder_class() -> type[SdkRecorder] | None:
 
 
 def _start(process: _Process) -> None:
+    # The thread does not import it: if a process is forked while a thread imports a module, the
+    # lock of that module stays locked in the child.
+    _sdk_recorder()
+    if process.is_running:
+        return
     process.is_running = True
     if not start_thread(_rounds(process)):
         process.is_running = False
