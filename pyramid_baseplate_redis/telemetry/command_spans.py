@@ -11,11 +11,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import redis
-from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, TraceFlags
 
 from ..command_table import operation_name
 from .call_details import CallDetails, Peer, Peers, address_attributes, server_attributes
@@ -24,10 +22,8 @@ from .fast_spans.span import start
 from .otel import (
     SUPPRESS_KEY,
     SUPPRESS_PLAIN_KEY,
-    error_type,
-    has_tracer_provider,
+    current_context,
     log_once,
-    status_code,
     tracer,
 )
 from .query_text import MOST_SHOWN, query_text, shown_text
@@ -37,25 +33,16 @@ from .semantic_conventions import (
     DB_OPERATION_BATCH_SIZE,
     DB_OPERATION_NAME,
     DB_QUERY_TEXT,
-    DB_RESPONSE_STATUS_CODE,
     DB_STORED_PROCEDURE_NAME,
     DB_SYSTEM_NAME,
-    ERROR_TYPE,
     SERVER_ADDRESS,
     SERVER_PORT,
 )
 
 logger = logging.getLogger(__package__)
 
-# Seconds. The conventions have a metric for it, but no attribute.
-WAIT_TIME = "pyramid_baseplate_redis.connection.wait_time"
-# The name that redis-py's own metrics use; the conventions have none for databases.
-RETRY_ATTEMPTS = "redis.client.operation.retry_attempts"
-# Neither the conventions nor redis-py have a name for it.
-REDIRECTIONS = "redis.client.operation.redirections"
 _PROCEDURES = frozenset({"EVALSHA", "EVALSHA_RO", "FCALL", "FCALL_RO"})
 _MOST_CACHED = 512  # command names are few, but callers may make them up
-_ERROR = Status(StatusCode.ERROR)
 # The key under which a context holds its span. trace.get_current_span() would do, but its
 # isinstance() check against an abstract class is a third of the cost of an unsampled command.
 (_SPAN_KEY,) = trace.set_span_in_context(INVALID_SPAN, Context())
@@ -155,7 +142,7 @@ class CommandTracer:
 
     def command_context(self, server_span: Span, args: Sequence[Any]) -> Context | None:
         """Return the context for :meth:`started_command`; ``None`` if the command gets no span."""
-        if not self._commands_on or not has_tracer_provider():
+        if not self._commands_on:
             return None
         try:
             context = self._context(server_span)
@@ -224,7 +211,7 @@ class CommandTracer:
 
     def batch_context(self, server_span: Span) -> Context | None:
         """Return the context for :meth:`started_batch`; ``None`` if the pipeline gets no span."""
-        if not self._batches_on or not has_tracer_provider():
+        if not self._batches_on:
             return None
         try:
             return self._context(server_span)
@@ -299,7 +286,9 @@ class CommandTracer:
         The parent is the current span, otherwise the request's. An ended parent still counts:
         the work of a thread after the response belongs to its request.
         """
-        context = otel_context.get_current()
+        context = current_context()
+        if context is None:
+            return None
         parent: Any = context.get(_SPAN_KEY, INVALID_SPAN)
         if not parent.is_recording():
             parent_context = parent.get_span_context()
@@ -352,78 +341,6 @@ def started(
         name, context=context, kind=kind, attributes=attributes, start_time=start_time
     )
     return span if span.is_recording() else None
-
-
-def rename(span: Span, name: str, attributes: Mapping[str, Any]) -> None:
-    """Change a span's name and add attributes."""
-    try:
-        span.update_name(name)
-        span.set_attributes(attributes)
-    except Exception:
-        log_once("describing a command failed")
-
-
-def end(span: Span, notes: CallDetails | None = None) -> None:
-    """End the span of an operation that succeeded.
-
-    :param notes: the details of the call, which become attributes.
-    """
-    try:
-        if notes is not None:
-            _add_notes(span, notes)
-        span.end()
-    except Exception:
-        log_once("ending a span failed")
-
-
-def fail(
-    span: Span, error: BaseException, notes: CallDetails | None = None, code: str | None = None
-) -> None:
-    """End the span of an operation that raised ``error``.
-
-    Its status is an error, unless ``error`` is a :class:`redis.WatchError`.
-
-    :param notes: the details of the call, which become attributes.
-    :param code: the server's error code, if ``error`` no longer has it.
-    """
-    try:
-        if not isinstance(error, redis.WatchError):
-            code = code or status_code(error)
-            span.set_status(_ERROR)
-            span.set_attribute(ERROR_TYPE, code or error_type(error))
-            if code is not None:
-                span.set_attribute(DB_RESPONSE_STATUS_CODE, code)
-    except Exception:
-        log_once("describing an error failed")
-    end(span, notes)
-
-
-def end_noscript(span: Span, notes: CallDetails | None = None) -> None:
-    """End the span of an EVALSHA whose script the server does not know.
-
-    Its status is not an error: redis-py loads the script and tries again.
-    """
-    try:
-        span.set_attribute(DB_RESPONSE_STATUS_CODE, "NOSCRIPT")
-    except Exception:
-        log_once("describing an error failed")
-    end(span, notes)
-
-
-def _add_notes(span: Span, notes: CallDetails) -> None:
-    if notes.waited:
-        span.set_attribute(WAIT_TIME, notes.waited)
-    if notes.redirections:
-        span.set_attribute(REDIRECTIONS, notes.redirections)
-    if notes.retries:
-        span.set_attribute(RETRY_ATTEMPTS, notes.retries)
-    if notes.server_is_told:
-        return
-    if notes.server is None:
-        if notes.peer is not None:
-            span.set_attributes(address_attributes(None, notes.peer))
-    elif notes.is_of_one_server:
-        span.set_attributes(address_attributes(notes.server, notes.peer))
 
 
 def _procedure(operation: str, args: Sequence[Any]) -> dict[str, str]:

@@ -15,7 +15,7 @@ import redis
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
-from . import command_spans, metrics, otel, request_totals
+from . import command_spans, metrics, otel, request_totals, span_outcomes
 from .call_details import CallDetails, pop_call_details
 from .otel import has_meter_provider
 from .request_totals import RequestTotals
@@ -136,16 +136,19 @@ class Operation:
         """
         self.purpose = (name, attributes)
         if self.span is not None:
-            command_spans.rename(self.span, *self.purpose)
+            span_outcomes.rename(self.span, *self.purpose)
 
     def end(self, result: object = None) -> None:
         """Record that it succeeded.
 
         :param result: passed to the observers.
         """
-        self._over(has_succeeded=True)
+        if self.started or self.context is not None:
+            self._over(has_succeeded=True)
+        else:
+            self.notes = pop_call_details()  # the usual case: a span that measures itself
         if self.span is not None:
-            command_spans.end(self.span, self.notes)
+            span_outcomes.end(self.span, self.notes)
         if self.metered or self.telemetry.observers:
             self._report(result)
 
@@ -160,7 +163,7 @@ class Operation:
             # See note_code().
             self.code = getattr(error, "noted_code", None) or otel.status_code(error)
         if self.span is not None:
-            command_spans.fail(self.span, error, self.notes, self.code)
+            span_outcomes.fail(self.span, error, self.notes, self.code)
         self._report(result)
 
     def end_noscript(self) -> None:
@@ -171,7 +174,7 @@ class Operation:
         self._over()
         self.code = "NOSCRIPT"
         if self.span is not None:
-            command_spans.end_noscript(self.span, self.notes)
+            span_outcomes.end_noscript(self.span, self.notes)
         self._report(None)
 
     def _over(self, *, has_succeeded: bool = False) -> None:
@@ -182,7 +185,7 @@ class Operation:
             return
         self.span = self._started_span(self.context)
         if self.purpose is not None and self.span is not None:
-            command_spans.rename(self.span, *self.purpose)
+            span_outcomes.rename(self.span, *self.purpose)
 
     def _is_counted(self) -> bool:
         """Add it to the totals of its request; return whether there are any."""
@@ -307,7 +310,7 @@ class ClientTelemetry:
         :param args: the command and its arguments.
         :param start_time: nanoseconds since the epoch, if it started earlier.
         """
-        if not args:
+        if not args or (otel.is_idle() and not self.observers):
             return None
         context = self.tracer.command_context(server_span, args)
         span = totals = None
@@ -349,6 +352,8 @@ class ClientTelemetry:
         :param is_transaction: whether the commands are sent as one transaction.
         :param commands: redis-py's pairs of arguments and options.
         """
+        if otel.is_idle() and not self.observers:
+            return None
         context = self.tracer.batch_context(server_span)
         is_traced = context is not None
         metered = self._metered and has_meter_provider() and (is_traced or not otel.is_suppressed())

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import redis
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
 
 from .semantic_conventions import SCHEMA_URL
 
@@ -31,6 +31,17 @@ except PackageNotFoundError:  # a copy of the source that is not installed
     _own_version = ""
 tracer = trace.get_tracer(_PACKAGE, _own_version, schema_url=SCHEMA_URL)
 meter = metrics.get_meter(_PACKAGE, _own_version, schema_url=SCHEMA_URL)
+
+
+def current_context() -> Context | None:
+    """Return the current context; ``None`` if no tracer provider is set."""
+    return _get_current() if getattr(trace, "_TRACER_PROVIDER", tracer) is not None else None
+
+
+# The public function looks this one up for each call.
+_get_current: Callable[[], Context] = getattr(
+    getattr(otel_context, "_RUNTIME_CONTEXT", None), "get_current", otel_context.get_current
+)
 
 
 def has_tracer_provider() -> bool:
@@ -106,6 +117,11 @@ class _AnyProvider:
 _api: Any = getattr(metrics, "_internal", None)
 if not hasattr(_api, "_METER_PROVIDER"):
     _api = _AnyProvider
+
+
+def is_idle() -> bool:
+    """Return whether there is no SDK: neither a tracer provider nor a meter provider is set."""
+    return _api._METER_PROVIDER is None and getattr(trace, "_TRACER_PROVIDER", tracer) is None
 
 
 def has_meter_provider() -> bool:

@@ -19,7 +19,6 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import StatusCode
 
-from .command_spans import WAIT_TIME
 from .semantic_conventions import (
     DB_OPERATION_BATCH_SIZE,
     DB_RESPONSE_STATUS_CODE,
@@ -27,6 +26,7 @@ from .semantic_conventions import (
     HTTP_RESPONSE_STATUS_CODE,
     URL_PATH,
 )
+from .span_outcomes import WAIT_TIME
 
 # Requests for these paths are printed only if they fail.
 QUIET_PATHS = ("/static/", "/_debug_toolbar/")

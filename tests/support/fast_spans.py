@@ -25,7 +25,7 @@ from opentelemetry.trace import (
     TraceState,
 )
 
-from pyramid_baseplate_redis.telemetry import command_spans
+from pyramid_baseplate_redis.telemetry import span_outcomes
 from pyramid_baseplate_redis.telemetry.call_details import CallDetails
 from pyramid_baseplate_redis.telemetry.command_spans import CommandTracer
 
@@ -149,7 +149,7 @@ def details(**values: Any) -> CallDetails:
 
 def success(context: Context) -> None:
     if (span := started(context)) is not None:
-        command_spans.end(span)
+        span_outcomes.end(span)
 
 
 def described(span: ReadableSpan) -> dict[str, Any]:

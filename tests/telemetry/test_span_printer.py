@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import Span, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import NonRecordingSpan, SpanContext, StatusCode, TraceFlags
 
-from pyramid_baseplate_redis.telemetry.command_spans import WAIT_TIME
+from pyramid_baseplate_redis.telemetry.span_outcomes import WAIT_TIME
 from pyramid_baseplate_redis.telemetry.span_printer import SpanTreePrinter
 
 from ..support.servers import Server

@@ -17,7 +17,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from .. import command_spans, otel, request_totals
+from .. import command_spans, otel, request_totals, span_outcomes
 from ..operations import ClientTelemetry, Operation, run_operation
 from ..otel import tracer
 from ..query_text import shown_text
@@ -71,9 +71,9 @@ class MessageSpan:
         otel_context.detach(self._token)
         request_totals.close(self._span)
         if error is None:
-            command_spans.end(self._span)
+            span_outcomes.end(self._span)
         else:
-            command_spans.fail(self._span, error)
+            span_outcomes.fail(self._span, error)
 
 
 class Settlement:

@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Span
 
-from pyramid_baseplate_redis.telemetry import command_spans
+from pyramid_baseplate_redis.telemetry import command_spans, span_outcomes
 from pyramid_baseplate_redis.telemetry.fast_spans.qualification import SdkTracer
 from pyramid_baseplate_redis.telemetry.fast_spans.span import FastSpan
 
@@ -63,12 +63,12 @@ def test_a_processor_that_is_added_later_counts_from_the_next_span(
     success(Context())
     running = started(Context())
     recorder.provider.add_span_processor(foreign)
-    command_spans.end(running)
+    span_outcomes.end(running)
     # As with the SDK's span.
     assert (foreign.started, foreign.ending, foreign.ended) == ([], ["foo.GET"], ["foo.GET"])
     span = started(Context())
     assert type(span) is not FastSpan
-    command_spans.end(span)
+    span_outcomes.end(span)
     assert (foreign.started, foreign.ended) == (["foo.GET"], ["foo.GET", "foo.GET"])
     assert len(recorder.spans) == 3
 

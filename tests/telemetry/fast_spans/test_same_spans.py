@@ -25,7 +25,7 @@ from opentelemetry.sdk.trace.sampling import (
 )
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode
 
-from pyramid_baseplate_redis.telemetry import command_spans
+from pyramid_baseplate_redis.telemetry import command_spans, span_outcomes
 
 from ...support.fast_spans import (
     GET,
@@ -50,41 +50,41 @@ from ...support.fast_spans import (
 def with_details(context: Context) -> None:
     notes = details(waited=0.25, retries=2, redirections=1, server=("node", 7000), servers=1,
                     peer=("10.0.0.1", 7000))  # fmt: skip
-    command_spans.end(started(context), notes)
+    span_outcomes.end(started(context), notes)
 
 
 def failed(context: Context) -> None:
-    command_spans.fail(started(context), redis.ResponseError("WRONGTYPE Operation"))
+    span_outcomes.fail(started(context), redis.ResponseError("WRONGTYPE Operation"))
 
 
 def failed_without_code(context: Context) -> None:
-    command_spans.fail(started(context), redis.ConnectionError("lost"), details(retries=1))
+    span_outcomes.fail(started(context), redis.ConnectionError("lost"), details(retries=1))
 
 
 def conflict(context: Context) -> None:
-    command_spans.fail(started(context), redis.WatchError("changed"))
+    span_outcomes.fail(started(context), redis.WatchError("changed"))
 
 
 def noscript(context: Context) -> None:
-    command_spans.end_noscript(started(context, ("EVALSHA", "abc", 0)))
+    span_outcomes.end_noscript(started(context, ("EVALSHA", "abc", 0)))
 
 
 def renamed(context: Context) -> None:
     span = started(context)
-    command_spans.rename(span, "ack jobs", {"messaging.system": "redis", "db.namespace": "1"})
-    command_spans.end(span)
+    span_outcomes.rename(span, "ack jobs", {"messaging.system": "redis", "db.namespace": "1"})
+    span_outcomes.end(span)
 
 
 def late(context: Context) -> None:
     span = started(context, start_time=LONG_AGO,
                    notes=details(server=("node", 7000), servers=1))  # fmt: skip
-    command_spans.end(span)
+    span_outcomes.end(span)
 
 
 def batch(context: Context) -> None:
     commands = [(GET, {}), (("SET", "key", "value"), {})]
     attributes = TRACER.batch_attributes(True, commands)
-    command_spans.end(TRACER.started_batch(context, "foo.pipeline_load", attributes, commands))
+    span_outcomes.end(TRACER.started_batch(context, "foo.pipeline_load", attributes, commands))
 
 
 def unusual(context: Context) -> None:
@@ -114,47 +114,47 @@ def status_then_event(context: Context) -> None:
     span.set_status(Status(StatusCode.ERROR, "kept"))
     span.set_status(Status(StatusCode.UNSET))
     span.add_event("event", timestamp=5)
-    command_spans.end(span)
+    span_outcomes.end(span)
 
 
 def status_with_two_descriptions(context: Context) -> None:
     span = started(context)
     span.set_status(Status(StatusCode.ERROR, "kept"), "ignored with a warning")
-    command_spans.end(span)
+    span_outcomes.end(span)
 
 
 def changed_list(context: Context) -> None:
     span, value = started(context), ["a"]
     span.set_attribute("list", value)
     value.append("b")
-    command_spans.end(span)
+    span_outcomes.end(span)
 
 
 def twice(context: Context) -> None:
     one, two = started(context), started(context)
-    command_spans.rename(one, "one", {"mine": 1})
-    command_spans.end(one)
-    command_spans.end(two)
+    span_outcomes.rename(one, "one", {"mine": 1})
+    span_outcomes.end(one)
+    span_outcomes.end(two)
 
 
 def many(context: Context) -> None:
     span = started(context)
     for number in range(200):
         span.set_attribute(f"number{number}", number)
-    command_spans.end(span)
+    span_outcomes.end(span)
 
 
 def many_at_once(context: Context) -> None:
     span = started(context)
     span.set_attributes({f"number{number}": number for number in range(200)})
-    command_spans.end(span)
+    span_outcomes.end(span)
 
 
 def empty_name(context: Context) -> None:
     span = started(context)
     span.set_attributes({"": 1, "good": 3})
     span.set_attribute("", 1)
-    command_spans.end(span)
+    span_outcomes.end(span)
 
 
 def number_as_name(context: Context) -> None:
@@ -162,7 +162,7 @@ def number_as_name(context: Context) -> None:
     number: Any = 5
     span.set_attributes({number: 1, "good": 3})
     span.set_attribute(number, 1)
-    command_spans.end(span)
+    span_outcomes.end(span)
 
 
 def read(context: Context) -> None:
@@ -171,7 +171,7 @@ def read(context: Context) -> None:
         "foo.GET", SpanKind.CLIENT, "GET",
     )  # fmt: skip
     span.set_attribute("read", True)
-    command_spans.end(span)
+    span_outcomes.end(span)
     assert span.attributes["read"] is True
     assert span.end_time >= span.start_time
     assert not hasattr(span, "unknown")
@@ -179,7 +179,7 @@ def read(context: Context) -> None:
 
 def in_another_thread(context: Context) -> None:
     span = started(context)
-    thread = threading.Thread(target=command_spans.end, args=(span,))
+    thread = threading.Thread(target=span_outcomes.end, args=(span,))
     thread.start()
     thread.join()
 
@@ -273,7 +273,7 @@ def test_only_a_sampled_span_reaches_the_exporters(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(command_spans, "tracer", recorder.tracer)
     span = started(Context())
     assert span.is_recording()
-    command_spans.end(span)
+    span_outcomes.end(span)
     assert not span.is_recording()
     assert recorder.spans == []
 
