@@ -46,6 +46,7 @@ ALLOWED_ATTRIBUTES = {
         ("telemetry/fast_spans/qualification.py", name): "opentelemetry: makes the SDK's spans"
         for name in (
             "_Span",
+            "_batch_processor",
             "_decision",
             "_instrumentation_scope",
             "_is_enabled",

@@ -57,6 +57,10 @@ class CallDetails:
 _notes: ContextVar[CallDetails | None] = ContextVar("pyramid_baseplate_redis_notes", default=None)
 
 
+#: Return details that this thread or greenlet has recorded, if there are any; a cheap check.
+has_call_details = _notes.get
+
+
 def _taken() -> CallDetails:
     notes = _notes.get()
     if notes is None:

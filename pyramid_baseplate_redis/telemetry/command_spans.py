@@ -175,7 +175,7 @@ class CommandTracer:
             if notes is None:
                 prepared = self._prepared.get(args[0])
                 if prepared is not None and prepared[2] is peer:
-                    return started(prepared[0], context, prepared[1], start_time)
+                    return started(prepared[0], context, prepared[1], start_time, is_prepared=True)
             name, operation, attributes = self._command(args[0])
             if notes is not None and notes.is_of_one_server:
                 attributes = self._with_server(attributes, notes.server, notes.peer)
@@ -187,6 +187,7 @@ class CommandTracer:
                 and self.query_text == "off"
                 and operation not in _PROCEDURES
                 and args[0] in self._commands
+                and all(type(value) in (str, int) for value in attributes.values())
             ):
                 self._prepared[args[0]] = name, attributes, peer
             if operation in _PROCEDURES:
@@ -329,14 +330,18 @@ def started(
     attributes: Mapping[str, Any],
     start_time: int | None = None,
     kind: SpanKind = SpanKind.CLIENT,
+    *,
+    is_prepared: bool = False,
 ) -> Span | None:
     """Start a span; ``None`` if it is not recorded.
+
+    :param is_prepared: whether the attributes are few, and just numbers and texts.
 
     It must not become the current span; see :mod:`.fast_spans.qualification`.
     """
     sdk = qualified(tracer)
     if sdk is not None:
-        return start(sdk, name, context, attributes, start_time, kind)
+        return start(sdk, name, context, attributes, start_time, kind, is_prepared=is_prepared)
     span = tracer.start_span(
         name, context=context, kind=kind, attributes=attributes, start_time=start_time
     )

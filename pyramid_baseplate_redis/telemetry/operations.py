@@ -16,7 +16,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
 from . import command_spans, metrics, otel, request_totals, span_outcomes
-from .call_details import CallDetails, pop_call_details
+from .call_details import CallDetails, has_call_details, pop_call_details
 from .otel import has_meter_provider
 from .request_totals import RequestTotals
 
@@ -95,8 +95,12 @@ class Operation:
     #: The span's name and attributes of its own; see :meth:`describe_as`.
     purpose: tuple[str, Mapping[str, Any]] | None = None
 
-    def __init__(self, telemetry: ClientTelemetry) -> None:
+    def __init__(
+        self, telemetry: ClientTelemetry, args: Sequence[Any] = (), span: Span | None = None
+    ) -> None:
         self.telemetry = telemetry
+        self.args = args
+        self.span = span
 
     @property
     def name(self) -> str:
@@ -143,10 +147,8 @@ class Operation:
 
         :param result: passed to the observers.
         """
-        if self.started or self.context is not None:
+        if self.started or self.context is not None or has_call_details():
             self._over(has_succeeded=True)
-        else:
-            self.notes = pop_call_details()  # the usual case: a span that measures itself
         if self.span is not None:
             span_outcomes.end(self.span, self.notes)
         if self.metered or self.telemetry.observers:
@@ -322,17 +324,17 @@ class ClientTelemetry:
         metered = self._metered and has_meter_provider() and (is_traced or not otel.is_suppressed())
         if not (is_traced or metered or self.observers):
             return None
-        operation = Operation(self)
-        operation.args = args
-        if span is not None:
-            operation.span = span
-        elif context is not None:
+        operation = Operation(self, args, span)
+        if span is None and context is not None:
             operation.context = context
             operation.start_time = start_time or time.time_ns()
             operation.totals = totals
         if metered:
             operation.metered = True
-        operation.begin(start_time)
+        if span is None or metered or self.observers or start_time is not None:
+            operation.begin(start_time)
+        elif has_call_details():  # the usual case: a span that measures itself
+            pop_call_details()
         return operation
 
     def run(self, server_span: Span, args: Sequence[Any], call: Callable[[], T]) -> T:

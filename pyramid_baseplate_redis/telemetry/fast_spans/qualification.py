@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from opentelemetry import trace
@@ -21,10 +22,12 @@ MOST_ATTRIBUTES = 32
 _SDK = "opentelemetry.sdk.trace"
 _FIRST_RELEASE = (1, 42)
 # The parameters of ReadableSpan; a release with other ones may know more of a span.
-_FIELDS = frozenset({
-    "attributes", "context", "end_time", "events", "instrumentation_info", "instrumentation_scope",
-    "kind", "links", "name", "parent", "resource", "start_time", "status",
-})  # fmt: skip
+_FIELDS = [
+    "name", "context", "parent", "resource", "attributes", "events", "links", "kind",
+    "instrumentation_info", "status", "start_time", "end_time", "instrumentation_scope",
+]  # fmt: skip
+# What BatchSpanProcessor.on_end() does: it lets a sampled span be queued.
+_BATCHING_STEPS = ("context", "trace_flags", "sampled", "_batch_processor", "emit")
 
 
 class SdkTracer:
@@ -41,6 +44,8 @@ class SdkTracer:
         self.samples_children = False
         #: The processors of its spans.
         self.processors: tuple[Any, ...] = ()
+        #: Call each of these with a sampled span that has ended.
+        self.receivers: tuple[Callable[[Any], object], ...] = ()
         self._is_read = False
         try:
             self._read()
@@ -63,6 +68,8 @@ class SdkTracer:
         self._is_read = True
         self.samples_children = _samples_children(tracer.sampler)
         self.qualifies = _qualifies(tracer)
+        if self.qualifies:
+            self.receivers = tuple(map(_receiver, self.processors))
 
     @property
     def is_current(self) -> bool:
@@ -129,7 +136,7 @@ def _qualifies(tracer: Any) -> bool:
     limits, processor = tracer._span_limits, tracer.span_processor
     return (
         tuple(int(part) for part in release[:2]) >= _FIRST_RELEASE
-        and inspect.signature(sdk.ReadableSpan).parameters.keys() == _FIELDS
+        and list(inspect.signature(sdk.ReadableSpan).parameters) == _FIELDS
         and type(tracer) is sdk.Tracer
         and "start_span" not in vars(tracer)
         and type(tracer._tracer_metrics).__name__ == "NoOpTracerMetrics"
@@ -153,6 +160,15 @@ def _is_of_the_sdk(processor: Any) -> bool:
         and type(processor) in (export.BatchSpanProcessor, export.SimpleSpanProcessor)
         and not _is_wrapped(processor)
     )
+
+
+def _receiver(processor: Any) -> Callable[[Any], object]:
+    """Return what a processor of the SDK calls with a sampled span, past its own look at it."""
+    received: Callable[[Any], object] = processor.on_end
+    batching = sys.modules[f"{_SDK}.export"].BatchSpanProcessor
+    if type(processor) is batching and batching.on_end.__code__.co_names == _BATCHING_STEPS:
+        received = processor._batch_processor.emit
+    return received
 
 
 def _is_wrapped(processor: Any) -> bool:
