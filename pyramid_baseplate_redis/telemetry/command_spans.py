@@ -18,7 +18,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, TraceFlags
 from ..command_table import operation_name
 from .call_details import CallDetails, Peer, Peers, address_attributes, server_attributes
 from .fast_spans.qualification import qualified
-from .fast_spans.span import start
+from .fast_spans.span import FastSpan, start
 from .otel import (
     SUPPRESS_KEY,
     SUPPRESS_PLAIN_KEY,
@@ -341,7 +341,8 @@ def started(
     """
     sdk = qualified(tracer)
     if sdk is not None:
-        return start(sdk, name, context, attributes, start_time, kind, is_prepared=is_prepared)
+        made = start(sdk, name, context, attributes, start_time, kind, is_prepared=is_prepared)
+        return made if type(made) is FastSpan else None
     span = tracer.start_span(
         name, context=context, kind=kind, attributes=attributes, start_time=start_time
     )

@@ -10,6 +10,8 @@ from typing import Any
 from opentelemetry.context import Context
 from opentelemetry.trace import (
     INVALID_SPAN,
+    INVALID_SPAN_CONTEXT,
+    NonRecordingSpan,
     Span,
     SpanContext,
     SpanKind,
@@ -206,17 +208,17 @@ def start(
     kind: SpanKind,
     *,
     is_prepared: bool = False,
-) -> FastSpan | None:
-    """Start a span as the SDK's ``Tracer.start_span()`` does; ``None`` if it is not recorded.
+) -> FastSpan | NonRecordingSpan:
+    """Start a span as the SDK's ``Tracer.start_span()`` does.
 
     :param is_prepared: whether the attributes are few, and just numbers and texts.
     """
-    if not tracer.is_enabled():
-        return None
     span: Any = context.get(_SPAN_KEY)
     if type(span) not in _span_classes:
         span = _checked(span)
     parent: SpanContext | None = span.get_span_context()
+    if not tracer.is_enabled():
+        return NonRecordingSpan(parent or INVALID_SPAN_CONTEXT)
     if tracer.samples_children and type(parent) is SpanContext and _HAS_KNOWN_PARTS:
         trace_id, _, is_remote, flags, trace_state, is_valid = parent
         if is_valid and flags & TraceFlags.SAMPLED and not is_remote:
@@ -240,8 +242,8 @@ def _sampled(
     attributes: Mapping[str, Any],
     start_time: int | None,
     kind: SpanKind,
-) -> FastSpan | None:
-    """Ask the sampler, and start a span unless it is not recorded."""
+) -> FastSpan | NonRecordingSpan:
+    """Ask the sampler, and start a span."""
     ids = tracer.id_generator
     if parent is None or not parent.is_valid:
         parent = None
@@ -254,8 +256,6 @@ def _sampled(
     span_id = ids.generate_span_id()  # as the SDK does for a span that is not recorded, too
     if result.decision.is_sampled():
         flags |= TraceFlags.SAMPLED
-    elif not result.decision.is_recording():
-        return None
     made = SpanContext(
         trace_id,
         span_id,
@@ -263,6 +263,8 @@ def _sampled(
         trace_flags=_FLAGS[flags],
         trace_state=result.trace_state,
     )
+    if not result.decision.is_recording():
+        return NonRecordingSpan(made)
     return _started(tracer, name, made, parent, result.attributes, kind, start_time)
 
 

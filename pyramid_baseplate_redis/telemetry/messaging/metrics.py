@@ -68,6 +68,8 @@ class MessageMetrics:
 
         :param count: the number of messages that the client tried to send.
         """
+        if not self._telemetry.is_metered():
+            return
         attributes = {**self._sending, MESSAGING_OPERATION_NAME: "send"}
         self._record(_operation_duration, started, attributes, error, "send")
         if count:
@@ -75,6 +77,8 @@ class MessageMetrics:
 
     def received(self, started: float, count: int, error: BaseException | None = None) -> None:
         """Record that messages were received, or that receiving failed with ``error``."""
+        if not self._telemetry.is_metered():
+            return
         attributes = {**self._receiving, MESSAGING_OPERATION_NAME: "receive"}
         self._record(_operation_duration, started, attributes, error, "receive")
         if count:
@@ -82,6 +86,8 @@ class MessageMetrics:
 
     def processed(self, started: float, error: BaseException | None = None) -> None:
         """Record that the processing of messages has ended, maybe with ``error``."""
+        if not self._telemetry.is_metered():
+            return
         attributes = {**self._receiving, MESSAGING_OPERATION_NAME: "process"}
         self._record(_process_duration, started, attributes, error)
 
@@ -90,6 +96,8 @@ class MessageMetrics:
 
         :param name: the operation's name, such as ``ack``.
         """
+        if not self._telemetry.is_metered():
+            return
         attributes = {**self._receiving, MESSAGING_OPERATION_NAME: name}
         self._record(_operation_duration, started, attributes, error, "settle")
 
@@ -106,8 +114,6 @@ class MessageMetrics:
         error: BaseException | None,
     ) -> None:  # fmt: skip
         try:
-            if not self._telemetry.is_metered():
-                return
             if error is not None:
                 kind = otel.status_code(error) or otel.error_type(error)
                 attributes = {**attributes, ERROR_TYPE: kind}

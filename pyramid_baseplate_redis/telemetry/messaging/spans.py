@@ -18,6 +18,8 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanK
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from .. import command_spans, otel, request_totals, span_outcomes
+from ..fast_spans.qualification import qualified
+from ..fast_spans.span import start
 from ..operations import ClientTelemetry, Operation, run_operation
 from ..otel import tracer
 from ..query_text import shown_text
@@ -172,11 +174,7 @@ class MessageTracer:
                 attributes[MESSAGING_MESSAGE_BODY_SIZE] = len(bodies[0])
             else:
                 attributes[MESSAGING_BATCH_MESSAGE_COUNT] = len(bodies)
-            return MessageSpan(
-                tracer.start_span(
-                    self._send_name, context, kind=SpanKind.PRODUCER, attributes=attributes
-                )
-            )
+            return MessageSpan(_started_sending(self._send_name, context, attributes))
         except Exception:
             otel.log_once("starting a span failed")
             return None
@@ -236,6 +234,18 @@ class MessageTracer:
         except Exception:
             otel.log_once("starting a span failed")
             return None
+
+
+def _started_sending(name: str, context: Context, attributes: Mapping[str, Any]) -> Span:
+    """Start a PRODUCER span.
+
+    It becomes the current one, but only the commands that send run below it. See
+    :mod:`..fast_spans.qualification`.
+    """
+    sdk = qualified(tracer)
+    if sdk is not None:
+        return start(sdk, name, context, attributes, None, SpanKind.PRODUCER)
+    return tracer.start_span(name, context, kind=SpanKind.PRODUCER, attributes=attributes)
 
 
 def start_handler(
