@@ -75,6 +75,7 @@ ALLOWED_ATTRIBUTES = {
             ("sdk_streams", "_reservoir", "an aggregation's exemplars"),
         ]
     },
+    ("telemetry/fast_spans/span.py", "_span_processors"): "opentelemetry: one may be added",
     ("testing/application.py", "_process_finished_callbacks"): "Pyramid has no public way",
 }
 

@@ -140,12 +140,17 @@ class CommandTracer:
         return {key: self._common[key] for key in (SERVER_ADDRESS, SERVER_PORT)
                 if key in self._common}  # fmt: skip
 
-    def command_context(self, server_span: Span, args: Sequence[Any]) -> Context | None:
-        """Return the context for :meth:`started_command`; ``None`` if the command gets no span."""
+    def command_context(
+        self, server_span: Span, args: Sequence[Any], current: Context | None = None
+    ) -> Context | None:
+        """Return the context for :meth:`started_command`; ``None`` if the command gets no span.
+
+        :param current: the current context, if the caller has it.
+        """
         if not self._commands_on:
             return None
         try:
-            context = self._context(server_span)
+            context = self._context(server_span, current)
             if context is None or not self._exclude:
                 return context
             excluded = self._command(args[0])[1].partition(" ")[0] in self._exclude
@@ -210,12 +215,15 @@ class CommandTracer:
                 self._served[key] = known
         return known
 
-    def batch_context(self, server_span: Span) -> Context | None:
-        """Return the context for :meth:`started_batch`; ``None`` if the pipeline gets no span."""
+    def batch_context(self, server_span: Span, current: Context | None = None) -> Context | None:
+        """Return the context for :meth:`started_batch`; ``None`` if the pipeline gets no span.
+
+        :param current: the current context, if the caller has it.
+        """
         if not self._batches_on:
             return None
         try:
-            return self._context(server_span)
+            return self._context(server_span, current)
         except Exception:
             log_once("starting a span failed")
             return None
@@ -281,13 +289,13 @@ class CommandTracer:
             log_once("describing a pipeline failed")
         return {**self._common, DB_OPERATION_NAME: operation}
 
-    def _context(self, server_span: Span) -> Context | None:
+    def _context(self, server_span: Span, current: Context | None) -> Context | None:
         """Return the context to start a span in; ``None`` if it would not be recorded.
 
         The parent is the current span, otherwise the request's. An ended parent still counts:
         the work of a thread after the response belongs to its request.
         """
-        context = current_context()
+        context = current_context() if current is None else current
         if context is None:
             return None
         parent: Any = context.get(_SPAN_KEY, INVALID_SPAN)

@@ -150,7 +150,13 @@ class Operation:
         if self.started or self.context is not None or has_call_details():
             self._over(has_succeeded=True)
         if self.span is not None:
-            span_outcomes.end(self.span, self.notes)
+            if self.notes is None:
+                try:
+                    self.span.end()
+                except Exception:
+                    otel.log_once("ending a span failed")
+            else:
+                span_outcomes.end(self.span, self.notes)
         if self.metered or self.telemetry.observers:
             self._report(result)
 
@@ -312,9 +318,12 @@ class ClientTelemetry:
         :param args: the command and its arguments.
         :param start_time: nanoseconds since the epoch, if it started earlier.
         """
-        if not args or (otel.is_idle() and not self.observers):
+        if not args:
             return None
-        context = self.tracer.command_context(server_span, args)
+        current = otel.current_context()
+        context = None
+        if current is not None:
+            context = self.tracer.command_context(server_span, args, current)
         span = totals = None
         if context is not None and self.min_duration:
             totals = request_totals.found(context, server_span)
@@ -354,9 +363,8 @@ class ClientTelemetry:
         :param is_transaction: whether the commands are sent as one transaction.
         :param commands: redis-py's pairs of arguments and options.
         """
-        if otel.is_idle() and not self.observers:
-            return None
-        context = self.tracer.batch_context(server_span)
+        current = otel.current_context()
+        context = None if current is None else self.tracer.batch_context(server_span, current)
         is_traced = context is not None
         metered = self._metered and has_meter_provider() and (is_traced or not otel.is_suppressed())
         if not (is_traced or metered or self.observers):

@@ -119,11 +119,6 @@ if not hasattr(_api, "_METER_PROVIDER"):
     _api = _AnyProvider
 
 
-def is_idle() -> bool:
-    """Return whether there is no SDK: neither a tracer provider nor a meter provider is set."""
-    return _api._METER_PROVIDER is None and getattr(trace, "_TRACER_PROVIDER", tracer) is None
-
-
 def has_meter_provider() -> bool:
     """Return whether a meter provider is set; without an SDK none is, and nothing is recorded.
 

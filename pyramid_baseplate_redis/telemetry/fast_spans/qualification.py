@@ -46,7 +46,7 @@ class SdkTracer:
         self.processors: tuple[Any, ...] = ()
         #: Call each of these with a sampled span that has ended.
         self.receivers: tuple[Callable[[Any], object], ...] = ()
-        self._is_read = False
+        self.is_read = False
         try:
             self._read()
         except Exception:  # no tracer of the SDK, or another release of it
@@ -54,40 +54,23 @@ class SdkTracer:
 
     def _read(self) -> None:
         tracer, sdk = self.tracer, sys.modules[_SDK]
-        self._processor = tracer.span_processor
-        self._sampler = tracer.sampler
-        self._limits = tracer._span_limits
-        self._metrics = tracer._tracer_metrics
+        self.processor = tracer.span_processor
+        self.sampler = tracer.sampler
+        self.limits = tracer._span_limits
+        self.metrics = tracer._tracer_metrics
         #: Return whether it starts spans now.
         self.is_enabled = tracer._is_enabled
         self.id_generator = tracer.id_generator
         self.scope = tracer._instrumentation_scope
         self.info = tracer.instrumentation_info
         self.readable_span = sdk.ReadableSpan
+        self.span_class = sdk._Span
         self.processors = tracer.span_processor._span_processors
-        self._is_read = True
+        self.is_read = True
         self.samples_children = _samples_children(tracer.sampler)
         self.qualifies = _qualifies(tracer)
         if self.qualifies:
             self.receivers = tuple(map(_receiver, self.processors))
-
-    @property
-    def is_current(self) -> bool:
-        """Return whether it has the same processors, sampler and so on as it had then."""
-        tracer = self.tracer
-        return not self._is_read or (
-            tracer.span_processor is self._processor
-            and self._processor._span_processors is self.processors
-            and tracer.sampler is self._sampler
-            and tracer.id_generator is self.id_generator
-            and tracer._span_limits is self._limits
-            and tracer._tracer_metrics is self._metrics
-        )
-
-    @property
-    def has_new_processors(self) -> bool:
-        """Return whether a processor was added since."""
-        return self._processor._span_processors is not self.processors
 
     def make_span(
         self, *, status: Any, start_time: int, end_time: int | None, **fields: Any
@@ -97,10 +80,10 @@ class SdkTracer:
         :param end_time: of a span that has ended, whose methods log warnings.
         :param fields: the other arguments of the SDK's class.
         """
-        span = sys.modules[_SDK]._Span(
-            sampler=self._sampler,
-            span_processor=self._processor,
-            limits=self._limits,
+        span = self.span_class(
+            sampler=self.sampler,
+            span_processor=self.processor,
+            limits=self.limits,
             instrumentation_info=self.info,
             instrumentation_scope=self.scope,
             **fields,
@@ -125,7 +108,22 @@ def qualified(tracer: Any) -> SdkTracer | None:
     if type(tracer) is trace.ProxyTracer:
         # The second name looks for a provider as long as there is none.
         real = getattr(tracer, "_real_tracer", None) or getattr(tracer, "_tracer", tracer)
-    if known is None or known.tracer is not real or not known.is_current:
+    # The tracer's processors, its sampler and so on may have changed since.
+    if (
+        known is None
+        or known.tracer is not real
+        or (
+            known.is_read
+            and not (
+                real.span_processor is known.processor
+                and real.span_processor._span_processors is known.processors
+                and real.sampler is known.sampler
+                and real.id_generator is known.id_generator
+                and real._span_limits is known.limits
+                and real._tracer_metrics is known.metrics
+            )
+        )
+    ):
         known = _known = SdkTracer(real)
     return known if known.qualifies else None
 

@@ -140,7 +140,11 @@ class FastSpan(Span):
     def end(self, end_time: int | None = None) -> None:
         """End it, and hand it to the processors."""
         tracer = self._tracer
-        if self._span is not None or self._end_time is not None or tracer.has_new_processors:
+        if (
+            self._span is not None
+            or self._end_time is not None
+            or tracer.processor._span_processors is not tracer.processors  # one was added
+        ):
             span = self._sdk_span()
             self._end_time = time.time_ns() if end_time is None else end_time
             span.end(self._end_time)
@@ -151,7 +155,7 @@ class FastSpan(Span):
             self._kind, tracer.info, self._status, self._start_time, self._end_time, tracer.scope,
         )  # fmt: skip
         # A span that is not sampled is dropped by each of these processors.
-        if self._context.trace_flags & TraceFlags.SAMPLED:
+        if self._context[3] & TraceFlags.SAMPLED:
             for receive in tracer.receivers:
                 receive(made)
 
@@ -214,9 +218,13 @@ def start(
     :param is_prepared: whether the attributes are few, and just numbers and texts.
     """
     span: Any = context.get(_SPAN_KEY)
-    if type(span) not in _span_classes:
-        span = _checked(span)
-    parent: SpanContext | None = span.get_span_context()
+    parent: SpanContext | None
+    if type(span) is tracer.span_class:
+        parent = span._context  # its get_span_context() takes longer
+    elif type(span) in _span_classes:
+        parent = span.get_span_context()
+    else:
+        parent = _checked(span).get_span_context()
     if not tracer.is_enabled():
         return NonRecordingSpan(parent or INVALID_SPAN_CONTEXT)
     if tracer.samples_children and type(parent) is SpanContext and _HAS_KNOWN_PARTS:
