@@ -171,6 +171,7 @@ class PooledConnection(DirectConnection):
 
     def set_parser(self, parser_class: Any) -> None:
         """Set the parser: a :class:`DeadlineParser` in place of redis-py's default."""
+        self.is_direct = False
         super().set_parser(DeadlineParser if parser_class is DefaultParser else parser_class)
         self._refusals = RefusalDetector(self._parser)
         self.report_read_only(self._on_read_only)

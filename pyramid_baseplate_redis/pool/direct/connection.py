@@ -1,7 +1,7 @@
 """Send commands and read their replies without redis-py's layers in between.
 
-redis-py's way of one command passes a dozen functions, which costs as much CPU time as the system
-calls and hiredis together. Here are the steps that matter, with the same results and errors.
+In redis-py a command passes a dozen functions, which take as much CPU time as the system calls and
+hiredis together. This module does only what has an effect, with the same results and errors.
 """
 
 from __future__ import annotations
@@ -34,15 +34,14 @@ _ALONE: tuple[int, ...] = ()
 class DirectConnection(OwnedConnection):
     """A mixin that sends commands directly, if :mod:`.qualification` allows it.
 
-    An interruption at any line leaves a count of unread replies, so that the pool closes the
-    connection.
+    If a command is interrupted, at any line, its replies stay counted as unread, and the pool
+    closes the connection.
     """
 
-    is_direct = False  # decided after each connecting
-    direct_modules = KNOWN_MODULES  # whose steps may be skipped
-    _gets: Callable[[bool], Any] | None = None  # parses a reply
-    _has_data: Callable[[], bool] | None = None  # whether hiredis has something to parse
-    _poll: Callable[[int], list[Any]] | None = None  # what has happened to the socket
+    #: Whether commands may be sent by :meth:`ask`; decided each time it connects.
+    is_direct = False
+    #: The modules whose classes do nothing for a command that this class leaves out.
+    direct_modules = KNOWN_MODULES
     breaker: CircuitBreaker | None = None
 
     host: str
@@ -51,6 +50,12 @@ class DirectConnection(OwnedConnection):
     _peers: Peers | None = None  # None for a connection that belongs to no pool
     _parser: Any
     _sock: Any
+    # While it is direct: what parses a reply, whether there is something to parse, and a poll of
+    # the socket.
+    _gets: Callable[[bool], Any] | None = None
+    _has_data: Callable[[], bool] | None = None
+    _poll: Callable[[int], list[Any]] | None = None
+
     _owed = 0  # replies still to be read
     _packed = 0  # commands packed last, and the states that they lead to
     _states = _ALONE
@@ -62,11 +67,8 @@ class DirectConnection(OwnedConnection):
         self.is_direct = qualifies(self, self._parser, self._command_packer)
         if self.is_direct:
             reader = self._parser.reader
-            self._gets, self._has_data, self._poll = (
-                reader.gets,
-                reader.has_data,
-                poll_of(self._sock),
-            )
+            self._gets, self._has_data = reader.gets, reader.has_data
+            self._poll = poll_of(self._sock)
 
     def is_quiet(self) -> bool:
         """Return whether the server has neither sent anything nor closed the connection.
@@ -80,7 +82,7 @@ class DirectConnection(OwnedConnection):
     @property
     def has_current_fieldsets(self) -> bool:
         """Return whether redis-py has no HIMPORT fieldsets to discard before the next pipeline."""
-        registry = self.himport_registry
+        registry = getattr(self, "himport_registry", None)  # redis-py 8.0 has no HIMPORT
         return registry is None or registry.revision == self._himport_reconciled_revision
 
     def ask(self, args: Sequence[Any], *, decode: bool = True, timeout: Any = SENTINEL) -> Any:

@@ -9,54 +9,20 @@ import hiredis
 
 from ...command_table import COMMAND_NAMES
 
-# Commands that change the state of the connection, or that more or less than one reply answers.
-# HIMPORT has a state in redis-py.
-_STATEFUL = frozenset(
-    [
-        "AUTH",
-        "CLIENT",
-        "DISCARD",
-        "EXEC",
-        "HELLO",
-        "HIMPORT",
-        "MONITOR",
-        "MULTI",
-        "PSUBSCRIBE",
-        "PSYNC",
-        "PUNSUBSCRIBE",
-        "QUIT",
-        "RESET",
-        "SELECT",
-        "SHUTDOWN",
-        "SSUBSCRIBE",
-        "SUBSCRIBE",
-        "SUNSUBSCRIBE",
-        "SYNC",
-        "UNSUBSCRIBE",
-        "UNWATCH",
-        "WATCH",
-    ]
-)
-_BLOCKING = frozenset(
-    [
-        "BLMOVE",
-        "BLMOVEM",
-        "BLMPOP",
-        "BLPOP",
-        "BRPOP",
-        "BRPOPLPUSH",
-        "BZMPOP",
-        "BZPOPMAX",
-        "BZPOPMIN",
-        "WAIT",
-        "WAITAOF",
-        "XREAD",
-        "XREADGROUP",
-    ]
-)
+# Commands that change the state of the connection, that have more or less than one reply, or for
+# which redis-py keeps a state of its own (HIMPORT).
+_STATEFUL = """
+AUTH CLIENT DISCARD EXEC HELLO HIMPORT MONITOR MULTI PSUBSCRIBE PSYNC PUNSUBSCRIBE QUIT RESET SELECT
+SHUTDOWN SSUBSCRIBE SUBSCRIBE SUNSUBSCRIBE SYNC UNSUBSCRIBE UNWATCH WATCH
+"""
+_BLOCKING = """
+BLMOVE BLMOVEM BLMPOP BLPOP BRPOP BRPOPLPUSH BZMPOP BZPOPMAX BZPOPMIN WAIT WAITAOF XREAD XREADGROUP
+"""
 #: The commands that may be sent directly, as redis-py's methods spell them.
-DIRECT_COMMANDS = (
-    frozenset(name for name in COMMAND_NAMES if " " not in name) - _STATEFUL - _BLOCKING
+DIRECT_COMMANDS = frozenset(
+    name
+    for name in COMMAND_NAMES.difference(_STATEFUL.split(), _BLOCKING.split())
+    if " " not in name
 )
 # redis-py's packer converts other types.
 _PACKABLE = frozenset({bytes, str})

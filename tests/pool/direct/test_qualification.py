@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import select
+import socket
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -17,10 +20,13 @@ from redis.connection import (
 )
 
 from pyramid_baseplate_redis import MonitoredRedisConnection, pool_from_config
+from pyramid_baseplate_redis.pool import connection as connection_module
 from pyramid_baseplate_redis.pool.connection import PooledConnection
 from pyramid_baseplate_redis.pool.direct.connection import DirectConnection
+from pyramid_baseplate_redis.pool.direct.packing import DIRECT_COMMANDS
+from pyramid_baseplate_redis.pool.direct.qualification import poll_of
 
-from ...support.servers import MakeClient, Server
+from ...support.servers import MakeClient, Server, wait_until
 
 
 def is_direct(url: str, **keywords: Any) -> bool:
@@ -168,3 +174,48 @@ def test_retries_go_directly_too(valkey: Server, make_client: MakeClient, asked:
     client.set("key", "value")
     assert client.get("key") == b"value"
     assert len(asked) == 2
+
+
+def test_no_direct_command_changes_the_state_of_its_connection() -> None:
+    assert DIRECT_COMMANDS.isdisjoint(connection_module._STATES)
+    assert {"GET", "SET", "HGETALL", "EVALSHA", "XADD", "PING"} <= DIRECT_COMMANDS
+
+
+def test_a_socket_with_tls_or_of_gevent_is_left_to_redis_py(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Poll:
+        """Like the one that gevent puts in the place of ``select.poll``."""
+
+        def register(self, *args: Any) -> None:
+            pass
+
+        def poll(self, *args: Any) -> list[Any]:
+            return []
+
+    plain, other = socket.socketpair()
+    with plain, other:
+        assert poll_of(plain) is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(select, "poll", Poll)
+            assert poll_of(plain) is None
+        with monkeypatch.context() as patch:
+            patch.delattr(select, "poll")  # as on Windows
+            assert poll_of(plain) is None
+    context = ssl.create_default_context()
+    with context.wrap_socket(socket.socket(), server_hostname="redis.example") as wrapped:
+        assert poll_of(wrapped) is None
+
+
+def test_a_check_out_notices_what_was_received_or_closed(valkey: Server) -> None:
+    pool = pool_from_config({"foo.url": valkey.url}, "foo.")
+    connection = pool.get_connection()
+    assert connection.is_quiet()
+    connection.send_command("PING")
+    wait_until(lambda: not connection.is_quiet())
+    assert connection.read_response() in (b"PONG", "PONG")
+    assert connection.is_quiet()
+    connection.shutdown_socket()
+    assert not connection.is_quiet()
+    pool.release(connection)
+    pool.disconnect()
