@@ -343,6 +343,8 @@ NEEDED = [
            "an application's own packer gets every command"),
     Needed("redis.connection.AbstractConnection", "_himport_reconciled_revision",
            "pool/direct/connection.py", "redis-py discards HIMPORT's fieldsets"),
+    Needed("redis.connection.AbstractConnection", "_should_reconnect", "pool/direct/connection.py",
+           "whether it has to connect again, without the cost of a call"),
     Needed("redis.connection.AbstractConnection", "_host_error", "pool/direct/connection.py",
            "the address in redis-py's errors", "self"),
     Needed("redis._parsers.hiredis._HiredisParser", "_buffer", "pool/deadline_parser.py",

@@ -258,13 +258,15 @@ class BlockingConnectionPool(HousekeepingPool):
         if not is_direct and not getattr(connection, "is_connected", False):
             self._connect(connection)
             return
-        ready = slot.taken_at < slot.closes_at and not connection.should_reconnect()
+        ready = slot.taken_at < slot.closes_at
         if ready:
             try:
                 if is_direct:
                     ready = connection.is_quiet()
                 else:
-                    ready = not connection.can_read() or bool(self.maint_notifications_enabled())
+                    ready = not connection.should_reconnect() and (
+                        not connection.can_read() or bool(self.maint_notifications_enabled())
+                    )
             except (redis.ConnectionError, redis.TimeoutError, OSError):
                 ready = False
         if not ready:  # expired, closed by the server, or holding unsolicited data

@@ -73,11 +73,11 @@ class DirectConnection(OwnedConnection):
     def is_quiet(self) -> bool:
         """Return whether the server has neither sent anything nor closed the connection.
 
-        This is ``not can_read()``, and faster.
+        This is ``not can_read()`` and ``not should_reconnect()``, and faster.
         """
         if self._poll is None or self._has_data is None:
-            return not self.can_read()
-        return not (self._has_data() or self._poll(0))
+            return not (self.should_reconnect() or self.can_read())
+        return not (self._should_reconnect or self._has_data() or self._poll(0))
 
     @property
     def has_current_fieldsets(self) -> bool:
