@@ -14,6 +14,7 @@ from redis.client import Pipeline
 from ..command_table import only_reads
 from ..deadlines import DeadlinePolicy
 from ..exceptions import lost_reply
+from ..pool.blocking_pool import BlockingConnectionPool
 from ..retries import RetryPolicy
 from ..telemetry import command_spans
 from ..telemetry.hot_keys.tracker import HotKeyTracker
@@ -53,7 +54,7 @@ class MonitoredPipelineMixin(MonitoredPipelineBase, KeepsErrorCodes, Pipeline):
     def _tried(self, raise_on_error: bool) -> list[Any]:
         self._check_replies()
         if self._retry is None or self.watching:
-            return cast("list[Any]", _execute(self, raise_on_error))
+            return self._execute_once(raise_on_error)
         stack, scripts = self.command_stack, self.scripts
         explicit = self.explicit_transaction
 
@@ -61,10 +62,34 @@ class MonitoredPipelineMixin(MonitoredPipelineBase, KeepsErrorCodes, Pipeline):
             # redis-py clears these at the end of each attempt.
             self.command_stack, self.scripts = stack, scripts
             self.explicit_transaction = explicit
-            return cast("list[Any]", _execute(self, raise_on_error))
+            return self._execute_once(raise_on_error)
 
         reads = all(only_reads(args[0]) for args, _ in stack)
         return self._retry.call(execute, reads=reads)
+
+    def _execute_once(self, raise_on_error: bool) -> list[Any]:
+        pool = self.connection_pool
+        if not isinstance(pool, BlockingConnectionPool) or not pool.is_plain:
+            return cast("list[Any]", _execute(self, raise_on_error))
+        # The same as redis-py's execute() with its metrics and retries off, but faster.
+        stack: Any = self.command_stack
+        if not stack and not self.watching:
+            return []
+        if self.scripts:
+            self.load_scripts()
+        in_transaction: Any = self.transaction
+        connection = self.connection
+        if connection is None:
+            connection = self.connection = pool.get_connection()
+        try:
+            if in_transaction or self.explicit_transaction:
+                return self._execute_transaction(connection, stack, raise_on_error)
+            return self._execute_pipeline(connection, stack, raise_on_error)
+        except (redis.ConnectionError, redis.TimeoutError, TimeoutError) as error:
+            self._disconnect_raise_on_watching(connection, error, failure_count=1)
+            raise
+        finally:
+            self.reset()
 
     def _execute_pipeline(self, connection: Any, commands: Any, raise_on_error: bool) -> list[Any]:
         if is_direct(self, connection, commands):

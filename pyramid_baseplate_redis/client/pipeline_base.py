@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import redis
@@ -44,16 +45,17 @@ class MonitoredPipelineBase:
         """
         batch = self._batch()
         if batch is None:
-            return self._bounded(lambda: self._executed(raise_on_error))
+            return self._bounded(partial(self._executed, raise_on_error))
         commands, is_transaction = batch
         if self._hot_keys is not None:
             for args, _ in commands:
                 self._hot_keys.sample(args)
+        call = partial(self._executed, raise_on_error)
         return run_operation(
             self._telemetry.start_batch(
                 self.server_span, self.trace_name, is_transaction, commands
             ),
-            lambda: self._bounded(lambda: self._executed(raise_on_error)),
+            call if self._deadlines is None else partial(self._deadlines.run, call),
             may_contain_errors=not raise_on_error,
         )
 

@@ -245,7 +245,9 @@ class CommandTracer:
         :param start_time: nanoseconds since the epoch, if the pipeline started earlier.
         """
         try:
-            own = {**attributes, **address_attributes(None, self._peers.only)}
+            own = dict(attributes)
+            if self._peers.only is not None:
+                own |= address_attributes(None, self._peers.only)
             if len(commands) > 1:
                 own[DB_OPERATION_BATCH_SIZE] = len(commands)
             elif commands:
@@ -282,7 +284,8 @@ class CommandTracer:
         try:
             if len(commands) == 1:
                 return self._command(commands[0][0][0])[2]
-            operations = {self._command(args[0])[1] for args, _ in commands}
+            names = {args[0] for args, _ in commands}
+            operations = {self._command(name)[1] for name in names}
             if len(operations) == 1:
                 operation = f"{operation} {operations.pop()}"
         except Exception:
