@@ -6,23 +6,25 @@ import math
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import redis
 from redis.exceptions import RedisClusterException
 
 from .exceptions import DeadlineExceededError
-from .runtime.deadline import READING, SENDING, Deadline, applied, current_deadline
+from .runtime.deadline import READING, SENDING, WAITING, Deadline, applied, current_deadline
 
 if TYPE_CHECKING:
     from .settings.client import ClientSettings
 
 T = TypeVar("T")
 
-# What a wait raises when its time is up. The last is raised for a Cluster that does not answer.
-_TIMED_OUT = (redis.ConnectionError, redis.TimeoutError, RedisClusterException)
-# A socket's timeout may end a little before the deadline for which it was set.
-_TOLERANCE_SECONDS = 0.002
+# What a wait raises when its time is up: RedisClusterException if no node of a Cluster has
+# answered, WatchError while keys are watched.
+_TIMED_OUT = (
+    redis.ConnectionError, redis.TimeoutError, RedisClusterException, redis.WatchError,
+)  # fmt: skip
+_LEAST_SHOWN_SECONDS = 0.001
 
 
 class DeadlinePolicy:
@@ -31,7 +33,8 @@ class DeadlinePolicy:
     :param client: the client's name.
     :param seconds: for each call; ``None`` for no limit.
     :param ends_at: a time of :func:`time.monotonic` at which all calls end; infinite for none.
-    :param block: the seconds of the block that ends then, for messages.
+    :param limit: what ends then, for messages: ``within()`` or ``foo.deadline``.
+    :param limit_seconds: the seconds of that limit.
     """
 
     def __init__(
@@ -39,12 +42,14 @@ class DeadlinePolicy:
         client: str,
         seconds: float | None,
         ends_at: float = math.inf,
-        block: float | None = None,
+        limit: str = "",
+        limit_seconds: float = 0.0,
     ) -> None:
         self._client = client
         self._seconds = seconds
         self._ends_at = ends_at
-        self._block = block
+        self._limit = limit
+        self._limit_seconds = limit_seconds
 
     @classmethod
     def of(cls, settings: ClientSettings | None, client: str) -> DeadlinePolicy | None:
@@ -67,14 +72,19 @@ class DeadlinePolicy:
             raise ValueError(
                 f"within: {seconds!r} is out of range. Write a positive number of seconds."
             )
+        return self._ending_in(seconds, f"{self._client}.within()")
+
+    def for_one_call(self) -> DeadlinePolicy:
+        """Return a policy for one call of the caller's that sends several commands."""
+        if self._seconds is None:
+            return self
+        return self._ending_in(self._seconds, f"{self._client}.deadline")
+
+    def _ending_in(self, seconds: float, limit: str) -> DeadlinePolicy:
         ends_at = time.monotonic() + seconds
         if ends_at < self._ends_at:
-            return DeadlinePolicy(self._client, self._seconds, ends_at, seconds)
+            return DeadlinePolicy(self._client, self._seconds, ends_at, limit, seconds)
         return self
-
-    def one_call(self, client: Any) -> Any:
-        """Return ``client`` with a deadline for one call that sends several commands."""
-        return client if self._seconds is None else client.within(self._seconds)
 
     def run(self, call: Callable[[], T]) -> T:
         """Call ``call`` with a deadline and return its result.
@@ -88,24 +98,47 @@ class DeadlinePolicy:
         if outer is not None and outer.ends_at <= min(each, self._ends_at):
             return call()  # inside of a call that ends earlier
         deadline = Deadline(min(each, self._ends_at))
-        text = self._text(each)
         if deadline.has_passed:
-            raise DeadlineExceededError(f"{text} before the call began", {}, unsent=True)
+            raise self._error(each, deadline, "before the call began", unsent=True)
         try:
             with applied(deadline):
                 return call()
         except _TIMED_OUT as error:
-            if deadline.left > _TOLERANCE_SECONDS:
+            if not deadline.has_run_out or _is_conflict(error):
                 raise
             deadline.enter(deadline.phase)
             is_sent = SENDING in deadline.spent or READING in deadline.spent
-            raise DeadlineExceededError(
-                f"{text} while {deadline.phase}",
-                deadline.spent,
-                unsent=not is_sent or bool(getattr(error, "unsent", False)),
-            ) from error
+            unsent = not is_sent or bool(getattr(error, "unsent", False))
+            made = self._error(each, deadline, f"while {deadline.phase}", unsent=unsent)
+            raise made from error
 
-    def _text(self, each: float) -> str:
-        if each <= self._ends_at:
-            return f"{self._client}.deadline: the {self._seconds:g} seconds of this call passed"
-        return f"{self._client}: the {self._block:g} seconds of within() passed"
+    def _error(
+        self, each: float, deadline: Deadline, when: str, *, unsent: bool
+    ) -> DeadlineExceededError:
+        limit, seconds = self._limit, self._limit_seconds
+        if self._seconds is not None and each <= self._ends_at:
+            limit, seconds = f"{self._client}.deadline", self._seconds
+        parts = [f"{spent:.3g} seconds {phase}" for phase, spent in deadline.spent.items()
+                 if spent >= _LEAST_SHOWN_SECONDS]  # fmt: skip
+        details = f" ({', '.join(parts)})" if parts else ""
+        advice = f"Allow more than {seconds:g} seconds if this call may take longer."
+        if deadline.spent and deadline.phase == WAITING:
+            advice = (
+                f"Raise {self._client}.max_connections, or allow more than {seconds:g} seconds."
+            )
+        return DeadlineExceededError(
+            f"{limit}: the {seconds:g} seconds passed {when}{details}. {advice}",
+            deadline.spent,
+            unsent,
+            deadline.phase if deadline.spent else "",
+        )
+
+
+def _is_conflict(error: Exception) -> bool:
+    """Return whether a watched key has changed.
+
+    redis-py also raises a WatchError in place of a timeout while keys are watched.
+    """
+    return isinstance(error, redis.WatchError) and not isinstance(
+        error.__context__, (redis.ConnectionError, redis.TimeoutError)
+    )

@@ -45,28 +45,31 @@ class DeadlineExceededError(redis.TimeoutError):
 
     If it was waiting for a reply, the server may have executed the command.
 
-    :param text: what passed, and what the call was doing.
+    :param text: the message.
     :param spent: the seconds that the call spent on each of its phases.
     :param unsent: whether no part of the command was sent.
+    :param phase: the phase in which the time was up.
     """
 
     #: The seconds that the call spent on each of its phases, such as ``waiting for a connection``.
     spent: dict[str, float]
+    #: The phase in which the time was up; empty if it was up before the call began.
+    phase: str
 
-    def __init__(self, text: str, spent: dict[str, float] | None = None, unsent: bool = False):
+    def __init__(
+        self,
+        text: str,
+        spent: dict[str, float] | None = None,
+        unsent: bool = False,
+        phase: str = "",
+    ) -> None:
         super().__init__(text)
         self.spent = dict(spent or {})
         self.unsent = unsent
-
-    def __str__(self) -> str:
-        """Return the text and the time spent on each phase that took a noticeable part of it."""
-        parts = [f"{seconds:.3g} seconds {phase}" for phase, seconds in self.spent.items()
-                 if seconds >= 0.001]  # fmt: skip
-        details = f" ({', '.join(parts)})" if parts else ""
-        return f"{self.args[0]}{details}"
+        self.phase = phase
 
     def __reduce__(self) -> tuple[type[DeadlineExceededError], tuple[object, ...]]:
-        return type(self), (self.args[0], self.spent, self.unsent)
+        return type(self), (self.args[0], self.spent, self.unsent, self.phase)
 
 
 class ForkedConnectionError(redis.ConnectionError):

@@ -60,10 +60,14 @@ class MonitoredClient(Generic[P]):
         :raises ValueError: ``seconds`` is not positive and finite.
         """
         policy = self.deadlines or DeadlinePolicy(self.context_name, None)
+        return self._with_deadlines(policy.within(seconds))
+
+    def _with_deadlines(self: C, deadlines: DeadlinePolicy) -> C:
+        """Return this client with other deadlines; it shares what this one holds."""
         if self._held is None:
             self._held = OpenResources()
         twin = self.bound_to(self.server_span)
-        twin.__dict__.update(self._shared_within(), deadlines=policy.within(seconds))
+        twin.__dict__.update(self._shared_within(), deadlines=deadlines)
         return twin
 
     def __enter__(self: C) -> C:
@@ -162,7 +166,9 @@ class MonitoredClient(Generic[P]):
             pipeline.is_repeated = True
             return func(pipeline)
 
-        client = self if self.deadlines is None else self.deadlines.one_call(self)
+        client = self
+        if self.deadlines is not None:
+            client = self._with_deadlines(self.deadlines.for_one_call())
         plain: Any = super(MonitoredClient, client)
         return plain.transaction(
             named,

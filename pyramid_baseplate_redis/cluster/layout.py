@@ -21,7 +21,7 @@ from redis.exceptions import RedisClusterException
 
 from ..exceptions import CircuitOpenError
 from ..pool.circuit_breaker import CircuitBreaker
-from ..runtime.deadline import LOOKING_UP, ends_at, enter_phase
+from ..runtime.deadline import LOOKING_UP, as_phase, ends_at, enter_phase
 
 _SHARES = 3  # a node gets a third of the time that is left, unless fewer nodes are left
 _LEAST_SECONDS = 0.001
@@ -161,19 +161,23 @@ class LayoutLookup:
 
     def _lead(self, outcome: _Outcome, look_up: Callable[[], object], nodes: int) -> None:
         budget = None if self._seconds is None else _Budget(self._seconds, nodes)
-        is_cut_short = ends_at() < time.monotonic() + (self._seconds or math.inf)
+        started, last_at = time.monotonic(), ends_at()
+        is_cut_short = last_at < started + (self._seconds or math.inf)
         token = _budget.set(budget)
         probe = None
         try:
             if self._breaker is not None:
                 probe = self._breaker.enter()
-            look_up()
+            with as_phase(LOOKING_UP):
+                look_up()
             outcome.is_successful = True
             if self._breaker is not None:
                 self._breaker.succeeded()
         except Exception as error:
-            if is_cut_short:
-                raise  # the callers that wait may have more time, and look up themselves
+            if is_cut_short and time.monotonic() - started >= (last_at - started) / _SHARES:
+                # A node may have had too little time. The callers that wait may have more, and
+                # look up themselves.
+                raise
             outcome.error = error
             if self._breaker is not None and isinstance(error.__cause__, _UNREACHED):
                 self._breaker.failed(error.__cause__)

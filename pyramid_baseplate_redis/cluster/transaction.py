@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from ..client.pipeline_base import KeepsErrorCodes, return_connection
 from ..exceptions import REDIRECTION_ERRORS
 from ..pool.error_messages import explain_cross_slot, hide_arguments
 from ..retries import was_unsent
+from ..runtime.deadline import ends_at
 from .callbacks import TransactionCallbacks
 from .rerouting import reroute
 
@@ -30,7 +32,9 @@ class _Backoff(ExponentialWithJitterBackoff):
         super().__init__(base=0.01, cap=0.5)
 
     def compute(self, failures: int) -> float:
-        return super().compute(failures) if failures > 1 else 0.0
+        if failures <= 1:
+            return 0.0
+        return max(0.0, min(super().compute(failures), ends_at() - time.monotonic()))
 
 
 class RedirectionRetry(Retry):

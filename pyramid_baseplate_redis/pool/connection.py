@@ -228,8 +228,11 @@ class PooledConnection(DirectConnection):
             raise
 
     def _send_before_deadline(self, deadline: Deadline, command: Any) -> None:
-        deadline.enter(SENDING)
         for piece in [command] if isinstance(command, (bytes, str)) else command:
+            if deadline.has_passed:
+                self.disconnect()
+                raise redis.TimeoutError("Timeout writing to socket")
+            deadline.enter(SENDING)
             self._sock.settimeout(deadline.shorten(self.socket_timeout))
             super().send_packed_command([piece], False)
         self._sock.settimeout(self.socket_timeout)
@@ -370,7 +373,7 @@ class PooledConnection(DirectConnection):
             add_context(error, self.client, self, unsent)
             and self.breaker is not None
             # The server may be fine: the caller gave it less time than the settings do.
-            and (deadline is None or not deadline.has_passed)
+            and (deadline is None or not deadline.has_run_out)
         ):
             self.breaker.failed(error)
 

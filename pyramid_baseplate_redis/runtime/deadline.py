@@ -15,8 +15,11 @@ SENDING = "sending"
 READING = "waiting for the reply"
 RETRYING = "waiting before a retry"
 LOOKING_UP = "looking up the layout of the Cluster"
+DISCOVERING = "asking the Sentinels for a server"
 
 LEAST_SECONDS = 0.001  # a timeout of 0 would mean something else to a socket
+# A socket's timeout may end a little before the deadline for which it was set.
+_TOLERANCE_SECONDS = 0.002
 
 
 class Deadline:
@@ -32,9 +35,13 @@ class Deadline:
         #: The phase that the call is in.
         self.phase = WAITING
         self._since = time.monotonic()
+        #: Whether :func:`as_phase` records all of the time as one phase.
+        self.is_in_one_phase = False
 
     def enter(self, phase: str) -> None:
         """Record that the call goes on with ``phase``."""
+        if self.is_in_one_phase:
+            return
         now = time.monotonic()
         self.spent[self.phase] = self.spent.get(self.phase, 0.0) + now - self._since
         self.phase, self._since = phase, now
@@ -48,6 +55,11 @@ class Deadline:
     def has_passed(self) -> bool:
         """Return whether no time is left."""
         return self.left <= 0
+
+    @property
+    def has_run_out(self) -> bool:
+        """Return whether an error just now may have been raised because no time was left."""
+        return self.left <= _TOLERANCE_SECONDS
 
     def shorten(self, seconds: float | None) -> float:
         """Return ``seconds``, or what is left if that is less, but always more than 0.
@@ -85,6 +97,27 @@ def enter_phase(phase: str) -> None:
     deadline = _current.get()
     if deadline is not None:
         deadline.enter(phase)
+
+
+@contextmanager
+def as_phase(phase: str) -> Iterator[None]:
+    """Record all that the current call does in this block as ``phase``.
+
+    The block sends commands that prepare the call's own: to a Sentinel, or for a layout.
+    """
+    deadline = _current.get()
+    if deadline is None or deadline.is_in_one_phase:
+        yield
+        return
+    before = deadline.phase
+    deadline.enter(phase)
+    deadline.is_in_one_phase = True
+    try:
+        yield
+    finally:
+        deadline.is_in_one_phase = False
+        if not deadline.has_run_out:  # otherwise this is the phase in which the time was up
+            deadline.enter(before)
 
 
 def ends_at() -> float:

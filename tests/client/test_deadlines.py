@@ -92,8 +92,10 @@ def test_waiting_for_a_connection_counts(make_client: MakeClient, valkey: Server
     held = client.connection_pool.get_connection()
     error = exceeded(lambda: client.get("key"))
     assert str(error).startswith(
-        "foo.deadline: the 0.15 seconds of this call passed while waiting for a connection ("
+        "foo.deadline: the 0.15 seconds passed while waiting for a connection (0.1"
     )
+    assert error.phase == "waiting for a connection"
+    assert "Raise foo.max_connections, or allow more than 0.15 seconds." in str(error)
     assert error.spent["waiting for a connection"] == pytest.approx(SECONDS, abs=0.05)
     assert is_retryable(error) is True
     client.connection_pool.release(held)
@@ -214,7 +216,52 @@ def test_a_transaction_is_one_call_with_its_repetitions(
         pipeline.multi()
         pipeline.get("watched")
 
-    exceeded(lambda: client.transaction(disturbed, "watched"))
+    error = exceeded(lambda: client.transaction(disturbed, "watched"))
+    assert str(error).startswith("foo.deadline: the 0.15 seconds passed")
+    assert is_idle(client)
+
+
+def test_a_pipeline_that_watches_keys_raises_the_same_error(
+    make_client: MakeClient, valkey: Server
+) -> None:
+    # redis-py raises a WatchError in place of a timeout, which would look like a conflict.
+    client = make_client(valkey, deadline=DEADLINE)
+    with client.pipeline() as pipeline:
+        pipeline.watch("key")
+        error = exceeded(lambda: pipeline.execute_command(*BLOCKED))
+        assert error.phase == "waiting for the reply"
+    assert is_idle(client)
+
+
+def test_a_conflict_stays_a_conflict(make_client: MakeClient, valkey: Server) -> None:
+    client, other = make_client(valkey, deadline="5 seconds"), make_client(valkey)
+    with client.pipeline() as pipeline:
+        pipeline.watch("key")
+        other.incr("key")
+        pipeline.multi()
+        pipeline.get("key")
+        with pytest.raises(redis.WatchError):
+            pipeline.execute()
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_nothing_is_sent_after_the_deadline(
+    make_client: MakeClient, valkey: Server, monkeypatch: pytest.MonkeyPatch, direct: bool
+) -> None:
+    client = make_client(valkey, health_check_interval="0 s" if direct else "9 s")
+    check_out = client.connection_pool.get_connection
+
+    def late() -> Any:
+        connection = check_out()
+        time.sleep(SECONDS)  # a thread that had no turn
+        return connection
+
+    monkeypatch.setattr(client.connection_pool, "get_connection", late)
+    error = exceeded(lambda: client.within(SECONDS).incr("count"))
+    assert is_retryable(error) is True
+    assert "sending" not in error.spent
+    monkeypatch.undo()
+    assert client.get("count") is None
     assert is_idle(client)
 
 
@@ -273,7 +320,9 @@ def test_a_block_bounds_its_calls_together(make_client: MakeClient, valkey: Serv
                 bounded.execute_command("BLPOP", "nothing", 0.05)
 
     error = exceeded(block)
-    assert str(error).startswith("foo: the 0.15 seconds of within() passed")
+    assert str(error).startswith(
+        "foo.within(): the 0.15 seconds passed while waiting for the reply ("
+    )
     assert client.execute_command("BLPOP", "nothing", 0.2) is None  # the client itself is unbounded
 
 
@@ -359,10 +408,10 @@ def test_the_breaker_does_not_count_it(make_client: MakeClient, valkey: Server) 
 
 
 def test_the_error_can_be_pickled() -> None:
-    error = DeadlineExceededError("text", {"sending": 1.5, "connecting": 0.0}, unsent=True)
+    error = DeadlineExceededError("text", {"sending": 1.5}, unsent=True, phase="sending")
     copy = pickle.loads(pickle.dumps(error))
-    assert str(copy) == str(error) == "text (1.5 seconds sending)"
-    assert (copy.spent, copy.unsent) == (error.spent, True)
+    assert str(copy) == str(error) == "text"
+    assert (copy.spent, copy.unsent, copy.phase) == ({"sending": 1.5}, True, "sending")
 
 
 def test_a_call_inside_of_a_call_has_the_earlier_end() -> None:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import redis
 
-from pyramid_baseplate_redis import DeadlineExceededError
+from pyramid_baseplate_redis import CircuitOpenError, DeadlineExceededError, is_retryable
 
 from ..support.topologies import Cluster
 from .conftest import MakeClusterClient, one_key_each
@@ -82,3 +83,22 @@ def test_a_short_deadline_does_not_fail_the_look_up_of_others(
         short.join()
     other.join()
     assert found == [True]
+
+
+@MEASURES
+def test_the_first_look_up_is_not_the_command(cluster: Cluster, make: MakeClusterClient) -> None:
+    client = make(cluster, deadline="300 ms")
+    with frozen(cluster.nodes):
+        error = exceeded(lambda: client.incr("count"))
+    assert error.phase == "looking up the layout of the Cluster"
+    assert is_retryable(error) is True
+    assert client.get("count") is None
+
+
+def test_a_deadline_does_not_keep_the_breaker_closed(make: MakeClusterClient) -> None:
+    # All nodes refuse the connection at once: more time would make no difference.
+    client = make("redis+cluster://127.0.0.1:1", deadline="3 seconds", breaker_failures="1")
+    with pytest.raises(redis.exceptions.RedisClusterException):
+        client.get("key")
+    with pytest.raises(CircuitOpenError):
+        client.get("key")

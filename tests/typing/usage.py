@@ -114,6 +114,7 @@ def deadlines(client: MonitoredRedisConnection) -> None:
         client.get("key")
     except DeadlineExceededError as error:
         assert_type(error.spent, dict[str, float])
+        assert_type(error.phase, str)
 
 
 def transactions(request: Request) -> None:

@@ -136,6 +136,8 @@ class DirectConnection(OwnedConnection):
             raise failure  # noqa: B904  # implicitly, as in redis-py
 
     def _send_before(self, deadline: Deadline, piece: bytes) -> None:
+        if deadline.has_passed:
+            raise TimeoutError  # if this is the first piece, nothing was sent
         deadline.enter(SENDING)
         sock = self._sock
         sock.settimeout(deadline.shorten(self.socket_timeout))

@@ -13,6 +13,8 @@ from redis.sentinel import (
     Sentinel,
 )
 
+from ...runtime.deadline import DISCOVERING, as_phase
+
 Address = tuple[str, int]
 
 _LONGEST_DISTRUST = 5.0  # seconds; Sentinels check each second whether a promotion is complete
@@ -28,6 +30,11 @@ class _NoAnswerError(redis.ConnectionError):
 
 class SentinelClient(redis.Redis):
     """A client of one Sentinel."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send a command to the Sentinel; it is part of the call that needs a server's address."""
+        with as_phase(DISCOVERING):
+            return super().execute_command(*args, **options)
 
     def sentinel_masters(self) -> Any:
         """Return the state of each primary that the Sentinel watches, by name.

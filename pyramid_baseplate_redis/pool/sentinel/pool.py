@@ -21,6 +21,7 @@ from redis.sentinel import (
 )
 
 from ...exceptions import PoolReleaseError
+from ...runtime.deadline import current_deadline
 from ...telemetry.call_details import note_last_server
 from ..blocking_pool import BlockingConnectionPool
 from ..connection import PooledConnection
@@ -102,7 +103,8 @@ class _SentinelConnectionMixin(PooledConnection):
             proxy = self.connection_pool
             where = f"asked Sentinels {proxy.sentinel_manager.addresses}"
             explain_unfound(error, self.client, f"{where} for {proxy.service_name}")
-            if self.breaker is not None:
+            deadline = current_deadline()
+            if self.breaker is not None and (deadline is None or not deadline.has_run_out):
                 self.breaker.failed(error)
             raise
         finally:
