@@ -50,7 +50,8 @@ class MonitoredClient(Generic[P]):
         ``with request.foo.within(0.2) as foo:`` bounds all calls of ``foo`` in the block together,
         from the call of this method on. A call that has not ended by then raises
         :class:`.DeadlineExceededError`, and further calls raise it at once. If the client has a
-        deadline already, from ``foo.deadline`` or from another block, the earlier one counts.
+        deadline already, from ``foo.deadline`` or from another block, the earlier one counts. The
+        returned client can also be used without ``with``; leaving the block closes nothing.
 
         It bounds commands, pipelines, transactions, locks and what a queue sends. It does not bound
         subscribers, monitors, and the time for which a queue waits for messages. A command that

@@ -23,6 +23,7 @@ from ..runtime.deadline import (
     LEAST_SECONDS,
     SENDING,
     Deadline,
+    as_phase,
     current_deadline,
     shortened,
 )
@@ -214,7 +215,8 @@ class PooledConnection(DirectConnection):
             self._connect_again()
         packed, states = self._packed, self._states
         if check_health and self.health_check_interval:
-            self.check_health()
+            with as_phase(CONNECTING):  # its PING is not the command
+                self.check_health()
             self.check_owner()
         self._expect_replies(packed, states)
         deadline = current_deadline() if self._connecting_since is None else None

@@ -22,7 +22,6 @@ from ..exceptions import REDIRECTION_ERRORS
 from ..pool.connection import TRANSACTION
 from ..pool.direct.packing import DIRECT_COMMANDS
 from ..retries import was_unsent
-from ..runtime.deadline import ends_at
 from ..telemetry.call_details import note_retry
 from ..telemetry.operations import ClientTelemetry
 
@@ -209,7 +208,7 @@ class RawClient:
             except redis.exceptions.AskError as error:
                 asked = (error.host, error.port)
             except redis.exceptions.TryAgainError:
-                time.sleep(min(0.05, max(0.0, ends_at() - time.monotonic())))
+                time.sleep(0.05)
             except _NOT_THE_NODES:
                 raise
             except _OUTDATED as error:

@@ -126,6 +126,29 @@ def test_connecting_to_a_port_that_does_not_answer_counts(make_client: MakeClien
         each.close()
 
 
+def test_the_ping_of_a_health_check_is_not_the_command(make_client: MakeClient) -> None:
+    pings = [b"+PONG\r\n"]  # to the one after connecting, and to no other
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(pings.pop()) if pings else time.sleep(2 * SECONDS)
+
+    with answering(answer) as url:
+        client = make_client(url, deadline=DEADLINE, health_check_interval="10 ms")
+        client.connection_pool.release(client.connection_pool.get_connection())
+        time.sleep(0.05)
+        error = exceeded(lambda: client.incr("count"))
+    assert error.phase == "connecting"
+    assert is_retryable(error) is True
+
+
+def test_a_tls_handshake_counts(make_client: MakeClient) -> None:
+    with silent_server() as url:
+        url = url.replace("redis:", "rediss:")
+        client = make_client(url, deadline=DEADLINE)
+        assert exceeded(lambda: client.get("key")).phase == "connecting"
+    assert is_idle(client)
+
+
 def test_sending_counts(make_client: MakeClient) -> None:
     with answering(read_slowly) as url:
         client = make_client(url, deadline=DEADLINE, socket_timeout="1 second")

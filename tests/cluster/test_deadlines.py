@@ -11,6 +11,8 @@ import pytest
 import redis
 
 from pyramid_baseplate_redis import CircuitOpenError, DeadlineExceededError, is_retryable
+from pyramid_baseplate_redis.cluster.transaction import RedirectionRetry
+from pyramid_baseplate_redis.runtime.deadline import Deadline, applied
 
 from ..support.topologies import Cluster
 from .conftest import MakeClusterClient, one_key_each
@@ -102,3 +104,17 @@ def test_a_deadline_does_not_keep_the_breaker_closed(make: MakeClusterClient) ->
         client.get("key")
     with pytest.raises(CircuitOpenError):
         client.get("key")
+
+
+def test_the_pauses_between_redirections_end_with_the_deadline() -> None:
+    asked_at: list[float] = []
+
+    def redirected() -> None:
+        asked_at.append(time.monotonic())
+        raise redis.exceptions.TryAgainError
+
+    ends_at = time.monotonic() + 0.1
+    with applied(Deadline(ends_at)), pytest.raises(redis.exceptions.TryAgainError):
+        RedirectionRetry().call_with_retry(redirected, lambda error: None)
+    assert len(asked_at) == 11
+    assert asked_at[-1] < ends_at + 0.2
