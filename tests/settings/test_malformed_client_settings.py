@@ -98,6 +98,9 @@ MALFORMED = [
     malformed("socket_timeout", "", f"'' is not a time span; {SPAN}"),
     malformed("socket_timeout", "None", f"'None' is not a time span; {SPAN}"),
     malformed("socket_timeout", "400 days", "is longer than a year"),
+    malformed("deadline", "0.2", f"'0.2' has no unit; {SPAN}"),
+    malformed("deadline", "0 ms", "must be longer than zero"),
+    malformed("deadline", "-1 second", f"'-1 second' is negative; {SPAN}"),
     malformed("health_check_interval", "30", f"'30' has no unit; {SPAN}"),
     malformed("health_check_interval", "-1 s", f"'-1 s' is negative; {SPAN}"),
     # booleans

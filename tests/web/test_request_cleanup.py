@@ -70,8 +70,16 @@ def leave_monitor(foo: Any) -> None:
     kept.append(foo.monitor().__enter__())
 
 
+def leave_pipeline_of_a_block(foo: Any) -> None:
+    with foo.within(5) as bounded:
+        pipeline = bounded.pipeline()
+        pipeline.watch("key")
+    kept.append(pipeline)
+
+
 LEFT = [
     leave_pipeline,
+    leave_pipeline_of_a_block,
     leave_subscriber,
     leave_client,
     leave_pipeline_of_a_client,
