@@ -1,6 +1,7 @@
 """The tracer, the meter, checks for providers and suppression.
 
-Only this module and :mod:`.fast_spans.qualification` use OpenTelemetry's private names.
+OpenTelemetry's private names are used here, in :mod:`.fast_spans` and in the modules of
+:mod:`.measurements` whose names start with ``sdk_``, and nowhere else.
 """
 
 from __future__ import annotations
