@@ -12,8 +12,6 @@ from typing import Any
 
 import hiredis
 
-from ...support.servers import free_port
-
 _RESET_WHEN_CLOSED = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
 _HANDSHAKE = {
     b"HELLO": b"%1\r\n$5\r\nproto\r\n:3\r\n",
@@ -35,7 +33,7 @@ class ScriptedServer:
     """
 
     def __init__(self) -> None:
-        self.port = free_port()
+        self.port = 0  # chosen when it starts, and kept
         #: What it does after each command.
         self.script: Sequence[Step] = ()
         #: What it does after the next commands, one each, before ``script`` applies.
@@ -55,6 +53,7 @@ class ScriptedServer:
 
     def __enter__(self) -> ScriptedServer:
         self._listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 

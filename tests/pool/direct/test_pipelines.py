@@ -101,6 +101,7 @@ ENDINGS: dict[str, list[list[Step]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow("waits for timeouts, in both ways")
 @pytest.mark.parametrize("transaction", [False, True])
 @pytest.mark.parametrize("scripts", ENDINGS.values(), ids=ENDINGS)
 def test_a_pipeline_whose_replies_do_not_come(
