@@ -43,7 +43,7 @@ RECORDED = "ours, recorded"
 BIND_STANDALONE = "bind a server's client"
 BIND = "bind a Cluster's client"
 
-AGAINST_PLAIN: dict[str, float | None] = {PLAIN: None, NO_SDK: None, RECORDED: 1.30}
+AGAINST_PLAIN: dict[str, float | None] = {PLAIN: None, NO_SDK: 0.80, RECORDED: 0.90}
 BINDING: dict[str, float | None] = {BIND_STANDALONE: None, BIND: 2.0}
 
 
@@ -83,13 +83,15 @@ def main() -> int:
         running_valkey() as url,
     ):
         samples = measure(variants(cluster, url), chosen.rounds)
-    against_plain = rows(
-        samples.clock, AGAINST_PLAIN, lambda name: ratio(samples.clock, name, PLAIN)
+    in_cpu = rows(samples.cpu, AGAINST_PLAIN, partial(ratio, samples.cpu, base=PLAIN))
+    by_clock = rows(
+        samples.clock, dict.fromkeys(AGAINST_PLAIN), partial(ratio, samples.clock, base=PLAIN)
     )
-    binding = rows(samples.cpu, BINDING, lambda name: ratio(samples.cpu, name, BIND_STANDALONE))
-    show("A GET of a Cluster over TCP loopback, by the clock", "times plain", against_plain)
+    binding = rows(samples.cpu, BINDING, partial(ratio, samples.cpu, base=BIND_STANDALONE))
+    show("A GET of a Cluster, in CPU time", "times plain", in_cpu)
+    show("A GET of a Cluster, by the clock", "times plain", by_clock)
     show("A request's client, in CPU time", "of a server's", binding)
-    return verdict([*against_plain, *binding], chosen.check)
+    return verdict([*in_cpu, *binding], chosen.check)
 
 
 if __name__ == "__main__":

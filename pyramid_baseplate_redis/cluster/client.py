@@ -15,6 +15,7 @@ from typing import Any
 import redis
 from opentelemetry.trace import Span
 from redis.cluster import RedisCluster
+from redis.crc import key_slot
 
 from ..client.base import MonitoredClient
 from ..client.lua_scripts import fail_command
@@ -168,7 +169,9 @@ class MonitoredRedisClusterConnection(
     def _executed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.deadlines is not None:
             return self.deadlines.run(lambda: self._tried(args, kwargs))
-        return self._tried(args, kwargs)
+        if self._retry is not None:
+            return self._tried(args, kwargs)
+        return self.execute_unmonitored(*args, **kwargs)
 
     def _tried(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._retry is None:
@@ -214,7 +217,11 @@ class MonitoredRedisClusterConnection(
         redis-py inspects each command anew to find its node, which takes as long as all the rest.
         """
         manager = self.__dict__["nodes_manager"]  # this process's: the caller has adopted it
-        node = manager.get_node_from_slot(self.keyslot(args[1]))
+        slot = self.keyslot(args[1])
+        # redis-py reads this under its lock, but a slot's first node is always its primary: each
+        # change of the layout assigns it in one step.
+        nodes = manager.slots_cache.get(slot)
+        node = nodes[0] if nodes else manager.get_node_from_slot(slot)
         redis_node = node.redis_connection or self.get_redis_connection(node)
         pool = redis_node.connection_pool
         connection = None
@@ -249,6 +256,15 @@ class MonitoredRedisClusterConnection(
                 pool.release(connection)
         callback = self.cluster_response_callbacks.get(args[0])
         return response if callback is None else callback(response)
+
+    def keyslot(self, key: Any) -> int:
+        """Return the slot of a key; see :meth:`redis.cluster.RedisCluster.keyslot`."""
+        encoder = self.encoder
+        if type(key) is str:  # in one step, which redis-py's encoder reaches after five checks
+            key = key.encode(encoder.encoding, encoder.encoding_errors)
+        elif type(key) is not bytes:
+            key = encoder.encode(key)
+        return key_slot(key)
 
     def set_response_callback(self, command: str, callback: Callable[..., Any]) -> None:
         """Set a response callback for this client alone."""

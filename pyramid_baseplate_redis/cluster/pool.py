@@ -344,6 +344,7 @@ class _NodePool(BlockingConnectionPool):
         return made
 
     def _make_ready(self, connection: Any, slot: PoolSlot) -> None:
-        if not connection.is_connected:  # a connected one notes it when it sends
+        # A connected one notes it when it sends. One that is direct is connected.
+        if not (getattr(connection, "is_direct", False) or connection.is_connected):
             note_server(connection.host, connection.port)
         super()._make_ready(connection, slot)

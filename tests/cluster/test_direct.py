@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from redis.cluster import RedisCluster
+from redis.exceptions import SlotNotCoveredError
 
 from pyramid_baseplate_redis import MonitoredRedisClusterConnection
 from pyramid_baseplate_redis.pool.direct import connection as direct_connection
@@ -87,3 +89,24 @@ def test_a_slot_that_has_moved(compared: Any, cluster: Cluster) -> None:
     found = compared(lambda client: client.set("{direct}", "x"), move)
 
     assert found == (bool, True)
+
+
+KEYS = ["key", "{tag}key", "a{tag}b", "{}key", "é", b"key", b"\xff", bytearray(b"key"),
+        memoryview(b"key"), 7, 1.5, None, True]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", KEYS, ids=repr)
+def test_the_slot_of_a_key(cluster: Cluster, make: MakeClusterClient, key: Any) -> None:
+    client = make(cluster)
+    found = outcome(lambda client: client.keyslot(key), client)
+    assert found == outcome(lambda client: RedisCluster.keyslot(client, key), client)
+
+
+def test_a_slot_that_no_node_has(cluster: Cluster, make: MakeClusterClient) -> None:
+    client = make(cluster)
+    client.get("{direct}")
+    slots: dict[int, Any] = client.nodes_manager.slots_cache
+    for nodes in ([], None):
+        slots[cluster.slot_of("{direct}")] = nodes
+        with pytest.raises(SlotNotCoveredError):
+            client._execute_directly(("GET", "{direct}"))
