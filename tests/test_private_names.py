@@ -38,6 +38,7 @@ ALLOWED = {
 
 # Private attributes of objects whose class the source text doesn't show.
 ALLOWED_ATTRIBUTES = {
+    ("cluster/direct_pipeline.py", "_himport_prepare_pipeline"): "redis: 8.0 does not have it",
     ("cluster/pipeline.py", "_event_dispatcher"): "redis: a pipeline shares its client's",
     ("cluster/pipeline.py", "_lock"): "redis: a pipeline shares its client's",
     ("cluster/pool.py", "_policy_resolver"): "redis: which commands go to one node",
@@ -282,6 +283,9 @@ NEEDED = [
            "the pipeline that a strategy belongs to"),
     Needed("redis.cluster.AbstractStrategy", "_nodes_manager", "cluster/pipeline.py",
            "the layout is asked for anew after a failure"),
+    Needed("redis.cluster.PipelineStrategy", "_himport_prepare_pipeline",
+           "cluster/direct_pipeline.py", "redis-py discards HIMPORT's fieldsets",
+           "self redis_node conn commands"),
     Needed("redis.cluster.PipelineStrategy", "_is_nodes_flag", "cluster/pipeline.py",
            "whether any node will do", "self target_nodes"),
     Needed("redis.cluster.PipelineStrategy", "_parse_target_nodes", "cluster/pipeline.py",

@@ -7,14 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from operator import itemgetter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import redis
 from opentelemetry.trace import Span
 from redis.backoff import NoBackoff
-from redis.cluster import ClusterPipeline, PipelineStrategy, RedisCluster
+from redis.cluster import ClusterPipeline, RedisCluster
 from redis.retry import Retry
 
 from ..client.pipeline_base import KeepsErrorCodes, MonitoredPipelineBase, copied_callbacks
@@ -25,6 +24,7 @@ from ..pool.error_messages import explain_cross_slot, hide_arguments
 from ..retries import RetryPolicy, was_unsent
 from ..telemetry.hot_keys.tracker import HotKeyTracker
 from .callbacks import TransactionCallbacks
+from .direct_pipeline import DirectPipelineStrategy
 from .rerouting import UNREACHED, Reroutable, last_asked_node, reroute
 from .transaction import MonitoredTransactionStrategy, RedirectionRetry
 
@@ -215,7 +215,7 @@ class MonitoredRedisClusterPipeline(MonitoredPipelineBase, Reroutable, ClusterPi
         self.reset()
 
 
-class _Pipeline(KeepsErrorCodes, PipelineStrategy):
+class _Pipeline(KeepsErrorCodes, DirectPipelineStrategy):
     """redis-py's strategy for plain pipelines, which also keeps error codes and avoids a deadlock.
 
     redis-py checks out a connection to each node in the order of the commands. Two pipelines that
@@ -241,12 +241,23 @@ class _Pipeline(KeepsErrorCodes, PipelineStrategy):
         return [command.result for command in stack]
 
     def _send_by_node(self, stack: Any, allow_redirections: bool) -> None:
-        for position, command in enumerate(self._by_node(stack) or stack):
-            command.position = position
+        nodes = self._pipe.shared_pool.primaries_of(stack)
+        order = list(range(len(stack)))
+        if nodes is not None:
+            order.sort(key=[node.name for node in nodes].__getitem__)
+        for position, index in enumerate(order):
+            stack[index].position = position
         targets = [command.options.get("target_nodes") for command in stack]
         self._handled = sys.exc_info()[1]
         try:
-            super()._send_cluster_commands(stack, False, allow_redirections)
+            if nodes is not None and self._is_direct(stack):
+                self._send_directly(
+                    [stack[index] for index in order],
+                    [nodes[index] for index in order],
+                    allow_redirections,
+                )
+            else:
+                super()._send_cluster_commands(stack, False, allow_redirections)
         except UNREACHED:
             self._restore_targets(stack, targets)
             raise
@@ -278,10 +289,3 @@ class _Pipeline(KeepsErrorCodes, PipelineStrategy):
         """
         if sys.exc_info()[1] is self._handled:
             self._pipe.nodes_manager.initialize()
-
-    def _by_node(self, stack: Any) -> Any:
-        """Return the commands grouped by node, or ``None`` if their order need not change."""
-        nodes = self._pipe.shared_pool.primaries_of(stack)
-        if nodes is None or len(set(nodes)) < 2:
-            return None
-        return [command for _, command in sorted(zip(nodes, stack, strict=True), key=itemgetter(0))]

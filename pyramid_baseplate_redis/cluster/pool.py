@@ -203,19 +203,34 @@ class ClusterConnectionPool:
             return False
         known = self._direct.get(args[0])
         if known is None:
-            known = self._is_direct(args[0])
-            if len(self._direct) < _MOST_COMMANDS:
-                self._direct[args[0]] = known
+            known = self._knows_one_key(args[0])
         # redis-py's methods pass the keys of reading commands, for its cache.
         return known and len(args) > 1 and (not kwargs or kwargs.keys() == _KEYS)
+
+    def has_one_key(self, args: Sequence[Any]) -> bool:
+        """Return whether a pipeline's command has one key, its first argument.
+
+        False if the application has chosen the nodes of commands by a ``policy_resolver``, which
+        redis-py does not pass on to pipelines.
+        """
+        known = self._direct.get(args[0])
+        if known is None:
+            known = self._knows_one_key(args[0])
+        return known and "policy_resolver" not in self._of_the_cluster
+
+    def _knows_one_key(self, name: str) -> bool:
+        known = self._is_direct(name)
+        if len(self._direct) < _MOST_COMMANDS:
+            self._direct[name] = known
+        return known
 
     def _is_direct(self, name: str) -> bool:
         if not self._has_key_first(name) or name in self.cluster().result_callbacks:
             return False
         return bool(self.cluster().commands_parser.commands[name.lower()]["last_key_pos"] == 1)
 
-    def primaries_of(self, commands: Sequence[Any]) -> list[str] | None:
-        """Return the names of the nodes that execute commands, in the order of the commands.
+    def primaries_of(self, commands: Sequence[Any]) -> list[ClusterNode] | None:
+        """Return the nodes that execute commands, in the order of the commands.
 
         :param commands: redis-py's command objects of a pipeline.
         :returns: ``None`` if a command may go to another node than the primary of its first key.
@@ -223,7 +238,7 @@ class ClusterConnectionPool:
         cluster = self.cluster()
         encode, node_of = cluster.encoder.encode, cluster.nodes_manager.get_node_from_slot
         with_key_first = self._with_key_first
-        slots: dict[int, str] = {}
+        slots: dict[int, ClusterNode] = {}
         primaries = []
         for command in commands:
             args = command.args
@@ -235,7 +250,7 @@ class ClusterConnectionPool:
             slot = key_slot(encode(key))
             primary = slots.get(slot)
             if primary is None:
-                primary = slots[slot] = node_of(slot).name
+                primary = slots[slot] = node_of(slot)
             primaries.append(primary)
         return primaries
 

@@ -83,6 +83,6 @@ def losing_replies(
 
         return lose
 
-    for name in ("read_response", "_read"):
+    for name in ("read_response", "_read", "read_all"):
         monkeypatch.setattr(PooledConnection, name, losing(getattr(PooledConnection, name)))
     return left

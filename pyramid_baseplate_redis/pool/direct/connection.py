@@ -112,10 +112,20 @@ class DirectConnection(OwnedConnection):
         :raises redis.ConnectionError: the connection is lost.
         :raises redis.TimeoutError: a reply did not arrive within ``socket_timeout``.
         """
+        self.send_all(commands, states)
+        return self.read_all(len(commands), decode=decode)
+
+    def send_all(self, commands: Sequence[Sequence[Any]], states: tuple[int, ...] = _ALONE) -> None:
+        """Send commands, whose replies are to be read with :meth:`read_all`.
+
+        The parameters are those of :meth:`ask_all`.
+
+        :raises redis.ConnectionError: the connection is lost.
+        :raises redis.TimeoutError: the server does not receive them within ``socket_timeout``.
+        """
         packed = [packed_command(args) or b"".join(self.pack_command(*args)) for args in commands]
         self._packed, self._states = len(packed), states
         self._send(joined(packed, self._buffer_cutoff), len(packed))
-        return self._read_all(len(packed), decode)
 
     def _send(self, pieces: Sequence[bytes], owed: int) -> None:
         if self.pid != os.getpid() or self._sock is None:
@@ -172,7 +182,14 @@ class DirectConnection(OwnedConnection):
                 del reply  # avoids a reference cycle
         return reply
 
-    def _read_all(self, count: int, decode: bool) -> list[Any]:
+    def read_all(self, count: int, *, decode: bool = True) -> list[Any]:
+        """Return the replies to commands, errors included, before redis-py's callbacks.
+
+        :param count: the number of commands.
+        :param decode: as for :meth:`ask`.
+        :raises redis.ConnectionError: the connection is lost.
+        :raises redis.TimeoutError: a reply did not arrive within ``socket_timeout``.
+        """
         if self.pid != os.getpid():
             raise self._not_ours()
         parser = self._parser
