@@ -87,7 +87,7 @@ def outcome(client: Client, queue: Callable[[Any], Any], raises: bool) -> dict[s
     try:
         queue(pipeline)
         found = described(pipeline.execute(raise_on_error=raises))
-    except Exception as error:
+    except BaseException as error:
         found = chain(error)
     pool = client.connection_pool
     return {
@@ -228,6 +228,44 @@ def test_a_node_to_which_nothing_can_be_sent(
         with_connection(client, cluster.node_of(names[1]), fail)
 
     compared(lambda pipeline: [pipeline.set(name, "x").get(name) for name in names], change)
+
+
+class Interrupted(BaseException):
+    """What a signal handler raises."""
+
+
+@pytest.mark.parametrize("method", ["sendall", "recv_into"])
+@pytest.mark.parametrize("node", [0, 1, 2])
+def test_an_interruption(
+    compared: Any, cluster: Cluster, names: list[str], node: int, method: str
+) -> None:
+    def change(client: Client) -> None:
+        def interrupt(connection: Any) -> None:
+            def interrupted(*args: Any) -> None:
+                raise Interrupted
+
+            wrapped: Any = Silent(connection._sock, closes=False)
+            setattr(wrapped, method, interrupted)
+            connection._sock = connection._parser._sock = wrapped
+
+        with_connection(client, cluster.node_of(names[node]), interrupt)
+
+    found = compared(lambda pipeline: [pipeline.incr(name) for name in names], change)
+
+    assert found[0][0] is Interrupted
+
+
+@pytest.mark.parametrize("node", [0, 1, 2])
+def test_a_connection_that_is_not_direct(
+    compared: Any, cluster: Cluster, names: list[str], node: int
+) -> None:
+    def change(client: Client) -> None:
+        def decide(connection: Any) -> None:
+            connection.is_direct = False
+
+        with_connection(client, cluster.node_of(names[node]), decide)
+
+    compared(lambda pipeline: [pipeline.set(name, "x").incr(name) for name in names], change)
 
 
 @pytest.mark.parametrize("dead", [0, 1, 2])
