@@ -13,7 +13,9 @@ import pytest
 import redis
 
 from pyramid_baseplate_redis import MonitoredRedisClusterConnection
+from pyramid_baseplate_redis.cluster.direct_pipeline import DirectPipelineStrategy
 from pyramid_baseplate_redis.pool.direct import connection as direct_connection
+from pyramid_baseplate_redis.telemetry.metrics import PoolListener
 
 from ..pool.direct.both_ways import chain, described
 from ..support.topologies import Cluster, Node
@@ -61,24 +63,37 @@ def compared(
                 patch.setattr(owner, "send_all", noted)
                 if not is_direct:
                     patch.setattr(direct_connection, "qualifies", lambda *args: False)
+                    patch.setattr(DirectPipelineStrategy, "_is_direct", lambda *args: False)
                 client = make(cluster, **settings)
                 for name in names:
                     client.delete(name, f"{{{name}}}:h", f"{{{name}}}:z")
                 sent.clear()
                 change(client)
+                connects = Connects()
+                client.connection_pool.listeners.append(connects)
                 outcomes.append(outcome(client, queue, raises))
                 assert bool(sent) is (is_direct and sends)
                 undo()
                 stored = [described(client.getrange(name, 0, -1)) for name in names]
-                outcomes[-1]["afterward"] = stored
+                outcomes[-1] |= {"afterward": stored, "connects": connects.count}
         if not sends:
             for each in outcomes:
-                del each["stats"]  # the layout is refreshed from any node, on a new connection
+                # The layout is refreshed from any node, on a new connection.
+                del each["stats"], each["connects"]
         directly, otherwise = outcomes
         assert directly == otherwise
         return directly["found"]
 
     return compared
+
+
+class Connects(PoolListener):
+    """Counts the connections that are made."""
+
+    count = 0
+
+    def created(self, since: float) -> None:
+        self.count += 1
 
 
 def outcome(client: Client, queue: Callable[[Any], Any], raises: bool) -> dict[str, Any]:
