@@ -1,4 +1,4 @@
-"""Measure a GET on a Cluster, and the creation of a request's client.
+"""Measure a GET and a pipeline on a Cluster, and the creation of a request's client.
 
 Run ``python benchmarks/cluster.py``. It starts three primaries and three replicas.
 """
@@ -36,6 +36,7 @@ from tests.support.topologies import Cluster, running_cluster
 
 ROUNDS = 1000
 KEY = "greeting"
+KEYS = [f"key:{number}" for number in range(5)]  # on all nodes
 
 PLAIN = "plain RedisCluster"
 NO_SDK = "ours, no SDK"
@@ -44,10 +45,22 @@ BIND_STANDALONE = "bind a server's client"
 BIND = "bind a Cluster's client"
 
 AGAINST_PLAIN: dict[str, float | None] = {PLAIN: None, NO_SDK: 0.80, RECORDED: 0.90}
+OF_PIPELINE: dict[str, float | None] = {PLAIN: None, NO_SDK: 0.85, RECORDED: 0.90}
 BINDING: dict[str, float | None] = {BIND_STANDALONE: None, BIND: 2.0}
 
 
-def variants(cluster: Cluster, url: str) -> list[Variant]:
+def send_pipeline(client: RedisCluster) -> None:
+    """Send ten commands."""
+    with client.pipeline() as pipeline:
+        for key in KEYS:
+            pipeline.set(key, b"hello")
+            pipeline.get(key)
+        if pipeline.execute() != [True, b"hello"] * len(KEYS):
+            raise AssertionError("unexpected replies")
+
+
+def variants(cluster: Cluster, url: str) -> tuple[list[Variant], list[Variant]]:
+    """Return the variants of single commands and of a client's creation, and of pipelines."""
     states = TracingStates.make()
     shared = cluster_pool_from_config({"foo.url": cluster.url}, "foo.")
     factory = ClusterRedisContextFactory(shared, "foo")
@@ -66,13 +79,21 @@ def variants(cluster: Cluster, url: str) -> list[Variant]:
     recorded.get(KEY)  # creates the RedisCluster of this process
     bind = partial(factory.make_object_for_context, "foo", span)
     bind_standalone = partial(standalone.make_object_for_context, "foo", span)
-    return [
+    pipelines = [
+        Variant(PLAIN, partial(send_pipeline, plain), 5, states.none),
+        Variant(NO_SDK, partial(send_pipeline, no_span), 5, states.none),
+        Variant(
+            RECORDED, partial(send_pipeline, recorded), 5, states.recorded, spans=1, current=span
+        ),
+    ]
+    single = [
         Variant(PLAIN, partial(plain.get, KEY), 20, states.none),
         Variant(NO_SDK, partial(no_span.get, KEY), 20, states.none),
         Variant(RECORDED, partial(recorded.get, KEY), 20, states.recorded, spans=1, current=span),
         Variant(BIND_STANDALONE, bind_standalone, 200, states.none),
         Variant(BIND, bind, 200, states.none),
     ]
+    return single, pipelines
 
 
 def main() -> int:
@@ -82,16 +103,20 @@ def main() -> int:
         running_cluster("valkey", Path(directory)) as cluster,
         running_valkey() as url,
     ):
-        samples = measure(variants(cluster, url), chosen.rounds)
+        single, pipelines = variants(cluster, url)
+        samples = measure(single, chosen.rounds)
+        of_pipeline = measure(pipelines, chosen.rounds)
     in_cpu = rows(samples.cpu, AGAINST_PLAIN, partial(ratio, samples.cpu, base=PLAIN))
     by_clock = rows(
         samples.clock, dict.fromkeys(AGAINST_PLAIN), partial(ratio, samples.clock, base=PLAIN)
     )
+    batches = rows(of_pipeline.cpu, OF_PIPELINE, partial(ratio, of_pipeline.cpu, base=PLAIN))
     binding = rows(samples.cpu, BINDING, partial(ratio, samples.cpu, base=BIND_STANDALONE))
     show("A GET of a Cluster, in CPU time", "times plain", in_cpu)
     show("A GET of a Cluster, by the clock", "times plain", by_clock)
+    show("A pipeline of 10 commands on all nodes, in CPU time", "times plain", batches)
     show("A request's client, in CPU time", "of a server's", binding)
-    return verdict([*in_cpu, *binding], chosen.check)
+    return verdict([*in_cpu, *batches, *binding], chosen.check)
 
 
 if __name__ == "__main__":
