@@ -15,7 +15,6 @@ from typing import Any
 import redis
 from opentelemetry.trace import Span
 from redis.cluster import RedisCluster
-from redis.crc import key_slot
 
 from ..client.base import MonitoredClient
 from ..client.lua_scripts import fail_command
@@ -33,7 +32,7 @@ from ..telemetry.operations import ClientTelemetry
 from .pipeline import MonitoredRedisClusterPipeline
 from .pool import ClusterConnectionPool
 from .pubsub import MonitoredClusterPubSub
-from .redis_cluster import SharedCluster
+from .redis_cluster import SharedCluster, primary_of
 from .rerouting import UNREACHED, Reroutable, reroute
 
 # OpenTelemetry's instrumentation of redis-py wraps this, which would start a second span.
@@ -217,11 +216,7 @@ class MonitoredRedisClusterConnection(
         redis-py inspects each command anew to find its node, which takes as long as all the rest.
         """
         manager = self.__dict__["nodes_manager"]  # this process's: the caller has adopted it
-        slot = self.keyslot(args[1])
-        # redis-py reads this under its lock, but a slot's first node is always its primary: each
-        # change of the layout assigns it in one step.
-        nodes = manager.slots_cache.get(slot)
-        node = nodes[0] if nodes else manager.get_node_from_slot(slot)
+        node = primary_of(manager, self.keyslot(args[1]))
         redis_node = node.redis_connection or self.get_redis_connection(node)
         pool = redis_node.connection_pool
         connection = None
@@ -256,15 +251,6 @@ class MonitoredRedisClusterConnection(
                 pool.release(connection)
         callback = self.cluster_response_callbacks.get(args[0])
         return response if callback is None else callback(response)
-
-    def keyslot(self, key: Any) -> int:
-        """Return the slot of a key; see :meth:`redis.cluster.RedisCluster.keyslot`."""
-        encoder = self.encoder
-        if type(key) is str:  # in one step, which redis-py's encoder reaches after five checks
-            key = key.encode(encoder.encoding, encoder.encoding_errors)
-        elif type(key) is not bytes:
-            key = encoder.encode(key)
-        return key_slot(key)
 
     def set_response_callback(self, command: str, callback: Callable[..., Any]) -> None:
         """Set a response callback for this client alone."""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from redis.cluster import ClusterNode, LoadBalancingStrategy, RedisCluster
 from redis.commands import READ_COMMANDS
-from redis.crc import key_slot
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.utils import check_protocol_version
 
@@ -30,7 +29,7 @@ from ..telemetry.call_details import note_server, without_details
 from ..telemetry.hot_keys.tracker import HotKeyTracker
 from ..telemetry.stats import PoolStats
 from .layout import LayoutLookup, node_seconds
-from .redis_cluster import ProcessCluster
+from .redis_cluster import ProcessCluster, primary_of
 
 if TYPE_CHECKING:
     from ..telemetry.metrics import PoolListener
@@ -236,7 +235,7 @@ class ClusterConnectionPool:
         :returns: ``None`` if a command may go to another node than the primary of its first key.
         """
         cluster = self.cluster()
-        encode, node_of = cluster.encoder.encode, cluster.nodes_manager.get_node_from_slot
+        manager = cluster.nodes_manager
         with_key_first = self._with_key_first
         slots: dict[int, ClusterNode] = {}
         primaries = []
@@ -247,10 +246,10 @@ class ClusterConnectionPool:
             name, key = args[0], args[1]
             if not (with_key_first.get(name) or self._has_key_first(name)):
                 return None
-            slot = key_slot(encode(key))
+            slot = cluster.keyslot(key)
             primary = slots.get(slot)
             if primary is None:
-                primary = slots[slot] = node_of(slot)
+                primary = slots[slot] = primary_of(manager, slot)
             primaries.append(primary)
         return primaries
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import redis
 from opentelemetry.trace import Span
-from redis.cluster import RedisCluster
+from redis.cluster import ClusterNode, RedisCluster
+from redis.crc import key_slot
 
 from ..exceptions import CircuitOpenError
 from ..telemetry.call_details import without_details
@@ -38,6 +39,28 @@ class SharedCluster(RedisCluster):
     @_aggregate_nodes.setter
     def _aggregate_nodes(self, value: Any) -> None:
         self.aggregate_nodes.set(value)
+
+    def keyslot(self, key: Any) -> int:
+        """Return the slot of a key; see :meth:`redis.cluster.RedisCluster.keyslot`."""
+        encoder = self.encoder
+        if type(key) is str:  # in one step, which redis-py's encoder reaches after five checks
+            key = key.encode(encoder.encoding, encoder.encoding_errors)
+        elif type(key) is not bytes:
+            key = encoder.encode(key)
+        return key_slot(key)
+
+
+def primary_of(manager: Any, slot: int) -> ClusterNode:
+    """Return the node that has a slot; redis-py's ``get_node_from_slot()`` without its lock.
+
+    A slot's first node is always its primary: each change of the layout assigns it in one step.
+
+    :param manager: redis-py's table of nodes and slots.
+    :raises redis.exceptions.SlotNotCoveredError: no node has it.
+    """
+    nodes = manager.slots_cache.get(slot)
+    node: ClusterNode = nodes[0] if nodes else manager.get_node_from_slot(slot)
+    return node
 
 
 class ProcessCluster(SharedCluster):
