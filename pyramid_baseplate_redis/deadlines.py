@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import redis
 from redis.exceptions import RedisClusterException
 
-from .exceptions import DeadlineExceededError
+from .exceptions import CircuitOpenError, DeadlineExceededError, ForkedConnectionError
 from .runtime.deadline import READING, SENDING, WAITING, Deadline, applied, current_deadline
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ T = TypeVar("T")
 _TIMED_OUT = (
     redis.ConnectionError, redis.TimeoutError, RedisClusterException, redis.WatchError,
 )  # fmt: skip
+# Errors of these classes that are raised at once, or that the server replied.
+_NO_WAIT = (CircuitOpenError, ForkedConnectionError, redis.AuthenticationError)
 _LEAST_SHOWN_SECONDS = 0.001
 
 
@@ -104,7 +106,7 @@ class DeadlinePolicy:
             with applied(deadline):
                 return call()
         except _TIMED_OUT as error:
-            if not deadline.has_run_out or _is_conflict(error):
+            if not deadline.has_run_out or isinstance(error, _NO_WAIT) or _is_conflict(error):
                 raise
             deadline.enter(deadline.phase)
             is_sent = SENDING in deadline.spent or READING in deadline.spent

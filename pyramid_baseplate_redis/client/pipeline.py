@@ -24,7 +24,6 @@ from .pipeline_base import (
     KeepsErrorCodes,
     MonitoredPipelineBase,
     copied_callbacks,
-    return_connection,
 )
 
 # OpenTelemetry's instrumentation of redis-py wraps these, which would start further spans.
@@ -150,7 +149,7 @@ class MonitoredPipelineMixin(MonitoredPipelineBase, KeepsErrorCodes, Pipeline):
         self.scripts = set()
         self.explicit_transaction = False
         if connection is not None:
-            return_connection(connection, watching, self.connection_pool.release)
+            self.return_connection(connection, watching, self.connection_pool.release)
 
     def set_response_callback(self, command: str, callback: Callable[..., Any]) -> None:
         """Set a response callback for this pipeline alone."""

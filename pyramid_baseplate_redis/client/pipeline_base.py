@@ -80,6 +80,29 @@ class MonitoredPipelineBase:
     def _bounded(self, call: Callable[[], T]) -> T:
         return call() if self._deadlines is None else self._deadlines.run(call)
 
+    def return_connection(
+        self, connection: Any, watching: bool, release: Callable[[Any], None]
+    ) -> None:
+        """Return the pipeline's connection to its pool; send nothing if it has just failed.
+
+        :param watching: whether the connection watches keys.
+        :param release: the pool's ``release``.
+        """
+        if connection.pid != os.getpid():
+            connection.disconnect()  # this process's copy; the parent returns the original
+            return
+        if watching and connection.is_connected and not getattr(connection, "owes_replies", False):
+            try:
+                self._bounded(lambda: _unwatch(connection))
+            except (redis.ConnectionError, redis.TimeoutError):
+                connection.disconnect()
+        release(connection)
+
+
+def _unwatch(connection: Any) -> None:
+    connection.send_command("UNWATCH")
+    connection.read_response()
+
 
 class KeepsErrorCodes:
     """Mixin for redis-py's classes that put a command before the server's error message."""
@@ -92,24 +115,6 @@ class KeepsErrorCodes:
             note_client(exception, self.connection.client, self.connection)
         plain: Any = super()
         plain.annotate_exception(exception, number, command)
-
-
-def return_connection(connection: Any, watching: bool, release: Callable[[Any], None]) -> None:
-    """Return a pipeline's connection to its pool; send nothing if it has just failed.
-
-    :param watching: whether the connection watches keys.
-    :param release: the pool's ``release``.
-    """
-    if connection.pid != os.getpid():
-        connection.disconnect()  # this process's copy; the parent returns the original
-        return
-    if watching and connection.is_connected and not getattr(connection, "owes_replies", False):
-        try:
-            connection.send_command("UNWATCH")
-            connection.read_response()
-        except (redis.ConnectionError, redis.TimeoutError):
-            connection.disconnect()
-    release(connection)
 
 
 def copied_callbacks(callbacks: dict[str, Any]) -> CaseInsensitiveDict:

@@ -12,7 +12,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.cluster import TransactionStrategy
 from redis.retry import Retry
 
-from ..client.pipeline_base import KeepsErrorCodes, return_connection
+from ..client.pipeline_base import KeepsErrorCodes
 from ..exceptions import REDIRECTION_ERRORS
 from ..pool.error_messages import explain_cross_slot, hide_arguments
 from ..retries import was_unsent
@@ -83,7 +83,7 @@ class MonitoredTransactionStrategy(KeepsErrorCodes, TransactionStrategy):
         self._pipeline_slots = set()
         self._explicit_transaction = self._executing = self.has_watched = False
         if connection is not None:
-            return_connection(connection, watching, self._give_back)
+            self._pipe.return_connection(connection, watching, self._give_back)
 
     @property
     def connection(self) -> Any:

@@ -164,9 +164,8 @@ class PooledConnection(DirectConnection):
 
     def on_connect_check_health(self, check_health: bool = True) -> None:
         """Log in; ``socket_timeout`` bounds all replies of the handshake together."""
-        parser = self._parser
-        if self.socket_timeout:
-            parser.last_deadline = time.monotonic() + self.socket_timeout
+        parser, seconds = self._parser, self.socket_timeout
+        parser.last_deadline = time.monotonic() + seconds if seconds else None
         super().on_connect_check_health(check_health)
         parser.last_deadline = None
 

@@ -20,6 +20,7 @@ DISCOVERING = "asking the Sentinels for a server"
 LEAST_SECONDS = 0.001  # a timeout of 0 would mean something else to a socket
 # A socket's timeout may end a little before the deadline for which it was set.
 _TOLERANCE_SECONDS = 0.002
+_TOLERATED_PART = 0.1  # of the time in all
 
 
 class Deadline:
@@ -35,6 +36,7 @@ class Deadline:
         #: The phase that the call is in.
         self.phase = WAITING
         self._since = time.monotonic()
+        self._tolerance = min(_TOLERANCE_SECONDS, (ends_at - self._since) * _TOLERATED_PART)
         #: Whether :func:`as_phase` records all of the time as one phase.
         self.is_in_one_phase = False
 
@@ -59,7 +61,7 @@ class Deadline:
     @property
     def has_run_out(self) -> bool:
         """Return whether an error just now may have been raised because no time was left."""
-        return self.left <= _TOLERANCE_SECONDS
+        return self.left <= self._tolerance
 
     def shorten(self, seconds: float | None) -> float:
         """Return ``seconds``, or what is left if that is less, but always more than 0.
