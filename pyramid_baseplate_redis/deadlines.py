@@ -108,9 +108,11 @@ class DeadlinePolicy:
         except _TIMED_OUT as error:
             if not deadline.has_run_out or isinstance(error, _NO_WAIT) or _is_conflict(error):
                 raise
+            unsent = bool(getattr(error, "unsent", False))
+            if not deadline.spent:  # the pool is not one of ours: its connections record no phase
+                raise self._error(each, deadline, "during the call", unsent=unsent) from error
             deadline.enter(deadline.phase)
-            is_sent = SENDING in deadline.spent or READING in deadline.spent
-            unsent = not is_sent or bool(getattr(error, "unsent", False))
+            unsent = unsent or not (SENDING in deadline.spent or READING in deadline.spent)
             made = self._error(each, deadline, f"while {deadline.phase}", unsent=unsent)
             raise made from error
 

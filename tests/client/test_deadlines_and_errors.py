@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from pyramid_baseplate_redis import (
+    BlockingConnectionPool,
     CircuitOpenError,
     DeadlineExceededError,
     MonitoredRedisConnection,
@@ -164,3 +165,41 @@ def test_sentinels_without_an_answer_in_time_do_not_count_as_failed(
         for _ in range(2):
             error = exceeded(lambda: client.get("key"))
             assert is_retryable(error) is True
+
+
+class OwnConnection:
+    """A connection class of the application, which derives from none of redis-py's."""
+
+    def __init__(self, **keywords: Any) -> None:
+        self.__dict__["plain"] = redis.Connection(**keywords)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["plain"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        target = self.__dict__ if name == "slot" else vars(self.plain)
+        target[name] = value
+
+
+@pytest.mark.parametrize(
+    "make_pool",
+    [
+        redis.ConnectionPool,
+        lambda **keywords: BlockingConnectionPool(
+            connection_class=lambda **of_connection: OwnConnection(**of_connection), **keywords
+        ),
+    ],
+    ids=["another pool", "another connection class"],
+)
+def test_a_connection_that_records_no_phases_may_have_sent_the_command(
+    proxy: Proxy, make_pool: Any
+) -> None:
+    pool = make_pool(host="127.0.0.1", port=proxy.port, socket_timeout=SECONDS + 0.05)
+    client = MonitoredRedisConnection("foo", None, pool)
+    assert client.set("key", 1)
+    proxy.delay(1)
+    with pytest.raises(DeadlineExceededError) as caught:
+        client.within(SECONDS).incr("key")
+    assert is_retryable(caught.value) is None
+    assert "max_connections" not in str(caught.value)
+    pool.disconnect()
