@@ -100,8 +100,15 @@ class MonitoredRedisClusterConnection(
         # Called for missing attributes only: those of a RedisCluster, before the first command.
         if name.startswith("__") or self.__dict__.get("_adopted_by", -1) == os.getpid():
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        self._adopt()
+        self._adopt_in_time()
         return getattr(self, name)
+
+    def _adopt_in_time(self) -> None:
+        """Adopt the state outside of a command, which may have to look up the layout."""
+        if self.deadlines is None:
+            self._adopt()
+        else:
+            self.deadlines.run(self._adopt)
 
     def _adopt(self) -> None:
         """Copy the state of this process's RedisCluster, which is created if there is none."""
@@ -119,7 +126,7 @@ class MonitoredRedisClusterConnection(
         lock.
         """
         if self._adopted_by != os.getpid():
-            self._adopt()
+            self._adopt_in_time()
         return self.__dict__["nodes_manager"]
 
     def bound_to(self, server_span: Span) -> MonitoredRedisClusterConnection:
@@ -280,7 +287,7 @@ class MonitoredRedisClusterConnection(
         if shard_hint:
             raise redis.exceptions.RedisClusterException("shard_hint is deprecated in cluster mode")
         if self.deadlines is not None and self._adopted_by != os.getpid():
-            self.deadlines.run(self._adopt)
+            self._adopt_in_time()
         made = MonitoredRedisClusterPipeline(
             trace_name,
             self.server_span,

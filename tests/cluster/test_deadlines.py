@@ -118,3 +118,22 @@ def test_the_pauses_between_redirections_end_with_the_deadline() -> None:
         RedirectionRetry().call_with_retry(redirected, lambda error: None)
     assert len(asked_at) == 11
     assert asked_at[-1] < ends_at + 0.2
+
+
+@MEASURES
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.lock("key"),
+        lambda client: client.register_script("return 1")(keys=["key"]),
+        lambda client: client.mget_nonatomic("key", "other"),
+        lambda client: client.get_nodes(),
+    ],
+    ids=["lock", "script", "mget_nonatomic", "get_nodes"],
+)
+def test_the_first_look_up_is_bounded_wherever_it_is_needed(
+    cluster: Cluster, make: MakeClusterClient, call: Callable[[Any], Any]
+) -> None:
+    with frozen(cluster.nodes):
+        exceeded(lambda: call(make(cluster, deadline="300 ms")))
+        exceeded(lambda: call(make(cluster).within(SECONDS)))
