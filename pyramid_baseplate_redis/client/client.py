@@ -256,8 +256,12 @@ class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Re
         It belongs to the same request: it shares this client's parent span, observers and
         transaction manager, and the end of the request closes it if it is still open.
         """
-        # The keyword arguments that redis-py passes here: a subclass's constructor accepts them.
-        made = type(self)(connection_pool=self.connection_pool, single_connection_client=True)
+
+        def make() -> MonitoredRedisConnection:
+            # As redis-py does: the constructor of a subclass accepts these keyword arguments.
+            return type(self)(connection_pool=self.connection_pool, single_connection_client=True)
+
+        made = make() if self.deadlines is None else self.deadlines.run(make)  # it connects
         self._hold(made)
         for attribute in _OF_THE_REQUEST:
             if attribute in self.__dict__:

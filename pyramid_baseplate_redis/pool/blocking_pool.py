@@ -16,7 +16,7 @@ import redis
 from ..exceptions import PoolReleaseError, PoolTimeoutError
 from ..runtime.background import start_background
 from ..runtime.call_stack import calling_frames
-from ..runtime.deadline import READING, WAITING, current_deadline
+from ..runtime.deadline import PACKING, READING, WAITING, current_deadline
 from ..settings.client import ClientSettings
 from ..telemetry.call_details import Peers
 from ..telemetry.hot_keys.tracker import HotKeyTracker
@@ -170,8 +170,9 @@ class BlockingConnectionPool(HousekeepingPool):
             if not self._has_background:
                 self._has_background = start_background(self, self._round)
             self._make_ready(connection, slot)
-            if deadline is not None and not isinstance(connection, PooledConnection):
-                deadline.enter(READING)  # the application's class records nothing: it may have sent
+            if deadline is not None:
+                # An application's class records nothing: from now on it may have sent something.
+                deadline.enter(PACKING if isinstance(connection, PooledConnection) else READING)
         except BaseException:
             self._drop(slot, connection)
             raise

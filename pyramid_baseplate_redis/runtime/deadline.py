@@ -11,6 +11,7 @@ from contextvars import ContextVar
 # The phases of a call. The text of DeadlineExceededError names them.
 WAITING = "waiting for a connection"
 CONNECTING = "connecting"
+PACKING = "packing the commands"
 SENDING = "sending"
 READING = "waiting for the reply"
 RETRYING = "waiting before a retry"

@@ -99,6 +99,16 @@ def test_a_login_that_was_cut_off_can_be_repeated(proxy: Proxy) -> None:
         assert client.ping()
 
 
+def test_a_client_with_one_connection_is_made_in_time(
+    make_client: MakeClient, proxy: Proxy
+) -> None:
+    client = make_client(url_of(proxy))
+    proxy.freeze(True)
+    error = exceeded(client.within(SECONDS).client)
+    assert error.phase == "connecting"
+    assert is_idle(client)
+
+
 def test_a_real_conflict_stays_one(make_client: MakeClient, valkey: Server) -> None:
     client = make_client(valkey, deadline=DEADLINE)
     with client.pipeline() as pipeline:

@@ -15,7 +15,7 @@ import redis
 import trustme
 from redis.client import NEVER_DECODE
 
-from pyramid_baseplate_redis import is_retryable
+from pyramid_baseplate_redis import DeadlineExceededError, is_retryable
 from pyramid_baseplate_redis.runtime.deadline import SENDING, Deadline, applied
 
 from ..support.servers import MakeClient, Server
@@ -74,3 +74,15 @@ def test_nothing_is_sent_after_the_deadline(make_client: MakeClient, valkey: Ser
     assert SENDING not in deadline.spent
     assert deadline.phase != SENDING
     assert make_client(valkey).get("key") is None
+
+
+def test_packing_is_a_phase_of_its_own(make_client: MakeClient, valkey: Server) -> None:
+    client = make_client(valkey)
+    assert client.ping()
+    value = b"x" * 50_000_000
+    with pytest.raises(DeadlineExceededError) as caught:
+        client.within(0.003).set("key", value)
+    assert caught.value.phase == "packing the commands"
+    assert is_retryable(caught.value) is True
+    assert "max_connections" not in str(caught.value)
+    assert client.get("key") is None
