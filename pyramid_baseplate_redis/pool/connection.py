@@ -106,8 +106,7 @@ class PooledConnection(DirectConnection):
         if self.pid != os.getpid():
             self._adopt()
         self._connecting_since = time.monotonic()
-        deadline = current_deadline()
-        if deadline is not None:
+        if (deadline := current_deadline()) is not None:
             deadline.enter(CONNECTING)
         handled = sys.exc_info()[1]
         try:
@@ -368,7 +367,10 @@ class PooledConnection(DirectConnection):
 
     def _explain(self, error: BaseException) -> None:
         """Add the client, the server and whether the command was sent; count it as a failure."""
-        unsent = self._connecting_since is not None
+        connecting = self._connecting_since is not None
+        # With redis-py's retry=, the command may have been sent before it connects again.
+        unsent = connecting and not (self._was_sent and self.retry.get_retries())
+        self._was_sent = self._was_sent or not connecting
         deadline = current_deadline()
         if (
             add_context(error, self.client, self, unsent)

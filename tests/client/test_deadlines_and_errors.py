@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from pyramid_baseplate_redis import (
     BlockingConnectionPool,
@@ -212,4 +214,19 @@ def test_a_connection_that_records_no_phases_may_have_sent_the_command(
         client.within(SECONDS).incr("key")
     assert is_retryable(caught.value) is None
     assert "max_connections" not in str(caught.value)
+    pool.disconnect()
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_a_command_that_redis_py_sends_again_is_not_unsent(proxy: Proxy, bounded: bool) -> None:
+    retry = Retry(ConstantBackoff(0.05), 3)
+    pool = pool_from_config({"foo.url": url_of(proxy)}, "foo.", retry=retry)
+    client = MonitoredRedisConnection("foo", None, pool)
+    assert client.set("key", 0)
+    proxy.lose_replies(True)
+    proxy.refuse(True)  # the connection that is open stays open, until the reply is lost
+    with pytest.raises((redis.ConnectionError, redis.TimeoutError)) as caught:
+        (client.within(SECONDS - 0.05) if bounded else client).incr("key")
+    assert isinstance(caught.value, DeadlineExceededError) == bounded
+    assert is_retryable(caught.value) is None
     pool.disconnect()

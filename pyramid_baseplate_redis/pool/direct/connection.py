@@ -59,6 +59,7 @@ class DirectConnection(OwnedConnection):
     _owed = 0  # replies still to be read
     _packed = 0  # commands packed last, and the states that they lead to
     _states = _ALONE
+    _was_sent = False  # a command failed after it was sent, or while it was
     _watching = False  # it watches keys or is in a transaction
     _altered = False  # its database, user or protocol may not be the configured ones
 
