@@ -76,6 +76,16 @@ class DeadlinePolicy:
             )
         return self._ending_in(seconds, f"{self._client}.within()")
 
+    def pause(self, seconds: float) -> float:
+        """Return the pause between attempts with which the last one is at the end of the block.
+
+        :param seconds: the longest pause.
+        """
+        left = self._ends_at - time.monotonic()
+        if seconds <= 0 or not 0 < left < math.inf:
+            return seconds
+        return left / math.ceil(left / seconds)
+
     def for_one_call(self) -> DeadlinePolicy:
         """Return a policy for one call of the caller's that sends several commands."""
         if self._seconds is None:

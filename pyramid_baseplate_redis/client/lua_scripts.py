@@ -9,6 +9,7 @@ from redis.commands.core import Script
 from redis.exceptions import NoScriptError
 from redis.lock import Lock
 
+from ..deadlines import DeadlinePolicy
 from ..telemetry.operations import Operation
 
 _MOST_FRAMES = 8  # from execute_command up to Script.__call__ there are three
@@ -39,7 +40,7 @@ def _loads_script() -> bool:
 
 
 class _PerClientScripts(Lock):
-    """A lock that registers its scripts on the instance.
+    """A lock that registers its scripts on the instance, and waits no longer than its client may.
 
     redis-py registers them on the class, with the client of the first lock. That would keep a
     client, and its request, alive forever.
@@ -49,6 +50,17 @@ class _PerClientScripts(Lock):
         self.lua_release = self.redis.register_script(self.LUA_RELEASE_SCRIPT)
         self.lua_extend = self.redis.register_script(self.LUA_EXTEND_SCRIPT)
         self.lua_reacquire = self.redis.register_script(self.LUA_REACQUIRE_SCRIPT)
+
+    def acquire(self, sleep: Any = None, *args: Any, **kwargs: Any) -> bool:
+        """Acquire the lock; see :meth:`redis.lock.Lock.acquire`.
+
+        :raises DeadlineExceededError: the lock was taken until the end of a block of ``within()``.
+        """
+        deadlines: DeadlinePolicy | None = getattr(self.redis, "deadlines", None)
+        if deadlines is not None:
+            sleep = deadlines.pause(self.sleep if sleep is None else sleep)
+        acquired: bool = super().acquire(sleep, *args, **kwargs)
+        return acquired
 
 
 _lock_classes: dict[Any, Any] = {}

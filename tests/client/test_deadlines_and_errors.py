@@ -230,3 +230,20 @@ def test_a_command_that_redis_py_sends_again_is_not_unsent(proxy: Proxy, bounded
     assert isinstance(caught.value, DeadlineExceededError) == bounded
     assert is_retryable(caught.value) is None
     pool.disconnect()
+
+
+def test_a_lock_does_not_sleep_beyond_the_end_of_its_block(
+    make_client: MakeClient, valkey: Server
+) -> None:
+    client = make_client(valkey)
+    client.set("lock", "taken")
+    exceeded(lambda: client.within(SECONDS).lock("lock", sleep=3).acquire())
+    client.delete("lock")
+    with client.within(5).lock("lock", sleep=3, timeout=5):
+        assert client.exists("lock")
+
+
+def test_the_last_attempt_is_at_the_end_of_the_block() -> None:
+    block = DeadlinePolicy("foo", None).within(0.25)
+    assert block.pause(0.1) == pytest.approx(0.25 / 3, abs=0.01)
+    assert DeadlinePolicy("foo", 5).pause(0.1) == 0.1  # each attempt is a call of its own
