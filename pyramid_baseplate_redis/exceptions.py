@@ -43,7 +43,8 @@ class CircuitOpenError(redis.ConnectionError):
 class DeadlineExceededError(redis.TimeoutError):
     """A call took longer than ``deadline`` or ``within()`` allow.
 
-    If it was waiting for a reply, the server may have executed the command.
+    If something was sent, the server may have executed the command; :func:`is_retryable` returns
+    ``None`` then.
 
     :param text: the message.
     :param spent: the seconds that the call spent on each of its phases.

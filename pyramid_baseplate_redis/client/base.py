@@ -47,15 +47,15 @@ class MonitoredClient(Generic[P]):
     def within(self: C, seconds: float | timedelta) -> C:
         """Return this client with a deadline for a block of code.
 
-        ``with request.foo.within(0.2) as foo:`` bounds all calls of ``foo`` in the block together,
-        from the call of this method on. A call that has not ended by then raises
+        ``with request.foo.within(0.2) as foo:`` bounds all calls of ``foo`` in the block together;
+        the time starts with the call of this method. A call that has not ended in time raises
         :class:`.DeadlineExceededError`, and further calls raise it at once. If the client has a
         deadline already, from ``foo.deadline`` or from another block, the earlier one counts. The
         returned client can also be used without ``with``; leaving the block closes nothing.
 
-        It bounds commands, pipelines, transactions, locks and what a queue sends. It does not bound
-        subscribers, monitors, and the time for which a queue waits for messages. A command that
-        blocks, such as BLPOP, is cut off.
+        It bounds commands, pipelines, transactions, locks and what a queue sends. A command that
+        blocks, such as BLPOP, is cut off, and a lock is not released after the deadline. It does
+        not bound subscribers, monitors, and the time for which a queue waits for messages.
 
         :param seconds: how long the block may take.
         :raises ValueError: ``seconds`` is not positive and finite.
