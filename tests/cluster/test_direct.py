@@ -95,7 +95,7 @@ KEYS = ["key", "{tag}key", "a{tag}b", "{}key", "é", b"key", b"\xff", bytearray(
         memoryview(b"key"), 7, 1.5, None, True]  # fmt: skip
 
 
-@pytest.mark.parametrize("key", KEYS, ids=repr)
+@pytest.mark.parametrize("key", KEYS, ids=range(len(KEYS)))
 def test_the_slot_of_a_key(cluster: Cluster, make: MakeClusterClient, key: Any) -> None:
     client = make(cluster)
     found = outcome(lambda client: client.keyslot(key), client)
