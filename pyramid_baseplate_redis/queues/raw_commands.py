@@ -174,9 +174,11 @@ class RawClient:
         :param work: sends commands; only the last ones may write.
         :param blocks: whether it waits for messages, which the client's deadline does not bound.
         """
-        if self._deadlines is None or blocks:
-            return self._run(work)
-        return self._deadlines.run(lambda: self._run(work))
+        return self._run(work) if blocks else self.bounded(lambda: self._run(work))
+
+    def bounded(self, call: Callable[[], T]) -> T:
+        """Call ``call`` with the client's deadline and return its result."""
+        return call() if self._deadlines is None else self._deadlines.run(call)
 
     def _run(self, work: Callable[[RawCommands], T]) -> T:
         client = self._client

@@ -108,7 +108,8 @@ class StreamCommands(RawClient):
             raise redis.WatchError(f"{key} changed during each of {_MOST_CONFLICTS} attempts")
 
         run = run_operation if settlement is None else settlement.run
-        return run(self._started(commands, name, is_transaction=True), attempt)
+        operation = self._started(commands, name, is_transaction=True)
+        return run(operation, lambda: self.bounded(attempt))
 
     def _started(
         self, commands: Sequence[Command], name: str, is_transaction: bool
@@ -122,6 +123,9 @@ class StreamCommands(RawClient):
 
     def _tried(self, work: Callable[[RawCommands], T]) -> T:
         """Call :meth:`run`, and retry as ``foo.retries`` says if nothing was executed."""
-        if self._retry is None:
+        retry = self._retry
+        if retry is None:
             return self.run(work)
-        return self._retry.call(lambda: self.run(work), reads=False, in_cluster=self.in_cluster)
+        return self.bounded(
+            lambda: retry.call(lambda: self.run(work), reads=False, in_cluster=self.in_cluster)
+        )

@@ -247,3 +247,10 @@ def test_the_last_attempt_is_at_the_end_of_the_block() -> None:
     block = DeadlinePolicy("foo", None).within(0.25)
     assert block.pause(0.1) == pytest.approx(0.25 / 3, abs=0.01)
     assert DeadlinePolicy("foo", 5).pause(0.1) == 0.1  # each attempt is a call of its own
+
+
+def test_the_retries_of_a_queue_are_one_call(make_client: MakeClient) -> None:
+    client = make_client("redis://127.0.0.1:1", deadline=DEADLINE, retries="100")
+    error = exceeded(lambda: client.durable_queue("jobs").put(b"message"))
+    assert error.spent["waiting before a retry"] > SECONDS / 2
+    assert is_retryable(error) is True
