@@ -26,6 +26,7 @@ from ..deadlines import DeadlinePolicy
 from ..pool.direct.packing import DIRECT_COMMANDS
 from ..pool.error_messages import explain_cross_slot, hide_arguments
 from ..retries import RetryPolicy, was_unsent
+from ..runtime.deadline import current_deadline
 from ..telemetry.call_details import forget_redirection
 from ..telemetry.command_spans import checked_span
 from ..telemetry.operations import ClientTelemetry
@@ -198,7 +199,8 @@ class MonitoredRedisClusterConnection(
             except _REFUSED:
                 forget_redirection()  # redis-py meets it again below
             except UNREACHED as error:
-                if not was_unsent(error):
+                deadline = current_deadline()
+                if not was_unsent(error) or (deadline is not None and deadline.has_run_out):
                     raise
                 return self._execute_by_redis_py(args, {}, error)
         return self._execute_by_redis_py(args, kwargs)
@@ -244,9 +246,12 @@ class MonitoredRedisClusterConnection(
         except (redis.exceptions.MaxConnectionsError, redis.AuthenticationError):
             raise
         except UNREACHED as error:
-            # Like redis-py: refresh the layout, to find the node that has the slots now.
             if connection is not None:
                 connection.disconnect()
+            deadline = current_deadline()
+            if deadline is not None and deadline.has_run_out:
+                raise  # the node may be fine, and its other connections too
+            # Like redis-py: refresh the layout, to find the node that has the slots now.
             pool.update_active_connections_for_reconnect()
             pool.disconnect_free_connections()
             manager.move_node_to_end_of_cached_nodes(node.name)

@@ -137,3 +137,19 @@ def test_the_first_look_up_is_bounded_wherever_it_is_needed(
     with frozen(cluster.nodes):
         exceeded(lambda: call(make(cluster, deadline="300 ms")))
         exceeded(lambda: call(make(cluster).within(SECONDS)))
+
+
+@MEASURES
+def test_a_call_that_was_cut_off_closes_no_other_connection(
+    cluster: Cluster, make: MakeClusterClient
+) -> None:
+    client = make(cluster)
+    client.set("key", "value")
+    node = client.get_node_from_key("key")
+    pool = client.get_redis_connection(node).connection_pool
+    for connection in [pool.get_connection() for _ in range(3)]:
+        pool.release(connection)
+    with frozen(cluster.nodes):
+        exceeded(lambda: client.within(SECONDS).get("key"))
+        assert pool.stats.idle == 2
+    assert client.get("key") == b"value"
