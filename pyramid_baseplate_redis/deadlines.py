@@ -12,7 +12,7 @@ import redis
 from redis.exceptions import RedisClusterException
 
 from .exceptions import CircuitOpenError, DeadlineExceededError, ForkedConnectionError
-from .runtime.deadline import READING, SENDING, WAITING, Deadline, applied, current_deadline
+from .runtime.deadline import READING, SENDING, WAITING, Deadline, called, current_deadline
 
 if TYPE_CHECKING:
     from .settings.client import ClientSettings
@@ -113,8 +113,7 @@ class DeadlinePolicy:
         if deadline.has_passed:
             raise self._error(each, deadline, "before the call began", unsent=True)
         try:
-            with applied(deadline):
-                return call()
+            return called(deadline, call)
         except _TIMED_OUT as error:
             if not deadline.has_run_out or isinstance(error, _NO_WAIT) or _is_conflict(error):
                 raise

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TypeVar
+
+T = TypeVar("T")
 
 # The phases of a call. The text of DeadlineExceededError names them.
 WAITING = "waiting for a connection"
@@ -79,14 +82,16 @@ _current: ContextVar[Deadline | None] = ContextVar("pyramid_baseplate_redis_dead
 current_deadline = _current.get
 
 
-@contextmanager
-def applied(deadline: Deadline | None) -> Iterator[None]:
-    """Make ``deadline`` the one of the calls in this block; ``None`` for no deadline."""
-    token = _current.set(deadline)
+def called(deadline: Deadline, call: Callable[[], T]) -> T:
+    """Call ``call`` with ``deadline`` as the current one, and return its result."""
+    # This is neither a context manager nor a token to reset: a signal handler may raise right after
+    # set(), and a deadline that stays would end all later calls of the thread.
+    before = _current.get()
     try:
-        yield
+        _current.set(deadline)
+        return call()
     finally:
-        _current.reset(token)
+        _current.set(before)
 
 
 def shortened(seconds: float | None) -> float | None:

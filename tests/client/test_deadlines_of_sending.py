@@ -16,7 +16,7 @@ import trustme
 from redis.client import NEVER_DECODE
 
 from pyramid_baseplate_redis import DeadlineExceededError, is_retryable
-from pyramid_baseplate_redis.runtime.deadline import SENDING, Deadline, applied
+from pyramid_baseplate_redis.runtime.deadline import SENDING, Deadline, called
 
 from ..support.servers import MakeClient, Server
 from .test_deadlines import SECONDS, exceeded, is_idle
@@ -68,8 +68,8 @@ def test_nothing_is_sent_after_the_deadline(make_client: MakeClient, valkey: Ser
     for direct in (True, False):
         connection = pool.get_connection()
         send = connection.ask if direct else lambda args, each=connection: each.send_command(*args)
-        with applied(deadline), pytest.raises(redis.TimeoutError, match="writing"):
-            send(("SET", "key", "value"))
+        with pytest.raises(redis.TimeoutError, match="writing"):
+            called(deadline, lambda send=send: send(("SET", "key", "value")))
         pool.release(connection)
     assert SENDING not in deadline.spent
     assert deadline.phase != SENDING

@@ -12,7 +12,7 @@ import redis
 
 from pyramid_baseplate_redis import CircuitOpenError, DeadlineExceededError, is_retryable
 from pyramid_baseplate_redis.cluster.transaction import RedirectionRetry
-from pyramid_baseplate_redis.runtime.deadline import Deadline, applied
+from pyramid_baseplate_redis.runtime.deadline import Deadline, called
 
 from ..support.topologies import Cluster
 from .conftest import MakeClusterClient, one_key_each
@@ -114,8 +114,11 @@ def test_the_pauses_between_redirections_end_with_the_deadline() -> None:
         raise redis.exceptions.TryAgainError
 
     ends_at = time.monotonic() + 0.1
-    with applied(Deadline(ends_at)), pytest.raises(redis.exceptions.TryAgainError):
-        RedirectionRetry().call_with_retry(redirected, lambda error: None)
+    with pytest.raises(redis.exceptions.TryAgainError):
+        called(
+            Deadline(ends_at),
+            lambda: RedirectionRetry().call_with_retry(redirected, lambda error: None),
+        )
     assert len(asked_at) == 11
     assert asked_at[-1] < ends_at + 0.2
 
