@@ -108,6 +108,8 @@ class CommandTracer:
         }
         self._commands: dict[object, tuple[str, str, dict[str, Any]]] = {}
         self._served: dict[object, dict[str, Any]] = {}  # by operation and server
+        # The attributes of a pipeline's span, by the names of its commands.
+        self._batches: dict[tuple[bool, frozenset[Any]], dict[str, Any]] = {}
         # The name and attributes of a command's span, and the peer among them, if that is all.
         self._prepared: dict[object, tuple[str, dict[str, Any], Peer | None]] = {}
 
@@ -284,10 +286,17 @@ class CommandTracer:
         try:
             if len(commands) == 1:
                 return self._command(commands[0][0][0])[2]
-            names = {args[0] for args, _ in commands}
-            operations = {self._command(name)[1] for name in names}
+            key = is_transaction, frozenset([args[0] for args, _ in commands])
+            known = self._batches.get(key)
+            if known is not None:
+                return known
+            operations = {self._command(name)[1] for name in key[1]}
             if len(operations) == 1:
                 operation = f"{operation} {operations.pop()}"
+            known = {**self._common, DB_OPERATION_NAME: operation}
+            if len(self._batches) < _MOST_CACHED:
+                self._batches[key] = known
+            return known
         except Exception:
             log_once("describing a pipeline failed")
         return {**self._common, DB_OPERATION_NAME: operation}
