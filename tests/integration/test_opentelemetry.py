@@ -10,6 +10,7 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.pyramid import PyramidInstrumentor
 from opentelemetry.instrumentation.redis import RedisInstrumentor
 from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 from pyramid.config import Configurator
@@ -114,7 +115,9 @@ def serve(
     config.add_route("page", "/page/{name}")
     config.add_view(view, route_name="page")
     app = config.make_wsgi_app()
-    return TestApp(OpenTelemetryMiddleware(app) if wsgi else app)
+    if wsgi:
+        app = OpenTelemetryMiddleware(app, meter_provider=NoOpMeterProvider())
+    return TestApp(app)
 
 
 def ancestors(spans: RecordedSpans, span: ReadableSpan) -> list[ReadableSpan]:

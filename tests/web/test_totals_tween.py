@@ -9,6 +9,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.instrumentation.pyramid import PyramidInstrumentor
 from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
+from opentelemetry.metrics import NoOpMeterProvider
 from pyramid.config import Configurator
 from pyramid.request import Request
 from pyramid.response import Response
@@ -39,7 +40,7 @@ def instrumented() -> Iterator[None]:
 
 def in_middleware(app: TestApp) -> TestApp:
     """The same application in OpenTelemetry's WSGI middleware."""
-    return TestApp(OpenTelemetryMiddleware(app.app))
+    return TestApp(OpenTelemetryMiddleware(app.app, meter_provider=NoOpMeterProvider()))
 
 
 # A span that is already current, such as that of OpenTelemetry's WSGI middleware
