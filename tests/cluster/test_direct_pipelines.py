@@ -226,7 +226,7 @@ def test_replies_that_are_lost(
         for name in names:
             pipeline.set(name, "x").incr(name)
 
-    seconds = "5 seconds" if closes else "0.2 seconds"
+    seconds = "5 seconds" if closes else "0.5 seconds"
     compared(queue, change, raises=raises, socket_timeout=seconds)
 
 
