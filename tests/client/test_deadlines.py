@@ -42,7 +42,7 @@ def exceeded(call: Callable[[], object], seconds: float = SECONDS) -> DeadlineEx
 
 
 def is_idle(client: MonitoredRedisConnection) -> bool:
-    """Whether no connection of the client's pool is in use."""
+    """Return whether no connection of the client's pool is in use."""
     return client.connection_pool.stats.in_use == 0
 
 

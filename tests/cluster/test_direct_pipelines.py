@@ -247,7 +247,7 @@ def test_a_node_to_which_nothing_can_be_sent(
 
 
 class Interrupted(BaseException):
-    """What a signal handler raises."""
+    """Raised by a signal handler."""
 
 
 @pytest.mark.parametrize("method", ["sendall", "recv_into"])

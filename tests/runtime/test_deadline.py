@@ -17,7 +17,7 @@ _PACKAGE = str(Path(pyramid_baseplate_redis.__file__).parent)
 
 
 class Interrupted(BaseException):
-    """What the signal handler raises."""
+    """Raised by a signal handler."""
 
 
 def is_interrupted(call: Callable[[], Any], step: int) -> bool:

@@ -27,7 +27,7 @@ def totals_of(span: Any, client: str = "foo") -> dict[str, Any]:
 
 
 def operations_of(span: Any, client: str = "foo") -> int:
-    """How many operations of a client are counted on a span."""
+    """Return the number of a client's operations that a span counts."""
     count: int = totals_of(span, client).get("operations", 0)
     return count
 

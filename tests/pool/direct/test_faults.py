@@ -18,7 +18,7 @@ Client = MonitoredRedisConnection
 
 
 class Interrupted(BaseException):
-    """What a signal handler raises."""
+    """Raised by a signal handler."""
 
 
 def after_check_out(do: Callable[[Any], None]) -> Callable[[Client], Any]:

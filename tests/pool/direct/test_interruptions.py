@@ -25,7 +25,7 @@ _CODE = (str(Path(pyramid_baseplate_redis.__file__).parent), str(Path(redis.__fi
 
 
 class Interrupted(BaseException):
-    """What the signal handler raises."""
+    """Raised by a signal handler."""
 
 
 def is_interrupted(call: Callable[[], Any], step: int) -> bool:

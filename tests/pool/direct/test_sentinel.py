@@ -19,7 +19,7 @@ from .scripted_server import CLOSE, ScriptedServer, Step
 
 
 class _Proxy:
-    """What a pool for Sentinel is to its connections."""
+    """Stands in for a pool behind Sentinel."""
 
     check_connection = False
     service_name = "mymaster"
