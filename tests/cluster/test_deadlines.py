@@ -14,9 +14,9 @@ from pyramid_baseplate_redis import CircuitOpenError, DeadlineExceededError, is_
 from pyramid_baseplate_redis.cluster.transaction import RedirectionRetry
 from pyramid_baseplate_redis.runtime.deadline import Deadline, called
 
-from ..support.topologies import Cluster
+from ..support.topologies import Cluster, frozen
 from .conftest import MakeClusterClient, one_key_each
-from .test_layout import MEASURES, frozen
+from .test_layout import MEASURES
 
 SECONDS = 0.3
 SLACK = 0.4

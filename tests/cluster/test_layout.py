@@ -7,9 +7,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -21,7 +20,7 @@ from pyramid_baseplate_redis.cluster import layout as layout_module
 from pyramid_baseplate_redis.cluster.layout import LayoutLookup, node_seconds
 from pyramid_baseplate_redis.pool.circuit_breaker import CircuitBreaker
 
-from ..support.topologies import Cluster, Node
+from ..support.topologies import Cluster, frozen
 from .conftest import MakeClusterClient, one_key_each
 
 SECONDS = 0.2  # of each timeout
@@ -30,17 +29,6 @@ SLACK = 0.3
 TIMES = {"socket_timeout": "200 ms", "socket_connect_timeout": "200 ms", "pool_timeout": "1 second"}
 FAILURES = (redis.RedisError, RedisClusterException)
 MEASURES = pytest.mark.alone("measures how long a call takes")
-
-
-@contextmanager
-def frozen(nodes: list[Node]) -> Iterator[None]:
-    for node in nodes:
-        node.freeze()
-    try:
-        yield
-    finally:
-        for node in nodes:
-            node.thaw()
 
 
 def failure(call: Callable[[], Any]) -> tuple[Exception | None, float]:

@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from pyramid_baseplate_redis import DeadlineExceededError, is_retryable
 
-from ...support.topologies import Node, SentinelSet
+from ...support.topologies import SentinelSet, frozen
 from .conftest import MakeFoo, pool_of
 
 SECONDS = 0.3
 DEADLINE = "300 ms"
 SLACK = 0.4  # for a busy machine
-
-
-@contextmanager
-def frozen(nodes: list[Node]) -> Iterator[None]:
-    for node in nodes:
-        node.freeze()
-    try:
-        yield
-    finally:
-        for node in nodes:
-            node.thaw()
 
 
 def exceeded(call: Callable[[], Any]) -> DeadlineExceededError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .cluster import Cluster, running_cluster
-from .node import Node, log_tails
+from .node import Node, frozen, log_tails
 from .sentinel import SERVICE, SentinelSet, running_sentinels
 from .topology import Topology
 
@@ -13,6 +13,7 @@ __all__ = [
     "Node",
     "SentinelSet",
     "Topology",
+    "frozen",
     "log_tails",
     "running_cluster",
     "running_sentinels",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -171,3 +172,15 @@ def free_port_with_bus(taken: set[int]) -> int:
         if is_available(port + _BUS):
             return port
     raise AssertionError("no two free ports that are 10,000 apart")
+
+
+@contextmanager
+def frozen(nodes: list[Node]) -> Iterator[None]:
+    """Freeze nodes inside of the block."""
+    for node in nodes:
+        node.freeze()
+    try:
+        yield
+    finally:
+        for node in nodes:
+            node.thaw()
