@@ -12,13 +12,16 @@ from typing import Any, Literal, overload
 
 from ..telemetry.messaging.spans import MessageTracer
 from ..telemetry.stats import QueueStats
-from .consumer_group import ConsumerGroup
-from .dead_letters import DeadLetters
-from .messages import BODY, DeadLetter, DurableMessage, QueuedMessage, encoded, pairs, time_of
+from .after_commit import put_after_commit
+from .inspection import peeked, stats_of
+from .messages import DeadLetter, DurableMessage, QueuedMessage, encoded
 from .queue_spec import QueueSpec, in_seconds
-from .raw_commands import client_of, is_no_group
-from .receiver import Delivery, Receiver
-from .sender import Sender, put_after_commit
+from .raw_commands import client_of
+from .receiving.consumer_group import ConsumerGroup
+from .receiving.delivery import Delivery
+from .receiving.receiver import Receiver
+from .sender import Sender
+from .settling.dead_letters import DeadLetters
 from .stream_commands import StreamCommands
 
 LEASE = timedelta(seconds=30)
@@ -196,21 +199,7 @@ class DurableMessageQueue:
 
         :raises redis.RedisError: the server failed.
         """
-        length, pending, oldest, dead, now = self._commands.send(
-            ("XLEN", self.key), ("XPENDING", self.key, self._spec.group),
-            ("XRANGE", self.key, "-", "+", "COUNT", 1), ("XLEN", self.dead_key), ("TIME",),
-            name="stats", errors=True,
-        )  # fmt: skip
-        if isinstance(pending, Exception) and is_no_group(pending):
-            pending = [0]
-        for reply in (length, pending, oldest, dead, now):
-            if isinstance(reply, Exception):
-                raise reply
-        age = None
-        if oldest:
-            seconds = int(now[0]) + int(now[1]) / 1e6 - time_of(oldest[0][0]).timestamp()
-            age = timedelta(seconds=max(0.0, seconds))
-        return QueueStats(length, pending[0], age, dead)
+        return stats_of(self._commands, self._spec)
 
     def peek(self, count: int = 10) -> list[QueuedMessage]:
         """Return the oldest messages without receiving them, including received ones.
@@ -260,37 +249,3 @@ class DurableMessageQueue:
 
         :meth:`.MessageQueue.close` removes its queue, as baseplate's does.
         """
-
-
-def peeked(commands: StreamCommands, spec: QueueSpec, count: int) -> list[QueuedMessage]:
-    """Return the oldest messages of the stream with their consumers and attempts.
-
-    :param count: maximum number of messages.
-    """
-    entries, pending = commands.send(
-        ("XRANGE", spec.key, "-", "+", "COUNT", count),
-        ("XPENDING", spec.key, spec.group, "-", "+", count),
-        name="peek",
-        errors=True,
-    )
-    if isinstance(pending, Exception) and is_no_group(pending):
-        pending = []  # no consumer has received anything yet
-    for reply in (entries, pending):
-        if isinstance(reply, Exception):
-            raise reply
-    # Both replies are sorted by identifier, so a pending entry that belongs to one of the first
-    # ``count`` messages is among the first ``count`` pending entries.
-    deliveries = {entry_id: (consumer, times) for entry_id, consumer, _, times in pending}
-    found = []
-    for entry_id, fields in entries:
-        consumer, attempts = deliveries.get(entry_id, (None, 0))
-        found.append(
-            QueuedMessage(
-                id=entry_id.decode(),
-                body=pairs(fields).get(BODY, b""),
-                enqueued_at=time_of(entry_id),
-                attempts=attempts,
-                consumer=None if consumer is None else consumer.decode("utf-8", "replace"),
-            )
-        )
-    return found

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from pyramid_baseplate_redis import DurableMessageQueue, pool_from_config
-from pyramid_baseplate_redis.queues import receiver
+from pyramid_baseplate_redis.queues.receiving import receiver
 
 from ..support.servers import MakeClient, Server
 from .conftest import STREAM, HandlerError, MakeQueue, fail

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pyramid_baseplate_redis import DurableMessageQueue, LeaseLostError, TimedOutError
-from pyramid_baseplate_redis.queues import consumer_group
+from pyramid_baseplate_redis.queues.receiving import idle_consumers
 
 from ..support.servers import wait_until
 from .conftest import STREAM, HandlerError, MakeQueue, die_with_message, let_leases_run_out
@@ -138,8 +138,8 @@ def test_idle_consumers_with_nothing_pending_are_removed(
     queue.put_many(["a", "b"])
     queue.get(5)
     die_with_message(other)
-    monkeypatch.setattr(consumer_group, "CONSUMER_IDLE_SECONDS", 0)
-    monkeypatch.setattr(consumer_group, "CONSUMER_IDLE_LEASES", 0)
+    monkeypatch.setattr(idle_consumers, "CONSUMER_IDLE_SECONDS", 0)
+    monkeypatch.setattr(idle_consumers, "CONSUMER_IDLE_LEASES", 0)
     raw.xgroup_createconsumer(STREAM, "workers", "gone")
     _wait_once(queue)
     names = {consumer["name"] for consumer in raw.xinfo_consumers(STREAM, "workers")}
@@ -161,8 +161,8 @@ def test_what_a_consumer_received_in_the_moment_of_its_removal_is_not_lost(
     queue.put("a")
     queue.get(5)
     raw.xgroup_createconsumer(STREAM, "workers", "second")
-    monkeypatch.setattr(consumer_group, "CONSUMER_IDLE_SECONDS", 0)
-    monkeypatch.setattr(consumer_group, "CONSUMER_IDLE_LEASES", 0)
+    monkeypatch.setattr(idle_consumers, "CONSUMER_IDLE_SECONDS", 0)
+    monkeypatch.setattr(idle_consumers, "CONSUMER_IDLE_LEASES", 0)
     transaction = queue._commands.transaction
 
     def wake_up_first(*args: Any) -> list[Any]:
@@ -172,7 +172,7 @@ def test_what_a_consumer_received_in_the_moment_of_its_removal_is_not_lost(
 
     wait_until(lambda: all(c["idle"] > 10 for c in raw.xinfo_consumers(STREAM, "workers")))
     monkeypatch.setattr(queue._commands, "transaction", wake_up_first)
-    queue._group.remove_idle_consumers()
+    idle_consumers.remove_idle_consumers(queue._spec, queue._commands)
     monkeypatch.undo()
     assert raw.xpending(STREAM, "workers")["pending"] == 1
     let_leases_run_out(raw)

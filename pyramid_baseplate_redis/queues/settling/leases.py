@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from ..exceptions import LeaseLostError
-from ..telemetry.messaging.spans import MessageTracer, Settlement
-from ..telemetry.otel import error_type
+from ...exceptions import LeaseLostError
+from ...telemetry.messaging.spans import MessageTracer, Settlement
+from ...telemetry.otel import error_type
+from ..messages import DurableMessage
+from ..queue_spec import QueueSpec
+from ..raw_commands import Command, is_no_group
+from ..stream_commands import StreamCommands
 from .dead_letters import DeadLetters
-from .messages import DurableMessage
-from .queue_spec import QueueSpec
-from .raw_commands import Command, is_no_group
-from .stream_commands import StreamCommands
 
 logger = logging.getLogger(__package__)
 

@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 
 import redis
 
-from ..exceptions import LeaseLostError, MessageFormatError
-from ..telemetry.messaging.spans import MessageTracer
-from .dead_letters import DeadLetters
-from .leases import MessageLeases, pending_command
-from .messages import BODY, DurableMessage
-from .queue_spec import QueueSpec
-from .raw_commands import is_no_group, is_unblocked
-from .stream_commands import StreamCommands
+from ...exceptions import LeaseLostError, MessageFormatError
+from ...telemetry.messaging.spans import MessageTracer
+from ..messages import BODY, DurableMessage
+from ..queue_spec import QueueSpec
+from ..raw_commands import is_no_group, is_unblocked
+from ..settling.dead_letters import DeadLetters
+from ..settling.leases import MessageLeases, pending_command
+from ..stream_commands import StreamCommands
 
 logger = logging.getLogger(__package__)
 
@@ -26,11 +26,6 @@ T = TypeVar("T")
 
 _MOST_PAGES = 100
 _START = b"0-0"
-
-# A consumer is removed once it has been silent for longer than both of these. While it waits for
-# messages, it sends a command once a second.
-CONSUMER_IDLE_SECONDS = 3600.0
-CONSUMER_IDLE_LEASES = 10
 
 
 class ConsumerGroup:
@@ -120,28 +115,6 @@ class ConsumerGroup:
             )  # fmt: skip
         else:
             logger.warning("queue %s: %s is a dead letter: %s", self._spec.name, message.id, error)
-
-    def remove_idle_consumers(self) -> None:
-        """Remove other consumers that were silent for a long time and have nothing pending."""
-        spec, commands = self._spec, self._commands
-        (consumers,) = commands.send(("XINFO", "CONSUMERS", spec.key, spec.group))
-        least = max(CONSUMER_IDLE_SECONDS, CONSUMER_IDLE_LEASES * spec.lease) * 1000
-        for raw in consumers:
-            found = raw if isinstance(raw, dict) else dict(zip(raw[::2], raw[1::2], strict=True))
-            name = found[b"name"]
-            if found[b"pending"] or found[b"idle"] < least or name == spec.consumer.encode():
-                continue
-            pending, _ = commands.transaction(
-                "remove_consumer",
-                ("XPENDING", spec.key, spec.group, "-", "+", 1000, name),
-                ("XGROUP", "DELCONSUMER", spec.key, spec.group, name),
-            )
-            ids = [entry[0] for entry in pending]
-            # The consumer has received messages since XINFO, and their pending entries were deleted
-            # with it. Claim them with an expired lease, so that they are delivered again.
-            if ids:
-                claim = ("XCLAIM", spec.key, spec.group, spec.consumer, 0, *ids)
-                commands.send((*claim, "IDLE", spec.lease_ms, "FORCE", "JUSTID"))
 
     def _in_group(self, call: Callable[[], T]) -> T:
         """Call ``call``. If the group does not exist, create it and call again.

@@ -7,11 +7,11 @@ from typing import Any
 
 import redis
 
-from ..telemetry.messaging.spans import MessageTracer
-from .messages import DEAD_ATTEMPTS, DEAD_ERROR, DEAD_ID, DeadLetter, DurableMessage, without_dead
-from .queue_spec import QueueSpec
-from .raw_commands import RawCommands
-from .stream_commands import StreamCommands
+from ...telemetry.messaging.spans import MessageTracer
+from ..messages import DEAD_ATTEMPTS, DEAD_ERROR, DEAD_ID, DeadLetter, DurableMessage, without_dead
+from ..queue_spec import QueueSpec
+from ..raw_commands import RawCommands
+from ..stream_commands import StreamCommands
 
 _PAGE = 100
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from datetime import timedelta
-from types import TracebackType
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import redis
 
-from ..exceptions import SERVER_ERRORS, LeaseLostError, TimedOutError
-from ..telemetry.messaging.spans import MessageSpan, MessageTracer
+from ...exceptions import SERVER_ERRORS, LeaseLostError, TimedOutError
+from ...telemetry.messaging.spans import MessageSpan, MessageTracer
+from ..messages import DurableMessage
+from ..outage import Outage
+from ..queue_spec import QueueSpec
+from ..stream_commands import StreamCommands
 from .consumer_group import ConsumerGroup
-from .messages import DurableMessage
-from .outage import Outage
-from .queue_spec import QueueSpec
-from .stream_commands import StreamCommands
+from .idle_consumers import remove_idle_consumers
 
 logger = logging.getLogger(__package__)
 
@@ -96,7 +95,7 @@ class Receiver:
             if now >= self._tidy_at:
                 self._tidy_at = now + _TIDY_SECONDS
                 with suppress(redis.ResponseError):  # a server with full memory refuses MULTI
-                    self._group.remove_idle_consumers()
+                    remove_idle_consumers(self.spec, self._commands)
         block = max(0.0, min(deadline, self._claim_at) - now)
         return self._group.read(count, block), claims
 
@@ -139,43 +138,3 @@ class Receiver:
             # Log it, since the caller gets the exception of the block.
             logger.warning("queue %s: %s could not be given back: %s", self.spec.name,
                            ", ".join(message.id for message in unsettled), failure)  # fmt: skip
-
-
-class Delivery(Generic[R]):
-    """The block in which received messages are processed; see :meth:`.DurableMessageQueue.receive`.
-
-    :param choose: returns the value of ``with`` for the received messages.
-    """
-
-    def __init__(
-        self, receiver: Receiver, count: int, timeout: float | None,
-        delay: float | timedelta | None, choose: Callable[[list[DurableMessage]], R],
-    ) -> None:  # fmt: skip
-        self._receiver = receiver
-        self._count = count
-        self._timeout = timeout
-        self._delay = None if delay is None else receiver.spec.checked_delay(delay)
-        self._choose = choose
-        self._messages: list[DurableMessage] = []
-        self._processing: MessageSpan | None = None
-        self._started = 0.0
-
-    def __enter__(self) -> R:
-        """Wait for messages."""
-        self._messages = self._receiver.wait(self._count, self._timeout)
-        self._started = time.perf_counter()
-        self._processing = self._receiver.start_processing(self._messages)
-        return self._choose(self._messages)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:  # fmt: skip
-        """Settle the messages."""
-        try:
-            self._receiver.leave(self._messages, error, self._delay)
-        except BaseException as failure:
-            error = error or failure
-            raise
-        finally:
-            self._receiver.stop_processing(self._processing, self._started, error)

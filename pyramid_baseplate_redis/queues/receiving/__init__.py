@@ -1,0 +1,1 @@
+"""Waits for messages and claims those whose lease has expired."""

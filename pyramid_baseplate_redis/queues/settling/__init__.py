@@ -1,0 +1,1 @@
+"""Acknowledges received messages, gives them back and moves them to the dead letters."""
