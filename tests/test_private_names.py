@@ -47,12 +47,15 @@ ALLOWED_ATTRIBUTES = {
         ("telemetry/fast_spans/qualification.py", name): "opentelemetry: makes the SDK's spans"
         for name in (
             "_Span",
+            "_attributes",
             "_batch_processor",
             "_decision",
             "_instrumentation_scope",
             "_is_enabled",
             "_local_parent_sampled",
             "_real_tracer",
+            "_remote_parent_sampled",
+            "_root",
             "_span_limits",
             "_span_processors",
             "_tracer_metrics",

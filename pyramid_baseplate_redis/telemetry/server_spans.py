@@ -18,6 +18,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
 
 from . import request_totals
+from .fast_spans.current_span import start_current
 from .otel import error_type, has_tracer_provider, tracer
 from .semantic_conventions import (
     CLIENT_ADDRESS,
@@ -68,11 +69,12 @@ def start_server_span(
             context = propagate.extract(_Headers(environ), context)
         method = environ.get("REQUEST_METHOD", "")
         known = method in _METHODS
-        span = tracer.start_span(
+        span = start_current(
+            tracer,
             method if known else "HTTP",
-            context=context,
-            kind=SpanKind.SERVER,
-            attributes=_request_attributes(environ, method, known),
+            context,
+            SpanKind.SERVER,
+            _request_attributes(environ, method, known),
         )
         return span, request_totals.opened(span, trace.set_span_in_context(span, context))
     except Exception:

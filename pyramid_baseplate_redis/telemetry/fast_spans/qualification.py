@@ -1,8 +1,11 @@
-"""Decide whether a tracer's spans may be made at their end. Knows the SDK's private names.
+"""Decide whether spans may be made past the SDK's tracer. Knows the SDK's private names.
 
 A command's span is never current while the command runs. Nothing can see whether it was started at
 the beginning or is made at the end, unless a processor of the application looks at it: the SDK's
 own do not. A sampler is asked at the beginning in both cases.
+
+A span that becomes the current one is an object of the SDK from its start; see
+:mod:`.current_span`.
 
 The first release of the SDK with such spans is 1.42. Those before it count each span that starts,
 and do not mark random trace identifiers.
@@ -12,7 +15,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from opentelemetry import trace
@@ -25,6 +28,12 @@ _FIRST_RELEASE = (1, 42)
 _FIELDS = [
     "name", "context", "parent", "resource", "attributes", "events", "links", "kind",
     "instrumentation_info", "status", "start_time", "end_time", "instrumentation_scope",
+]  # fmt: skip
+# The parameters of a span, in the order in which start_span() passes them.
+_SPAN_FIELDS = [
+    "self", "name", "context", "parent", "sampler", "trace_config", "resource", "attributes",
+    "events", "links", "kind", "span_processor", "instrumentation_info", "record_exception",
+    "set_status_on_exception", "limits", "instrumentation_scope", "record_end_metrics",
 ]  # fmt: skip
 # What BatchSpanProcessor.on_end() does: it lets a sampled span be queued.
 _BATCHING_STEPS = ("context", "trace_flags", "sampled", "_batch_processor", "emit")
@@ -40,8 +49,14 @@ class SdkTracer:
         self.tracer = tracer
         #: Whether its spans may be made at their end.
         self.qualifies = False
+        #: Whether the current span may be made without asking it.
+        self.makes_current_spans = False
         #: Whether it samples each child of a local parent that is sampled, and adds nothing.
         self.samples_children = False
+        #: The same for parents in other processes.
+        self.samples_remote_children = False
+        #: Whether it samples each span without a parent, and adds nothing.
+        self.samples_roots = False
         #: The processors of its spans.
         self.processors: tuple[Any, ...] = ()
         #: Call each of these with a sampled span that has ended.
@@ -67,10 +82,23 @@ class SdkTracer:
         self.span_class = sdk._Span
         self.processors = tracer.span_processor._span_processors
         self.is_read = True
-        self.samples_children = _samples_children(tracer.sampler)
+        # SDK 1.42 asks the generator about each trace identifier, even one from a parent.
+        self.inherits_random = "random_trace_id" in sdk.Tracer.start_span.__code__.co_names
+        if self.inherits_random:
+            self.samples_children = _always_samples(
+                tracer.sampler, lambda parent_based: parent_based._local_parent_sampled
+            )
+            self.samples_remote_children = _always_samples(
+                tracer.sampler, lambda parent_based: parent_based._remote_parent_sampled
+            )
+        self.samples_roots = _always_samples(
+            tracer.sampler, lambda parent_based: parent_based._root
+        )
         self.qualifies = _qualifies(tracer)
         if self.qualifies:
             self.receivers = tuple(map(_receiver, self.processors))
+            self._end_metrics = tracer._tracer_metrics.start_span(None, None)
+            self.makes_current_spans = _makes_current_spans(tracer)
 
     def make_span(
         self, *, status: Any, start_time: int, end_time: int | None, **fields: Any
@@ -92,6 +120,31 @@ class SdkTracer:
         span._start_time = start_time
         span._end_time = end_time
         return span
+
+    def start_span(
+        self,
+        name: str,
+        context: Any,
+        parent: Any,
+        attributes: dict[str, Any],
+        kind: Any,
+        links: Sequence[Any],
+        parent_context: Any,
+    ) -> trace.Span:
+        """Start a span of the SDK that is sampled. Its processors are notified.
+
+        :param attributes: need no conversion, and belong to this span alone.
+        :param parent_context: the context that contains the parent, if there is one.
+        """
+        span: Any = self.span_class(  # by position, which is faster
+            name, context, parent, self.sampler, None, self.tracer.resource, None, None, links,
+            kind, self.processor, self.info, True, True, self.limits, self.scope,
+            record_end_metrics=self._end_metrics,
+        )  # fmt: skip
+        span._attributes._dict = attributes
+        span.start(None, parent_context)
+        started: trace.Span = span
+        return started
 
 
 _known: SdkTracer | None = None
@@ -137,6 +190,7 @@ def _qualifies(tracer: Any) -> bool:
         and list(inspect.signature(sdk.ReadableSpan).parameters) == _FIELDS
         and type(tracer) is sdk.Tracer
         and "start_span" not in vars(tracer)
+        and _is_of_module(vars(sdk.Tracer)["start_span"], sdk)
         and type(tracer._tracer_metrics).__name__ == "NoOpTracerMetrics"
         and (limits.max_span_attributes is None or limits.max_span_attributes >= MOST_ATTRIBUTES)
         and limits.max_span_attribute_length is None
@@ -174,14 +228,42 @@ def _is_wrapped(processor: Any) -> bool:
     return not vars(processor).keys().isdisjoint(("on_start", "_on_ending", "on_end"))
 
 
-def _samples_children(sampler: Any) -> bool:
-    """Return whether a sampler is known to sample the children of sampled local spans.
+def _is_of_module(method: Any, module: Any) -> bool:
+    """Return whether a method of a class is still the one that its module defines."""
+    return inspect.isfunction(method) and method.__globals__ is vars(module)
+
+
+def _makes_current_spans(tracer: Any) -> bool:
+    """Return whether :meth:`SdkTracer.start_span` makes the same span as the SDK's."""
+    sdk = sys.modules[_SDK]
+    fields = list(inspect.signature(sdk._Span.__init__).parameters)
+    return fields == _SPAN_FIELDS and _holds_attributes_in_a_dict(
+        sdk.BoundedAttributes, tracer._span_limits
+    )
+
+
+def _holds_attributes_in_a_dict(bounded: Any, limits: Any) -> bool:
+    """Return whether attributes that need no conversion are just put into one dictionary."""
+    most, plain = limits.max_span_attributes, {"text": "a", "number": 1, "flag": True, "half": 0.5}
+    empty, filled = (vars(bounded(most, given, immutable=False)) for given in (None, plain))
+    return (
+        type(filled["_dict"]) is type(empty["_dict"]) is dict
+        and list(filled["_dict"].items()) == list(plain.items())
+        and all(filled[name] == empty[name] for name in filled if name not in ("_dict", "_lock"))
+        and filled.keys() == empty.keys()
+    )
+
+
+def _always_samples(sampler: Any, delegate: Callable[[Any], Any]) -> bool:
+    """Return whether a sampler is known to sample all spans of a kind, and to add nothing.
 
     The SDK's samplers that are named by ``OTEL_TRACES_SAMPLER`` are subclasses.
+
+    :param delegate: returns the sampler that a ``ParentBased`` one has for these spans.
     """
     sampling = sys.modules[f"{_SDK}.sampling"]
     if _decides_as(sampler, sampling.ParentBased):
-        sampler = sampler._local_parent_sampled
+        sampler = delegate(sampler)
     return (
         _decides_as(sampler, sampling.StaticSampler)
         and sampler._decision is sampling.Decision.RECORD_AND_SAMPLE

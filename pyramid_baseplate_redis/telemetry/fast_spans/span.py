@@ -30,8 +30,8 @@ _PLAIN = frozenset({bool, float, int, str})
 _NAMES = frozenset({str})
 _UNSET = Status(StatusCode.UNSET)
 _MOST_SPAN_ID = 2**64 - 1
-_RANDOM = 0x02  # the flag of a trace identifier whose bits are random, from W3C Trace Context
-_FLAGS = [TraceFlags(number) for number in range(4)]
+RANDOM = 0x02  # the flag of a trace identifier whose bits are random, from W3C Trace Context
+FLAGS = [TraceFlags(number) for number in range(4)]
 (_SPAN_KEY,) = set_span_in_context(INVALID_SPAN, Context())
 # The classes of spans found in contexts; isinstance() takes longer.
 _span_classes: set[type] = set()
@@ -100,7 +100,7 @@ class FastSpan(Span):
 
     def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Set several attributes."""
-        if self._is_usual and _are_plain(attributes, MOST_ATTRIBUTES - len(self._attributes)):
+        if self._is_usual and are_plain(attributes, MOST_ATTRIBUTES - len(self._attributes)):
             for key, value in attributes.items():
                 self.set_attribute(key, value)
         else:  # the SDK treats the names of several attributes unlike that of one
@@ -232,7 +232,7 @@ def start(
         if is_valid and flags & TraceFlags.SAMPLED and not is_remote:
             span_id = tracer.id_generator.generate_span_id()
             made = _make_tuple(SpanContext, (  # its own __new__() takes longer
-                trace_id, span_id, False, _FLAGS[flags & 3], trace_state,
+                trace_id, span_id, False, FLAGS[flags & 3], trace_state,
                 0 < span_id <= _MOST_SPAN_ID,
             ))  # fmt: skip
             # The names of the attributes are this package's.
@@ -256,10 +256,13 @@ def _sampled(
     if parent is None or not parent.is_valid:
         parent = None
         trace_id = ids.generate_trace_id()
-        flags = _RANDOM if ids.is_trace_id_random() else 0
+        flags = RANDOM if ids.is_trace_id_random() else 0
     else:
         trace_id = parent.trace_id
-        flags = parent.trace_flags & _RANDOM
+        if tracer.inherits_random:
+            flags = parent.trace_flags & RANDOM
+        else:
+            flags = RANDOM if ids.is_trace_id_random() else 0
     result = tracer.tracer.sampler.should_sample(context, trace_id, name, kind, attributes, ())
     span_id = ids.generate_span_id()  # as the SDK does for a span that is not recorded, too
     if result.decision.is_sampled():
@@ -268,7 +271,7 @@ def _sampled(
         trace_id,
         span_id,
         is_remote=False,
-        trace_flags=_FLAGS[flags],
+        trace_flags=FLAGS[flags],
         trace_state=result.trace_state,
     )
     if not result.decision.is_recording():
@@ -285,14 +288,14 @@ def _started(
     kind: SpanKind,
     start_time: int | None,
 ) -> FastSpan:
-    if _are_plain(attributes, MOST_ATTRIBUTES):
+    if are_plain(attributes, MOST_ATTRIBUTES):
         return FastSpan(tracer, name, made, parent, dict(attributes), kind, start_time)
     span = FastSpan(tracer, name, made, parent, {}, kind, start_time)
     span.set_attributes(attributes)
     return span
 
 
-def _are_plain(attributes: Mapping[str, Any], most: int) -> bool:
+def are_plain(attributes: Mapping[str, Any], most: int) -> bool:
     """Return whether the SDK would take these attributes as they are, and has place for them."""
     return (
         len(attributes) <= most
@@ -312,6 +315,6 @@ def _checked(span: Any) -> Span:
 
 _make_tuple: Any = tuple.__new__
 _NO_STATE = TraceState()
-_HAS_KNOWN_PARTS = tuple(SpanContext(1, 2, False, _FLAGS[1], _NO_STATE)) == (
-    1, 2, False, _FLAGS[1], _NO_STATE, True,
+_HAS_KNOWN_PARTS = tuple(SpanContext(1, 2, False, FLAGS[1], _NO_STATE)) == (
+    1, 2, False, FLAGS[1], _NO_STATE, True,
 )  # fmt: skip

@@ -18,6 +18,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanK
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from .. import command_spans, otel, request_totals, span_outcomes
+from ..fast_spans.current_span import start_current
 from ..fast_spans.qualification import qualified
 from ..fast_spans.span import start
 from ..operations import ClientTelemetry, Operation, run_operation
@@ -223,12 +224,8 @@ class MessageTracer:
                 attributes[DELIVERY_COUNT] = message.attempts
             else:
                 attributes[MESSAGING_BATCH_MESSAGE_COUNT] = len(messages)
-            span = tracer.start_span(
-                self._process_name,
-                context,
-                kind=SpanKind.CONSUMER,
-                attributes=attributes,
-                links=links,
+            span = start_current(
+                tracer, self._process_name, context, SpanKind.CONSUMER, attributes, links
             )
             return MessageSpan(span, takes_totals=True)
         except Exception:
@@ -268,7 +265,7 @@ def start_handler(
             MESSAGING_DESTINATION_NAME: shown_text(channel),
         }
         name = f"{commands.context_name}.process"
-        span = tracer.start_span(name, context, kind=SpanKind.CONSUMER, attributes=attributes)
+        span = start_current(tracer, name, context, SpanKind.CONSUMER, attributes)
         return MessageSpan(span, takes_totals=True) if span.is_recording() else None
     except Exception:
         otel.log_once("starting a span failed")

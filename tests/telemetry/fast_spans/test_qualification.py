@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any
 from unittest.mock import Mock
@@ -29,6 +30,7 @@ from pyramid_baseplate_redis.telemetry.fast_spans.span import FastSpan
 
 from ...support.fast_spans import (
     IS_FAST,
+    RELEASE,
     Foreign,
     Numbered,
     Recorder,
@@ -227,24 +229,54 @@ def test_a_release_whose_spans_have_more_fields_makes_its_own(
     assert not is_fast(monkeypatch, Recorder(True).tracer)
 
 
+ROOT, LOCAL, REMOTE = "roots", "local children", "remote children"
+
+
 @only_fast
 @pytest.mark.parametrize(
     ("sampler", "expected"),
     [
-        (sampling.ALWAYS_ON, True),
-        (sampling.ALWAYS_OFF, False),
-        (sampling.DEFAULT_ON, True),
-        (sampling.DEFAULT_OFF, True),
-        (sampling.ParentBasedTraceIdRatio(0.1), True),  # as OTEL_TRACES_SAMPLER names it
-        (sampling.TraceIdRatioBased(0.1), False),
-        (sampling.ParentBased(sampling.ALWAYS_ON, local_parent_sampled=sampling.ALWAYS_OFF), False),
-        (sampling.StaticSampler(sampling.Decision.RECORD_ONLY), False),
+        (sampling.ALWAYS_ON, {ROOT, LOCAL, REMOTE}),
+        (sampling.ALWAYS_OFF, set()),
+        (sampling.DEFAULT_ON, {ROOT, LOCAL, REMOTE}),
+        (sampling.DEFAULT_OFF, {LOCAL, REMOTE}),
+        # As OTEL_TRACES_SAMPLER names it.
+        (sampling.ParentBasedTraceIdRatio(0.1), {LOCAL, REMOTE}),
+        (sampling.TraceIdRatioBased(0.1), set()),
+        (
+            sampling.ParentBased(sampling.ALWAYS_ON, local_parent_sampled=sampling.ALWAYS_OFF),
+            {ROOT, REMOTE},
+        ),
+        (
+            sampling.ParentBased(sampling.ALWAYS_ON, remote_parent_sampled=sampling.ALWAYS_OFF),
+            {ROOT, LOCAL},
+        ),
+        (sampling.StaticSampler(sampling.Decision.RECORD_ONLY), set()),
     ],
 )
-def test_children_of_a_sampled_span_need_not_be_decided_on(
-    sampler: sampling.Sampler, expected: bool
+def test_which_spans_need_not_be_decided_on(sampler: sampling.Sampler, expected: set[str]) -> None:
+    sdk = SdkTracer(Recorder(True, sampler=sampler).tracer)
+    # SDK 1.42 asks its generator about each span, so only roots are known.
+    known = {ROOT, LOCAL, REMOTE} if RELEASE >= (1, 43) else {ROOT}
+    found = {ROOT: sdk.samples_roots, LOCAL: sdk.samples_children,
+             REMOTE: sdk.samples_remote_children}  # fmt: skip
+    assert {name for name, samples in found.items() if samples} == expected & known
+
+
+@only_fast
+def test_a_class_whose_method_is_replaced_makes_its_own_spans(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert SdkTracer(Recorder(True, sampler=sampler).tracer).samples_children is expected
+    original, names = sdk_trace.Tracer.start_span, []
+
+    @functools.wraps(original)
+    def start_span(self: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+        names.append(name)
+        return original(self, name, *args, **kwargs)
+
+    monkeypatch.setattr(sdk_trace.Tracer, "start_span", start_span)
+    assert not is_fast(monkeypatch, Recorder(True).tracer)
+    assert names == ["foo.GET"]
 
 
 def test_an_applications_sampler_decides_on_each_child(monkeypatch: pytest.MonkeyPatch) -> None:
