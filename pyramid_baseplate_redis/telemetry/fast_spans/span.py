@@ -101,8 +101,9 @@ class FastSpan(Span):
     def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Set several attributes."""
         if self._is_usual and are_plain(attributes, MOST_ATTRIBUTES - len(self._attributes)):
-            for key, value in attributes.items():
-                self.set_attribute(key, value)
+            for key in attributes:
+                self._attributes.pop(key, None)  # the SDK moves it to the end
+            self._attributes.update(attributes)
         else:  # the SDK treats the names of several attributes unlike that of one
             self._sdk_span().set_attributes(attributes)
 

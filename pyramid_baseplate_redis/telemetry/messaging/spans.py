@@ -6,6 +6,7 @@ application propagates another kind elsewhere: another program may process the m
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from .. import command_spans, otel, request_totals, span_outcomes
@@ -42,6 +43,8 @@ T = TypeVar("T")
 DELIVERY_COUNT = "messaging.redis.message.delivery_count"
 _FIELDS = (b"traceparent", b"tracestate")
 _propagator = TraceContextTextMapPropagator()
+# The traceparent that a sender with this package writes; the propagator reads all others.
+_usual_parent = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})").fullmatch
 
 
 class MessageSpan:
@@ -274,10 +277,16 @@ def start_handler(
 
 def _sender(fields: Mapping[bytes, bytes]) -> SpanContext | None:
     """Return the sender's span context; ``None`` if the entry has none or a malformed one."""
+    parent = fields.get(b"traceparent")
+    if parent is None:
+        return None
+    usual = _usual_parent(parent)
+    if usual is not None and b"tracestate" not in fields:
+        trace_id, span_id, flags = usual.groups()
+        found = SpanContext(int(trace_id, 16), int(span_id, 16), True, TraceFlags(int(flags, 16)))
+        return found if found.is_valid else None
     carrier = {
         name.decode(): fields[name].decode("ascii", "replace") for name in _FIELDS if name in fields
     }
-    if not carrier:
-        return None
     found = trace.get_current_span(_propagator.extract(carrier, Context())).get_span_context()
     return found if found.is_valid else None
