@@ -207,7 +207,10 @@ class CommandTracer:
             return None
 
     def _with_server(
-        self, attributes: dict[str, Any], server: tuple[str, int] | None, peer: Peer | None = None
+        self,
+        attributes: Mapping[str, Any],
+        server: tuple[str, int] | None,
+        peer: Peer | None = None,
     ) -> dict[str, Any]:
         key = (attributes[DB_OPERATION_NAME], server, peer)
         known = self._served.get(key)
@@ -247,9 +250,8 @@ class CommandTracer:
         :param start_time: nanoseconds since the epoch, if the pipeline started earlier.
         """
         try:
-            own = dict(attributes)
-            if self._peers.only is not None:
-                own |= address_attributes(None, self._peers.only)
+            peer = self._peers.only
+            own = dict(attributes if peer is None else self._with_server(attributes, None, peer))
             if len(commands) > 1:
                 own[DB_OPERATION_BATCH_SIZE] = len(commands)
             elif commands:
