@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from opentelemetry.sdk.trace.sampling import (
     TraceIdRatioBased,
 )
 from opentelemetry.trace import (
+    INVALID_SPAN,
     Link,
     NonRecordingSpan,
     Span,
@@ -35,12 +37,16 @@ from opentelemetry.trace import (
     StatusCode,
 )
 
+from pyramid_baseplate_redis.telemetry import server_spans
 from pyramid_baseplate_redis.telemetry.fast_spans.current_span import start_current
 from pyramid_baseplate_redis.telemetry.fast_spans.qualification import SdkTracer
+from pyramid_baseplate_redis.telemetry.messaging import spans
+from pyramid_baseplate_redis.telemetry.operations import ClientTelemetry
 
 from ...support.fast_spans import (
     RELEASE,
     STATE,
+    TRACER,
     Numbered,
     Recorder,
     check,
@@ -51,6 +57,7 @@ from ...support.fast_spans import (
 )
 
 PLAIN = {"http.request.method": "GET", "server.port": 80, "flag": True, "half": 0.5}
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03"
 PARENTS = {
     "root": None,
     "invalid": NonRecordingSpan(SpanContext(0, 0, False)),
@@ -226,6 +233,51 @@ def test_links_are_those_of_the_sdk() -> None:
         begin(recorder, None, PLAIN, links).end()
     check(fast.spans, slow.spans)
     assert len(fast.spans[0].links) == 1
+
+
+@pytest.mark.parametrize("trusted", [False, True], ids=["", "trusted"])
+@only_fast
+def test_the_server_span_is_the_same(
+    monkeypatch: pytest.MonkeyPatch, passed_by: list[str], trusted: bool
+) -> None:
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/page", "HTTP_HOST": "example.com:8080",
+               "SERVER_PROTOCOL": "HTTP/1.1", "HTTP_TRACEPARENT": TRACEPARENT}  # fmt: skip
+    fast, slow = both_ways()
+    for recorder in (fast, slow):
+        monkeypatch.setattr(trace, "_TRACER_PROVIDER", recorder.provider)
+        monkeypatch.setattr(server_spans, "tracer", recorder.tracer)
+        span, context = server_spans.start_server_span(environ, trusted)
+        assert trace.get_current_span(context) is span
+        server_spans.describe_response(span, "GET", "/{name}", 500, ValueError("wrong"))
+        server_spans.describe_status(span, 503)
+        server_spans.end_server_span(span)
+        server_spans.end_server_span(span)
+    check(fast.spans, slow.spans)
+    assert passed_by == (["GET"] if not trusted or RELEASE >= (1, 43) else [])
+
+
+@pytest.mark.parametrize("trace_parent", [False, True], ids=["linked", "child"])
+@only_fast
+def test_the_process_span_is_the_same(
+    monkeypatch: pytest.MonkeyPatch, passed_by: list[str], trace_parent: bool
+) -> None:
+    messages: Any = [
+        SimpleNamespace(id="1-0", body=b"job", attempts=2,
+                        fields={b"traceparent": TRACEPARENT.encode()})
+    ]  # fmt: skip
+    fast, slow = both_ways()
+    for recorder in (fast, slow):
+        monkeypatch.setattr(trace, "_TRACER_PROVIDER", recorder.provider)
+        monkeypatch.setattr(spans, "tracer", recorder.tracer)
+        telemetry = ClientTelemetry(TRACER, metered=False)
+        tracer = spans.MessageTracer(telemetry, "jobs", "group", trace_parent=trace_parent)
+        for error in (None, ValueError("wrong")):
+            span = tracer.start_process(INVALID_SPAN, messages)
+            assert span is not None
+            span.end(error)
+    check(fast.spans, slow.spans, 2)
+    known = not trace_parent or RELEASE >= (1, 43)
+    assert passed_by == (["process jobs"] * 2 if known else [])
 
 
 @only_fast
