@@ -20,6 +20,7 @@ from ..runtime.deadline import PACKING, READING, WAITING, current_deadline
 from ..settings.client import ClientSettings
 from ..telemetry.call_details import Peers
 from ..telemetry.hot_keys.tracker import HotKeyTracker
+from ..telemetry.otel import has_meter_provider
 from ..telemetry.stats import PoolStats
 from .circuit_breaker import CircuitBreaker
 from .connection import PooledConnection, pooled_class
@@ -149,7 +150,8 @@ class BlockingConnectionPool(HousekeepingPool):
         # is interrupted, too, the slot is free with the last reference to the connection.
         if self.pid != os.getpid():
             self._checkpid()
-        started = time.monotonic() if self.listeners else None
+        # Decided once for each use, since every look at it would delay the command.
+        asked_at = time.monotonic() if self.listeners and has_meter_provider() else None
         probe = None if self.breaker is None else self.breaker.enter()
         if self._in_maintenance:
             with self._get_pool_lock():
@@ -165,20 +167,32 @@ class BlockingConnectionPool(HousekeepingPool):
         try:
             if connection is None:
                 connection = self._fill(slot)
-            frames = calling_frames() if self.leak_warning else None
-            slot.check_out(connection, time.monotonic(), probe, frames)
+            slot.asked_at = asked_at
+            slot.taken_at = now = time.monotonic()
+            slot.taken_by = calling_frames() if self.leak_warning else None
+            # While in use, the connection refers to the slot: if the last reference to it goes
+            # away, the slot becomes free.
+            connection.slot = slot
+            if probe is not None:
+                connection.probe = probe  # ends with the use
             if not self._has_background:
                 self._has_background = start_background(self, self._round)
-            self._make_ready(connection, slot)
+            if not (
+                # It is connected, and as redis-py made it.
+                getattr(connection, "is_direct", False)
+                and now < slot.closes_at
+                and connection.is_quiet()
+            ):
+                self._make_ready(connection, slot)
             if deadline is not None:
                 # An application's class records nothing: from now on it may have sent something.
                 deadline.enter(PACKING if isinstance(connection, PooledConnection) else READING)
         except BaseException:
             self._drop(slot, connection)
             raise
-        if started is not None:
+        if asked_at is not None:
             for listener in self.listeners:
-                listener.waited(started)
+                listener.waited(asked_at)
         return connection
 
     def release(self, connection: Any) -> None:
@@ -208,17 +222,23 @@ class BlockingConnectionPool(HousekeepingPool):
                 connection.disconnect()
                 return
             raise self._refusal(connection, slot)
-        for listener in self.listeners:
-            listener.used(taken_at)
+        if slot.asked_at is not None:
+            for listener in self.listeners:
+                listener.used(taken_at)
         now = time.monotonic()
         is_kept = False
-        if self._may_be_used_again(connection, slot, now):
-            if isinstance(connection, PooledConnection) and (
-                connection.is_direct or not self.maint_notifications_enabled()
-            ):
-                connection = connection.reissue()
-                slot.connection = weakref.ref(connection)
-            is_kept = self.pool.put((slot, connection, now), taken_at)
+        if now < slot.closes_at:
+            if isinstance(connection, PooledConnection):
+                is_reusable = connection.is_reusable()
+                if is_reusable and (connection.is_direct or not self.maint_notifications_enabled()):
+                    connection = connection.reissue()
+                    slot.connection = weakref.ref(connection)
+            else:
+                # A connection class of the application's, whose replies aren't counted.
+                is_reusable = (
+                    getattr(connection, "is_connected", True) and not connection.should_reconnect()
+                )
+            is_kept = is_reusable and self.pool.put((slot, connection, now), taken_at)
         if not is_kept:
             slot.vacate()
             self.discards += 1
@@ -255,21 +275,20 @@ class BlockingConnectionPool(HousekeepingPool):
         return connection
 
     def _make_ready(self, connection: Any, slot: PoolSlot) -> None:
-        """Connect unless the connection is open, young enough and has no unread data."""
-        is_direct = getattr(connection, "is_direct", False)  # connected, and as redis-py made it
+        """Connect unless the connection is open, young enough and has no unread data.
+
+        A direct connection that has just been found quiet is ready without it.
+        """
         # An application's own class may lack is_connected: as in redis-py, connect() decides then.
-        if not is_direct and not getattr(connection, "is_connected", False):
+        if not getattr(connection, "is_connected", False):
             self._connect(connection)
             return
-        ready = slot.taken_at < slot.closes_at
+        ready = slot.taken_at < slot.closes_at and not getattr(connection, "is_direct", False)
         if ready:
             try:
-                if is_direct:
-                    ready = connection.is_quiet()
-                else:
-                    ready = not connection.should_reconnect() and (
-                        not connection.can_read() or bool(self.maint_notifications_enabled())
-                    )
+                ready = not connection.should_reconnect() and (
+                    not connection.can_read() or bool(self.maint_notifications_enabled())
+                )
             except (redis.ConnectionError, redis.TimeoutError, OSError):
                 ready = False
         if not ready:  # expired, closed by the server, or holding unsolicited data
@@ -292,14 +311,6 @@ class BlockingConnectionPool(HousekeepingPool):
         if not self.max_lifetime:
             return math.inf
         return time.monotonic() + self.max_lifetime * random.uniform(1 - _LIFETIME_JITTER, 1)
-
-    def _may_be_used_again(self, connection: Any, slot: PoolSlot, now: float) -> bool:
-        if isinstance(connection, PooledConnection):
-            settled = connection.is_settled
-        else:
-            # A connection class of the application's, whose replies aren't counted.
-            settled = getattr(connection, "is_connected", True)
-        return settled and now < slot.closes_at and not connection.should_reconnect()
 
     def _drop(self, slot: PoolSlot, connection: Any) -> None:
         slot.vacate()

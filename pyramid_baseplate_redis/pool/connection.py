@@ -78,6 +78,19 @@ class PooledConnection(DirectConnection):
         """
         return self._ready and not (self._owed or self._watching or self._altered)
 
+    def is_reusable(self) -> bool:
+        """Return whether it may go to another caller after its release.
+
+        It may if it is settled, and redis-py has not marked it to connect again.
+        """
+        # is_settled and, if the class is redis-py's, should_reconnect(), without two calls.
+        return self._ready and not (
+            self._owed
+            or self._watching
+            or self._altered
+            or (self._should_reconnect if self.is_direct else self.should_reconnect())
+        )
+
     @property
     def owes_replies(self) -> bool:
         """Return whether a reply is still to be read."""

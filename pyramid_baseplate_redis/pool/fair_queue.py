@@ -29,8 +29,8 @@ class PoolSlot:
     """
 
     __slots__ = (
-        "__weakref__", "closes_at", "connection", "counted", "taken", "taken_at", "taken_by",
-        "turn_ends", "turn_of", "warned_at",
+        "__weakref__", "asked_at", "closes_at", "connection", "counted", "taken", "taken_at",
+        "taken_by", "turn_ends", "turn_of", "warned_at",
     )  # fmt: skip
 
     def __init__(self, taken: TakenSlots) -> None:
@@ -40,6 +40,7 @@ class PoolSlot:
         self.counted: weakref.ref[PoolSlot] | None = None
         self.connection: weakref.ref[Any] | None = None
         # All times are those of time.monotonic().
+        self.asked_at: float | None = None  # for the connection; None if no times are recorded
         self.closes_at = math.inf
         self.taken_at = math.inf  # while no caller uses the connection
         self.turn_ends = -math.inf
@@ -52,26 +53,10 @@ class PoolSlot:
         self.connection = weakref.ref(connection)
         self.closes_at = closes_at
 
-    def check_out(self, connection: Any, now: float, probe: Any, taken_by: Any) -> None:
-        """Record that a caller uses the slot's connection.
-
-        The connection refers to the slot while it is in use: if the last reference to it goes away,
-        the slot becomes free.
-
-        :param now: the time of :func:`time.monotonic`.
-        :param probe: the circuit breaker's probe, which ends with the use; ``None`` for none.
-        :param taken_by: the caller's frames, for leak warnings.
-        """
-        self.taken_at = now
-        self.taken_by = taken_by
-        connection.slot = self
-        if probe is not None:
-            connection.probe = probe
-
     def check_in(self, connection: Any) -> float | None:
         """Record that the caller returns the connection.
 
-        :returns: the time of :meth:`check_out`, or ``None`` if it was returned before. If two
+        :returns: the time of the check-out, or ``None`` if it was returned before. If two
             threads return it at once, one of them gets the time.
         """
         state = connection.__dict__

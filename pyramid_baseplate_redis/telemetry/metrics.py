@@ -59,7 +59,10 @@ class PoolListener(Protocol):
     """
 
     def waited(self, since: float) -> None:
-        """Note that a caller got a connection, for which it asked at ``since``."""
+        """Note that a caller got a connection, for which it asked at ``since``.
+
+        Called if a meter provider was set at ``since``, like :meth:`used`.
+        """
 
     def used(self, since: float) -> None:
         """Note that a caller releases a connection, which it checked out at ``since``."""
@@ -98,13 +101,11 @@ class PoolTimes:
 
     def waited(self, since: float) -> None:
         """Record how long a caller waited for a connection."""
-        if has_meter_provider():
-            _add(_wait_time, monotonic() - since, self._attributes)
+        _add(_wait_time, monotonic() - since, self._attributes)
 
     def used(self, since: float) -> None:
         """Record how long a connection was checked out."""
-        if has_meter_provider():
-            _add(_use_time, monotonic() - since, self._attributes)
+        _add(_use_time, monotonic() - since, self._attributes)
 
     def created(self, since: float) -> None:
         """Record how long it took to create a connection."""

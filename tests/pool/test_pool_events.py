@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import redis
 
 from pyramid_baseplate_redis import pool_from_config
 from pyramid_baseplate_redis.cluster.pool import ClusterConnectionPool
+from pyramid_baseplate_redis.pool import blocking_pool
 from pyramid_baseplate_redis.pool.fair_queue import FairLifoQueue, PoolSlot
 from pyramid_baseplate_redis.settings.sources import load_client_settings
 
@@ -38,6 +40,13 @@ class Listener:
         self._note("created", since)
 
 
+@pytest.fixture
+def _meter_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the pool find a meter provider."""
+    monkeypatch.setattr(blocking_pool, "has_meter_provider", lambda: True)
+
+
+@pytest.mark.usefixtures("_meter_provider")
 def test_each_listener_is_notified_of_each_event(valkey: Server) -> None:
     pool = pool_from_config({"foo.url": valkey.url}, "foo.")
     listeners = [Listener(), Listener()]
@@ -48,6 +57,22 @@ def test_each_listener_is_notified_of_each_event(valkey: Server) -> None:
         assert listener.events == ["created", "waited", "used", "waited", "used"]
 
 
+@pytest.mark.parametrize("set_during_use", [False, True])
+def test_a_use_is_measured_if_there_was_a_meter_provider_when_it_began(
+    valkey: Server, monkeypatch: pytest.MonkeyPatch, set_during_use: bool
+) -> None:
+    pool = pool_from_config({"foo.url": valkey.url}, "foo.")
+    pool.release(pool.get_connection())
+    listener = Listener()
+    pool.listeners.append(listener)
+    monkeypatch.setattr(blocking_pool, "has_meter_provider", lambda: not set_during_use)
+    connection = pool.get_connection()
+    monkeypatch.setattr(blocking_pool, "has_meter_provider", lambda: set_during_use)
+    pool.release(connection)
+    assert listener.events == ([] if set_during_use else ["waited", "used"])
+
+
+@pytest.mark.usefixtures("_meter_provider")
 def test_a_use_begins_when_the_connection_is_checked_out(valkey: Server) -> None:
     pool = pool_from_config({"foo.url": valkey.url}, "foo.")
     listener = Listener()
@@ -59,6 +84,7 @@ def test_a_use_begins_when_the_connection_is_checked_out(valkey: Server) -> None
     assert listener.seconds["waited"] < 0.05
 
 
+@pytest.mark.usefixtures("_meter_provider")
 def test_a_caller_that_gets_no_connection_is_no_event() -> None:
     pool = pool_from_config({"foo.url": "redis://127.0.0.1:1"}, "foo.")
     listener = Listener()
@@ -85,26 +111,34 @@ def slot() -> PoolSlot:
     return FairLifoQueue(1).get()[0]
 
 
+def test_a_check_out_records_the_use(valkey: Server) -> None:
+    pool = pool_from_config({"foo.url": valkey.url}, "foo.")
+    before = time.monotonic()
+    connection = pool.get_connection()
+    slot = connection.slot
+    assert before <= slot.taken_at <= time.monotonic()
+    pool.release(connection)
+    assert "slot" not in vars(connection)
+    assert slot.taken_at == math.inf
+
+
 def test_a_connection_is_checked_in_once(slot: PoolSlot) -> None:
-    connection = SimpleNamespace()
-    slot.check_out(connection, 10.0, None, None)
-    assert connection.slot is slot
+    connection = SimpleNamespace(slot=slot)
+    slot.taken_at = 10.0
     assert (slot.check_in(connection), slot.check_in(connection)) == (10.0, None)
 
 
 def test_a_probe_ends_with_the_use(slot: PoolSlot) -> None:
-    connection = SimpleNamespace()
-    slot.check_out(connection, 10.0, object(), None)
-    assert connection.probe
+    connection = SimpleNamespace(slot=slot, probe=object())
     slot.check_in(connection)
     assert vars(connection) == {}
 
 
 def test_each_long_use_is_overdue_once(slot: PoolSlot) -> None:
-    connection = SimpleNamespace()
     for start in (10.0, 20.0):
         assert slot.overdue(1.0, start + 5) is None  # not checked out
-        slot.check_out(connection, start, None, None)
+        connection = SimpleNamespace(slot=slot)
+        slot.taken_at = start
         assert slot.overdue(1.0, start + 0.5) is None
         assert slot.overdue(1.0, start + 1.5) == 1.5
         assert slot.overdue(1.0, start + 2.5) is None

@@ -76,9 +76,12 @@ class DirectConnection(OwnedConnection):
 
         This is ``not can_read()`` and ``not should_reconnect()``, and faster.
         """
-        if self._poll is None or self._has_data is None:
-            return not (self.should_reconnect() or self.can_read())
-        return not (self._should_reconnect or self._has_data() or self._poll(0))
+        try:
+            if self._poll is None or self._has_data is None:
+                return not (self.should_reconnect() or self.can_read())
+            return not (self._should_reconnect or self._has_data() or self._poll(0))
+        except (redis.ConnectionError, redis.TimeoutError, OSError):
+            return False
 
     @property
     def has_current_fieldsets(self) -> bool:

@@ -6,6 +6,7 @@ own Sentinel pool lacks, and closes all connections to a primary that was demote
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -129,6 +130,18 @@ class _SentinelConnectionMixin(PooledConnection):
     def _expect_replies(self, count: int, states: tuple[int, ...]) -> None:
         note_last_server(self.host, self.port)
         super()._expect_replies(count, states)
+
+    def is_quiet(self) -> bool:
+        """Return whether it is quiet, and leads to a server that the pool may use."""
+        return self._is_right() and super().is_quiet()
+
+    def is_reusable(self) -> bool:
+        """Return whether it may go to another caller: its server is still the right one, too."""
+        return self._is_right() and super().is_reusable()
+
+    def _is_right(self) -> bool:
+        right: bool = self.connection_pool.is_right((self.host, self.port))
+        return right
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """Read a reply; see :class:`redis.sentinel.SentinelManagedConnection`.
@@ -254,18 +267,22 @@ class SentinelBlockingConnectionPool(BlockingConnectionPool):
             if is_stale(_address_of(connection)):
                 connection.shutdown_socket()
 
-    def _make_ready(self, connection: Any, slot: PoolSlot) -> None:
+    def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
+        """Check out a connection; see :meth:`.BlockingConnectionPool.get_connection`.
+
+        :raises redis.sentinel.MasterNotFoundError: the Sentinels report no primary.
+        :raises redis.sentinel.SlaveNotFoundError: they report no replica and no primary.
+        """
+        if self.pid != os.getpid():
+            self._checkpid()
         if self.unsubscribed:
             start_listening(self)
-        if connection.is_connected and not self._is_right(connection):
+        return super().get_connection()
+
+    def _make_ready(self, connection: Any, slot: PoolSlot) -> None:
+        if connection.is_connected and not self.proxy.is_right(_address_of(connection)):
             self._replace(connection, slot)
         super()._make_ready(connection, slot)
-
-    def _may_be_used_again(self, connection: Any, slot: PoolSlot, now: float) -> bool:
-        return self._is_right(connection) and super()._may_be_used_again(connection, slot, now)
-
-    def _is_right(self, connection: Any) -> bool:
-        return self.proxy.is_right(_address_of(connection))
 
 
 def _address_of(connection: Any) -> Address:

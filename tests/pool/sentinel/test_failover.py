@@ -110,7 +110,7 @@ def test_a_connection_that_is_released_meanwhile_keeps_no_other_from_being_left(
         return [released, held]
 
     # It is to be kept: the primary is the one that it was when that was decided.
-    monkeypatch.setattr(pool, "_may_be_used_again", lambda *args: True)
+    monkeypatch.setattr(sentinel_module.SentinelConnection, "is_reusable", lambda connection: True)
     monkeypatch.setattr(pool, "_get_in_use_connections", seen_before)
     if news == "demoted":
         pool.demoted((valkeys.primary().host, valkeys.primary().port))
