@@ -121,10 +121,14 @@ class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Re
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
         operation = self._telemetry.start_command(self.server_span, args)
+        if self.deadlines is None and self.connection is None and self._retry is None:
+            execute = self._attempted
+        else:
+            execute = self._executed
         if operation is None:
-            return self._executed(args, options)
+            return execute(args, options)
         try:
-            result = self._executed(args, options)
+            result = execute(args, options)
         except BaseException as error:
             fail_command(operation, error)
             raise
@@ -132,8 +136,6 @@ class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Re
         return result
 
     def _executed(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        if self.deadlines is None and self.connection is None and self._retry is None:
-            return self._attempted(args, options)
         if self.deadlines is None:
             return self._sent(args, options)
         return self.deadlines.run(lambda: self._sent(args, options))

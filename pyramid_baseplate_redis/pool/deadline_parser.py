@@ -51,10 +51,21 @@ class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # it dep
             seconds = self._socket_timeout if timeout is SENTINEL else timeout
             if seconds:
                 self.deadline = time.monotonic() + seconds
-            if of_call is None and timeout is SENTINEL and raise_on_timeout:
-                return self._receive()
             if of_call is None:
-                return super().read_from_socket(timeout, raise_on_timeout)
+                if timeout is not SENTINEL or not raise_on_timeout:
+                    return super().read_from_socket(timeout, raise_on_timeout)
+                # The usual case: the same as redis-py's method does, in fewer steps.
+                sock, reader = self._sock, self._reader
+                if sock is None or reader is None:  # another thread has closed the connection
+                    return super().read_from_socket()
+                try:
+                    size = sock.recv_into(self._buffer)
+                except OSError as error:
+                    return self._receiving_failed(sock, error)
+                if not size:
+                    return super().read_from_socket()  # it receives nothing either, and raises
+                reader.feed(self._buffer, 0, size)
+                return True
         deadlines = [end for end in (self.deadline, self.last_deadline) if end is not None]
         if of_call is not None:
             deadlines.append(of_call.ends_at)
@@ -65,25 +76,14 @@ class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # it dep
             raise redis.TimeoutError("Timeout reading from socket")
         return super().read_from_socket(left, raise_on_timeout)
 
-    def _receive(self) -> Any:
-        """Do the same as redis-py's method, in fewer steps if something arrives."""
-        sock, reader = self._sock, self._reader  # another thread may close the connection
-        if sock is None or reader is None:
-            return super().read_from_socket()
+    def _receiving_failed(self, sock: Any, error: OSError) -> Any:
+        """Raise an error of redis-py's own, which depends on ``error``."""
+        failed = self._sock = _FailedSocket(error)
         try:
-            size = sock.recv_into(self._buffer)
-        except OSError as error:
-            # redis-py raises an error of its own, depending on this one.
-            failed = self._sock = _FailedSocket(error)
-            try:
-                return super().read_from_socket()
-            finally:
-                if self._sock is failed:
-                    self._sock = sock
-        if not size:
-            return super().read_from_socket()  # it receives nothing either, and raises
-        reader.feed(self._buffer, 0, size)
-        return True
+            return super().read_from_socket()
+        finally:
+            if self._sock is failed:
+                self._sock = sock
 
     def set_socket_timeout(self, seconds: float | None) -> None:
         """Set the seconds that a reply may take by default."""

@@ -41,6 +41,7 @@ from .semantic_conventions import (
 
 logger = logging.getLogger(__package__)
 
+_CLIENT = SpanKind.CLIENT  # looking up a member of an enumeration takes longer
 _PROCEDURES = frozenset({"EVALSHA", "EVALSHA_RO", "FCALL", "FCALL_RO"})
 _MOST_CACHED = 512  # command names are few, but callers may make them up
 # The key under which a context holds its span. trace.get_current_span() would do, but its
@@ -152,6 +153,14 @@ class CommandTracer:
         if not self._commands_on:
             return None
         try:
+            if current is not None and not self._exclude:
+                parent: Any = current.get(_SPAN_KEY)
+                if (
+                    parent is not None
+                    and parent.is_recording()
+                    and not (current.get(SUPPRESS_KEY) or current.get(SUPPRESS_PLAIN_KEY))
+                ):
+                    return current  # the usual case of the method that follows
             context = self._context(server_span, current)
             if context is None or not self._exclude:
                 return context
@@ -182,7 +191,14 @@ class CommandTracer:
             if notes is None:
                 prepared = self._prepared.get(args[0])
                 if prepared is not None and prepared[2] is peer:
-                    return started(prepared[0], context, prepared[1], start_time, is_prepared=True)
+                    name, attributes, _ = prepared
+                    sdk = qualified(tracer)
+                    if sdk is None:
+                        return started(name, context, attributes, start_time)
+                    made = start(
+                        sdk, name, context, attributes, start_time, _CLIENT, is_prepared=True
+                    )
+                    return made if type(made) is FastSpan else None
             name, operation, attributes = self._command(args[0])
             if notes is not None and notes.is_of_one_server:
                 attributes = self._with_server(attributes, notes.server, notes.peer)
@@ -352,18 +368,14 @@ def started(
     attributes: Mapping[str, Any],
     start_time: int | None = None,
     kind: SpanKind = SpanKind.CLIENT,
-    *,
-    is_prepared: bool = False,
 ) -> Span | None:
     """Start a span; ``None`` if it is not recorded.
-
-    :param is_prepared: whether the attributes are few, and just numbers and texts.
 
     It must not become the current span; see :mod:`.fast_spans.qualification`.
     """
     sdk = qualified(tracer)
     if sdk is not None:
-        made = start(sdk, name, context, attributes, start_time, kind, is_prepared=is_prepared)
+        made = start(sdk, name, context, attributes, start_time, kind)
         return made if type(made) is FastSpan else None
     span = tracer.start_span(
         name, context=context, kind=kind, attributes=attributes, start_time=start_time

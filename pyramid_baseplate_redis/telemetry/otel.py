@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -16,6 +17,7 @@ import redis
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
+from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 
 from .semantic_conventions import SCHEMA_URL
 
@@ -39,10 +41,19 @@ def current_context() -> Context | None:
     return _get_current() if getattr(trace, "_TRACER_PROVIDER", tracer) is not None else None
 
 
-# The public function looks this one up for each call.
-_get_current: Callable[[], Context] = getattr(
-    getattr(otel_context, "_RUNTIME_CONTEXT", None), "get_current", otel_context.get_current
-)
+def _reader_of(runtime: object) -> Callable[[], Context]:
+    """Return the function that the public ``get_current()`` looks up for each call.
+
+    :param runtime: the object in which OpenTelemetry keeps the current context.
+    """
+    if type(runtime) is ContextVarsRuntimeContext:
+        variable = getattr(runtime, "_current_context", None)
+        if isinstance(variable, ContextVar):
+            return variable.get  # all that its get_current() does
+    return getattr(runtime, "get_current", otel_context.get_current)
+
+
+_get_current = _reader_of(getattr(otel_context, "_RUNTIME_CONTEXT", None))
 
 
 def has_tracer_provider() -> bool:

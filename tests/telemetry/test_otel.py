@@ -5,8 +5,11 @@ from __future__ import annotations
 from importlib.metadata import version
 
 import pytest
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 
-from pyramid_baseplate_redis.telemetry import semantic_conventions
+from pyramid_baseplate_redis.telemetry import otel, semantic_conventions
 from pyramid_baseplate_redis.telemetry.otel import is_suppressed, suppressed
 
 from ..support.metrics import Connect, reader
@@ -21,6 +24,25 @@ def test_telemetry_is_suppressed_inside_the_block_only() -> None:
             pass
         assert is_suppressed()
     assert not is_suppressed()
+
+
+def test_the_current_context_is_the_one_that_is_attached() -> None:
+    runtime = ContextVarsRuntimeContext()
+    read = otel._reader_of(runtime)
+    context = Context({"key": "value"})
+    token = runtime.attach(context)
+    assert read() is context
+    runtime.detach(token)
+    assert read() == Context()
+
+
+def test_a_runtime_context_of_the_application_is_asked() -> None:
+    class Own(ContextVarsRuntimeContext):
+        def get_current(self) -> Context:
+            return Context({"key": "own"})
+
+    assert otel._reader_of(Own())() == {"key": "own"}
+    assert otel._reader_of(None) is otel_context.get_current
 
 
 def test_an_error_ends_the_suppression() -> None:

@@ -18,7 +18,7 @@ from ...runtime.deadline import SENDING, Deadline, current_deadline
 from ...telemetry.call_details import Peers, note_peer, note_server
 from ..deadline_parser import NOT_ENOUGH_DATA
 from ..owned_connection import OwnedConnection
-from .packing import joined, packed_command
+from .packing import PACKABLE, joined, packed_command
 from .qualification import KNOWN_MODULES, poll_of, qualifies
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class DirectConnection(OwnedConnection):
     is_direct = False
     #: The modules whose classes do nothing for a command that this class leaves out.
     direct_modules = KNOWN_MODULES
+    #: Whether its server is not the settings' but the one that Sentinels name.
+    is_discovered = False
     breaker: CircuitBreaker | None = None
 
     host: str
@@ -97,8 +99,9 @@ class DirectConnection(OwnedConnection):
         :param timeout: seconds that the reply may take; by default ``socket_timeout``.
         :raises redis.RedisError: the same as redis-py's ``send_command`` and ``read_response``.
         """
-        packed = packed_command(args)
-        if packed is None:
+        if type(args) is tuple and PACKABLE.issuperset(map(type, args)):
+            packed = hiredis.pack_command(args)
+        elif (packed := packed_command(args)) is None:
             (packed,) = self.pack_command(*args)
         self._packed, self._states = 1, _ALONE
         self._send((packed,), 1)
@@ -134,7 +137,15 @@ class DirectConnection(OwnedConnection):
     def _send(self, pieces: Sequence[bytes], owed: int) -> None:
         if self.pid != os.getpid() or self._sock is None:
             self._connect_again()
-        self._expect_replies(owed, self._states)
+        if (
+            self._states
+            or self.is_node
+            or self.is_discovered
+            or ((peers := self._peers) is not None and peers.are_several)
+        ):
+            self._expect_replies(owed, self._states)
+        else:  # the same, without the cost of a call
+            self._owed += owed
         try:
             for piece in pieces:
                 if (deadline := current_deadline()) is None:

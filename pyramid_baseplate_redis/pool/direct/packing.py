@@ -24,8 +24,8 @@ DIRECT_COMMANDS = frozenset(
     for name in COMMAND_NAMES.difference(_STATEFUL.split(), _BLOCKING.split())
     if " " not in name
 )
-# redis-py's packer converts other types.
-_PACKABLE = frozenset({bytes, str})
+#: The types of arguments that hiredis packs as redis-py does, which converts other types.
+PACKABLE = frozenset({bytes, str})
 # hiredis 3.5 crashes if a signal interrupts it while it packs one of these.
 _NUMBERS = frozenset({int, float})
 
@@ -35,9 +35,9 @@ def packed_command(args: Sequence[Any]) -> bytes | None:
 
     :param args: a name of :data:`DIRECT_COMMANDS`, and its arguments.
     """
-    if not _PACKABLE.issuperset(map(type, args)):
+    if not PACKABLE.issuperset(map(type, args)):
         args = tuple(repr(arg) if type(arg) in _NUMBERS else arg for arg in args)
-        if not _PACKABLE.issuperset(map(type, args)):
+        if not PACKABLE.issuperset(map(type, args)):
             return None
     packed: bytes = hiredis.pack_command(args if type(args) is tuple else tuple(args))
     return packed

@@ -79,6 +79,7 @@ class _SentinelConnectionMixin(PooledConnection):
         __name__,
     }
 
+    is_discovered = True
     connection_pool: Any
     host: str
     port: int
