@@ -20,18 +20,18 @@ from redis.connection import AbstractConnection, DefaultParser
 from ..exceptions import REDIRECTION_ERRORS
 from ..runtime.deadline import (
     CONNECTING,
-    LEAST_SECONDS,
-    SENDING,
-    Deadline,
     as_phase,
     current_deadline,
-    shortened,
 )
 from ..telemetry.call_details import Peers, note_redirection
+from .connections.command_states import TRANSACTION as TRANSACTION
+from .connections.command_states import state_after
+from .connections.timeouts import TimedConnection
 from .credentials import clear_credentials
 from .deadline_parser import DeadlineParser
 from .demotion import RefusalDetector
-from .direct.connection import ALTERED, NOT_WATCHING, WATCHING, DirectConnection
+from .direct.connection import DirectConnection
+from .direct.packing import NUMBERS, without_numbers
 from .error_messages import add_context, note_client
 from .owned_connection import RELEASED
 
@@ -42,21 +42,8 @@ if TYPE_CHECKING:
 # imports nothing; connection_kwargs.py gives the reason, and the other import.
 "localhost".encode("idna")
 
-_NUMBERS = frozenset({int, float})
-_NO_STATES: tuple[int, ...] = ()
-TRANSACTION = (WATCHING, NOT_WATCHING)  # the states that MULTI and EXEC lead to
-_STATES = {
-    **dict.fromkeys(("WATCH", "MULTI"), WATCHING),
-    **dict.fromkeys(("EXEC", "DISCARD", "UNWATCH"), NOT_WATCHING),
-    **dict.fromkeys(
-        ("SELECT", "AUTH", "HELLO", "RESET", "MONITOR", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE",
-         "CLIENT REPLY", "CLIENT TRACKING", "CLIENT NO-TOUCH"),
-        ALTERED,
-    ),
-}  # fmt: skip
 
-
-class PooledConnection(DirectConnection):
+class PooledConnection(TimedConnection, DirectConnection):
     """A mixin for the connection class of a pool; see :func:`pooled_class`.
 
     It counts the replies that are still to be read, and knows whether the connection's state is
@@ -65,8 +52,6 @@ class PooledConnection(DirectConnection):
 
     _on_read_only: Callable[[], bool] | None = None
     _refusals: RefusalDetector
-    _connecting_since: float | None = None
-
     _ready = False  # the handshake is complete: authenticated, in the right database
 
     @property
@@ -144,43 +129,6 @@ class PooledConnection(DirectConnection):
         """Connect again before a command is sent."""
         self.connect_check_health(check_health=False)
 
-    @property
-    def socket_connect_timeout(self) -> float | None:
-        """Return the seconds left for connecting, shared by all addresses of a host name."""
-        seconds: float | None = super().socket_connect_timeout
-        if self._connecting_since is None:
-            return seconds
-        if seconds is not None:
-            seconds = max(LEAST_SECONDS, self._connecting_since + seconds - time.monotonic())
-        return shortened(seconds)
-
-    @socket_connect_timeout.setter
-    def socket_connect_timeout(self, value: float | None) -> None:
-        self._socket_connect_timeout = value
-
-    @property
-    def socket_timeout(self) -> float | None:
-        """Return the seconds for a reply; while it connects, at most those of the call."""
-        seconds: float | None = super().socket_timeout
-        return seconds if self._connecting_since is None else shortened(seconds)
-
-    @socket_timeout.setter
-    def socket_timeout(self, value: float | None) -> None:
-        self._socket_timeout = value
-
-    def _restore_timeout(self) -> None:
-        """Undo what the deadline of the call that connected has changed."""
-        self._sock.settimeout(self.socket_timeout)
-        if isinstance(self._parser, DeadlineParser):
-            self._parser.set_socket_timeout(self.socket_timeout)
-
-    def on_connect_check_health(self, check_health: bool = True) -> None:
-        """Log in; ``socket_timeout`` bounds all replies of the handshake together."""
-        parser, seconds = self._parser, self.socket_timeout
-        parser.last_deadline = time.monotonic() + seconds if seconds else None
-        super().on_connect_check_health(check_health)
-        parser.last_deadline = None
-
     def set_parser(self, parser_class: Any) -> None:
         """Set the parser: a :class:`DeadlineParser` in place of redis-py's default."""
         self.is_direct = False
@@ -195,18 +143,17 @@ class PooledConnection(DirectConnection):
     def pack_command(self, *args: Any) -> Any:
         """Pack one command."""
         self._packed = 1
-        command = args[0]
-        state = _STATES.get(command.upper() if isinstance(command, str) else _text(command))
-        self._states = _NO_STATES if state is None else (state,)
-        if not _NUMBERS.isdisjoint(map(type, args)):
-            args = tuple(_without_numbers(args))
+        state = state_after(args[0])
+        self._states = () if state is None else (state,)
+        if not NUMBERS.isdisjoint(map(type, args)):
+            args = without_numbers(args)
         return super().pack_command(*args)
 
     def pack_commands(self, commands: Iterable[Sequence[Any]]) -> Any:
         """Pack the commands of a pipeline."""
-        commands = [_without_numbers(args) for args in commands]
+        commands = [without_numbers(args) for args in commands]
         self._packed = len(commands)
-        states = [_STATES.get(_text(args[0])) for args in commands]
+        states = [state_after(args[0]) for args in commands]
         self._states = tuple(state for state in states if state is not None)
         return super().pack_commands(commands)
 
@@ -239,16 +186,6 @@ class PooledConnection(DirectConnection):
         except BaseException as error:
             self._explain(error)
             raise
-
-    def _send_before_deadline(self, deadline: Deadline, command: Any) -> None:
-        for piece in [command] if isinstance(command, (bytes, str)) else command:
-            if deadline.has_passed:
-                self.disconnect()
-                raise redis.TimeoutError("Timeout writing to socket")
-            deadline.enter(SENDING)
-            self._sock.settimeout(deadline.shorten(self.socket_timeout))
-            super().send_packed_command([piece], False)
-        self._sock.settimeout(self.socket_timeout)
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """Read a reply; the parameters are those of :meth:`redis.Connection.read_response`.
@@ -400,18 +337,6 @@ def _peer_of(opened: Any) -> tuple[str, int] | None:
     except (AttributeError, OSError):
         return None  # closed meanwhile
     return (name[0], name[1]) if isinstance(name, tuple) else None
-
-
-def _text(command: Any) -> str:
-    return (command if isinstance(command, str) else str(command, "ascii", "replace")).upper()
-
-
-def _without_numbers(args: Sequence[Any]) -> Sequence[Any]:
-    """Return the arguments with numbers as text.
-
-    hiredis 3.5 crashes when a signal interrupts it while it packs an int.
-    """
-    return [repr(arg) if type(arg) in _NUMBERS else arg for arg in args]
 
 
 _pooled_classes: dict[type, type] = {}

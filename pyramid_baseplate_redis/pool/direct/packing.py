@@ -26,8 +26,8 @@ DIRECT_COMMANDS = frozenset(
 )
 #: The types of arguments that hiredis packs as redis-py does, which converts other types.
 PACKABLE = frozenset({bytes, str})
-# hiredis 3.5 crashes if a signal interrupts it while it packs one of these.
-_NUMBERS = frozenset({int, float})
+#: The types of arguments that :func:`without_numbers` converts.
+NUMBERS = frozenset({int, float})
 
 
 def packed_command(args: Sequence[Any]) -> bytes | None:
@@ -36,11 +36,19 @@ def packed_command(args: Sequence[Any]) -> bytes | None:
     :param args: a name of :data:`DIRECT_COMMANDS`, and its arguments.
     """
     if not PACKABLE.issuperset(map(type, args)):
-        args = tuple(repr(arg) if type(arg) in _NUMBERS else arg for arg in args)
+        args = without_numbers(args)
         if not PACKABLE.issuperset(map(type, args)):
             return None
     packed: bytes = hiredis.pack_command(args if type(args) is tuple else tuple(args))
     return packed
+
+
+def without_numbers(args: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the arguments with numbers as text.
+
+    hiredis 3.5 crashes when a signal interrupts it while it packs an int.
+    """
+    return tuple(repr(arg) if type(arg) in NUMBERS else arg for arg in args)
 
 
 def joined(commands: Sequence[bytes], most: int) -> list[bytes]:

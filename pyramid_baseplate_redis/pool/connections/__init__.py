@@ -1,0 +1,1 @@
+"""Parts of the pool's connections: their timeouts, and what their commands change."""

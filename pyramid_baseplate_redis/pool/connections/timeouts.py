@@ -1,0 +1,75 @@
+"""The timeouts of a connection: for connecting, the handshake and sending.
+
+redis-py's timeouts start again with each address, each reply and each piece that is sent. Here they
+bound the whole, and the deadline of the current call shortens them.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import redis
+from redis.connection import AbstractConnection
+
+from ...runtime.deadline import LEAST_SECONDS, SENDING, Deadline, shortened
+from ..deadline_parser import DeadlineParser
+
+
+class TimedConnection(AbstractConnection):
+    """A mixin for connection classes whose timeouts obey the deadline of the current call."""
+
+    _sock: Any
+    _parser: Any
+    _connecting_since: float | None = None  # a time of time.monotonic(), while it connects
+
+    @property
+    def socket_connect_timeout(self) -> float | None:
+        """Return the seconds left for connecting, shared by all addresses of a host name."""
+        seconds: float | None = super().socket_connect_timeout
+        if self._connecting_since is None:
+            return seconds
+        if seconds is not None:
+            seconds = max(LEAST_SECONDS, self._connecting_since + seconds - time.monotonic())
+        return shortened(seconds)
+
+    @socket_connect_timeout.setter
+    def socket_connect_timeout(self, value: float | None) -> None:
+        self._socket_connect_timeout = value
+
+    @property
+    def socket_timeout(self) -> float | None:
+        """Return the seconds for a reply; while it connects, at most those of the call."""
+        seconds: float | None = super().socket_timeout
+        return seconds if self._connecting_since is None else shortened(seconds)
+
+    @socket_timeout.setter
+    def socket_timeout(self, value: float | None) -> None:
+        self._socket_timeout = value
+
+    def on_connect_check_health(self, check_health: bool = True) -> None:
+        """Log in; ``socket_timeout`` bounds all replies of the handshake together."""
+        parser, seconds = self._parser, self.socket_timeout
+        parser.last_deadline = time.monotonic() + seconds if seconds else None
+        super().on_connect_check_health(check_health)
+        parser.last_deadline = None
+
+    def _restore_timeout(self) -> None:
+        """Undo what the deadline of the call that connected has changed."""
+        self._sock.settimeout(self.socket_timeout)
+        if isinstance(self._parser, DeadlineParser):
+            self._parser.set_socket_timeout(self.socket_timeout)
+
+    def _send_before_deadline(self, deadline: Deadline, command: Any) -> None:
+        """Send packed commands as redis-py does, one piece after the other.
+
+        :raises redis.TimeoutError: the deadline has passed before the last piece.
+        """
+        for piece in [command] if isinstance(command, (bytes, str)) else command:
+            if deadline.has_passed:
+                self.disconnect()
+                raise redis.TimeoutError("Timeout writing to socket")
+            deadline.enter(SENDING)
+            self._sock.settimeout(deadline.shorten(self.socket_timeout))
+            super().send_packed_command([piece], False)
+        self._sock.settimeout(self.socket_timeout)
