@@ -120,11 +120,11 @@ class MonitoredRedisConnection(MonitoredClient[MonitoredRedisPipeline], redis.Re
         """
         if self._hot_keys is not None:
             self._hot_keys.sample(args)
-        operation = self._telemetry.start_command(self.server_span, args)
         if self.deadlines is None and self.connection is None and self._retry is None:
             execute = self._attempted
         else:
             execute = self._executed
+        operation = self._telemetry.start_command(self.server_span, args)
         if operation is None:
             return execute(args, options)
         try:

@@ -38,18 +38,7 @@ def execute_pipeline(
 ) -> list[Any]:
     """Do the same as redis-py's ``_execute_pipeline``."""
     replies: list[Any] = connection.ask_all([args for args, _ in commands])
-    callbacks = pipeline.response_callbacks
-    for position, (args, options) in enumerate(commands):
-        reply = replies[position]
-        if isinstance(reply, redis.ResponseError):
-            continue
-        options.pop("keys", None)  # for redis-py's cache
-        callback = dict.get(callbacks, args[0])
-        if callback is not None:
-            try:
-                replies[position] = callback(reply, **options)
-            except redis.ResponseError as error:
-                replies[position] = error
+    _apply_callbacks(pipeline, commands, replies, returned=redis.ResponseError)
     if raise_on_error:
         pipeline.raise_first_error(commands, replies)
     return replies
@@ -86,11 +75,29 @@ def execute_transaction(
         raise redis.ResponseError("Wrong number of response items from pipeline execution")
     if raise_on_error:
         pipeline.raise_first_error(commands, results)
+    _apply_callbacks(pipeline, commands, results)
+    return results
+
+
+def _apply_callbacks(
+    pipeline: Pipeline,
+    commands: Sequence[Command],
+    replies: list[Any],
+    returned: type[Exception] | tuple[()] = (),
+) -> None:
+    """Replace each reply that is not an error by the result of its command's callback.
+
+    :param returned: the errors of a callback that take the place of its result.
+    """
     callbacks = pipeline.response_callbacks
     for position, (args, options) in enumerate(commands):
-        if not isinstance(results[position], Exception):
-            options.pop("keys", None)
-            callback = dict.get(callbacks, args[0])
-            if callback is not None:
-                results[position] = callback(results[position], **options)
-    return results
+        reply = replies[position]
+        if isinstance(reply, Exception):
+            continue
+        options.pop("keys", None)  # for redis-py's cache
+        callback = dict.get(callbacks, args[0])
+        if callback is not None:
+            try:
+                replies[position] = callback(reply, **options)
+            except returned as error:
+                replies[position] = error
