@@ -20,6 +20,7 @@ from ..settings.fields import PACKAGE_PREFIX
 from ..settings.package import package_settings
 from .client_directive import add_redis_client, discover_clients
 from .queue_directive import DISCOVERY, add_message_queue, discover_queues
+from .queues_page.directive import add_redis_queues_view
 from .request_cleanup import await_body
 from .setting_place import settings_action
 from .startup_log import log_clients
@@ -35,6 +36,7 @@ def configure(config: Configurator) -> None:
     config.add_directive("add_redis_client", add_redis_client)
     config.add_directive("add_message_queue", add_message_queue)
     config.add_directive("add_redis_health_view", add_redis_health_view)
+    config.add_directive("add_redis_queues_view", add_redis_queues_view)
     config.registry.registerUtility(Probes(), IRedisProbes)
     config.add_request_method(request_span, "span", reify=True)
     config.add_tween(SERVER_SPAN_TWEEN, under=INGRESS, over=(EXCVIEW, MAIN))
