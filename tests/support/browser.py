@@ -5,12 +5,16 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mirakuru import TCPExecutor
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from example_app.links import Click
+from pyramid_baseplate_redis import DurableMessageQueue, pool_from_config
 
 from .servers import free_port
 
@@ -64,11 +68,38 @@ def running_example(directory: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
 
 
-def open_page(browser: Browser) -> Page:
-    """A page of a browser that nobody has used before."""
-    page = browser.new_page(viewport={"width": 1280, "height": 800})
+def open_page(browser: Browser, **options: Any) -> Page:
+    """A page of a browser that nobody has used before.
+
+    :param options: of Playwright's ``new_page``, such as ``color_scheme``.
+    """
+    page = browser.new_page(**{"viewport": {"width": 1280, "height": 800}, **options})
     page.set_default_timeout(_SECONDS * 1000)
     return page
+
+
+@contextmanager
+def clicks_of(directory: Path) -> Iterator[DurableMessageQueue]:
+    """The queue of a running example, where the first failure makes a dead letter.
+
+    :param directory: that of :func:`running_example`.
+    """
+    pool = pool_from_config({"links.url": f"embedded://{directory}/var"}, "links.")
+    yield DurableMessageQueue("clicks", pool, max_attempts=1)
+    pool.disconnect()
+
+
+PHONE: dict[str, Any] = {
+    "viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True,
+}  # fmt: skip
+
+
+def bury_click(queue: DurableMessageQueue, body: bytes | str) -> None:
+    """Put a message that becomes a dead letter."""
+    queue.put(body)
+    with suppress(ValueError), queue.receive(timeout=_SECONDS) as message:
+        Click.from_message(message.body)
+        raise ValueError("the link of this click does not exist")
 
 
 def make_links(page: Page, address: str) -> None:

@@ -231,6 +231,7 @@ def main(config: Any) -> None:
     config.add_message_queue("jobs", client="foo")
     config.add_message_queue("mails", client="foo", durable=True, lease="1 minute")
     config.add_redis_health_view("/health/redis")
+    config.add_redis_queues_view("/queues", permission="admin")
 
 
 def check(env: dict[str, Any]) -> list[str]:

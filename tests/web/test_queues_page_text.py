@@ -9,9 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyramid_baseplate_redis.web.queues_page.body_text import MOST_SHOWN, BodyText, body_text
+from pyramid_baseplate_redis.web.queues_page.body_text import (
+    MOST_SHOWN,
+    BodyText,
+    body_text,
+    excerpt,
+)
 from pyramid_baseplate_redis.web.queues_page.html import document, element, visible
-from pyramid_baseplate_redis.web.queues_page.wording import duration, excerpt
+from pyramid_baseplate_redis.web.queues_page.wording import duration
 
 
 @pytest.mark.parametrize(
@@ -110,3 +115,6 @@ def test_excerpt_is_one_short_line() -> None:
     assert excerpt(b"x" * 81) == "x" * 80 + "…"
     assert excerpt(b"x" * 80) == "x" * 80
     assert excerpt(b" " * 1000) == "…"
+    assert excerpt(b"a\0") == "61 00"
+    assert excerpt(b"\xff" * 1000) == "ff " * 26 + "ff…"
+    assert excerpt("ü".encode() * 1000) == "ü" * 80 + "…"

@@ -42,6 +42,20 @@ def body_text(body: bytes, wanted: str | None = None) -> BodyText:
     return BodyText(chosen, formats, text, is_cut)
 
 
+def excerpt(body: bytes, most: int = 80) -> str:
+    """Return the beginning of a body in one line, in hexadecimal if it is not text.
+
+    :param most: the number of characters.
+    """
+    start = body[: 4 * most]
+    is_cut = len(body) > len(start)
+    if _is_text(start, is_cut):
+        line = " ".join(_decoded(start, is_cut, "strict").split())
+    else:
+        line = start.hex(" ")
+    return f"{line[:most]}…" if is_cut or len(line) > most else line
+
+
 def _decoded(start: bytes, is_cut: bool, errors: str) -> str:
     # The cut may be inside of a character, which is left out then.
     return codecs.getincrementaldecoder("utf-8")(errors).decode(start, final=not is_cut)

@@ -45,14 +45,13 @@ class Page:
             element("title", title),
             element("link", rel="stylesheet", href=style),
         )
-        crumbs = [element("li", element("a", name, href=path)) for name, path in self.above]
+        items = [element("li", element("a", name, href=path)) for name, path in self.above]
         here = element("li", element("span", self.heading, aria_current="page"))
+        breadcrumb = element("nav", element("ol", *items, here), aria_label="Breadcrumb")
         body = element(
             "body",
             element("a", "Skip to the content", class_="skip", href="#content"),
-            element(
-                "header", element("nav", element("ol", *crumbs, here), aria_label="Breadcrumb")
-            ),
+            element("header", breadcrumb) if self.above else None,
             element(
                 "main", element("h1", self.heading), *self.content, id="content", tabindex="-1"
             ),

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element
 
 from ...queues.messages import BODY, DeadLetter, QueuedMessage
+from .body_text import excerpt
 from .html import element, preformatted
 from .layout import Content, Page, above, body_section, facts, note, section
 from .letters import error_text, letter_actions, traceback_text
 from .links import Links
-from .wording import ABSENT, excerpt, moment, number
+from .wording import ABSENT, moment, number
 
 if TYPE_CHECKING:
     from pyramid.request import Request
@@ -41,8 +42,11 @@ def message_page(request: Request, links: Links, name: str, message: QueuedMessa
 def letter_page(request: Request, links: Links, name: str, letter: DeadLetter) -> Page:
     """Return the page with a dead letter's error, traceback and body."""
     about: dict[str, Content] = {
-        "Error": element("span", letter.error, class_="error-text"),
-        "Text": error_text(letter) or ABSENT,
+        "Error": element(
+            "span",
+            element("span", letter.error, class_="error-text"),
+            element("span", error_text(letter), class_="soft lines"),
+        ),
         "Died at": moment(letter.died_at),
         "Attempts": number(letter.attempts),
         "Message": letter.message_id or ABSENT,

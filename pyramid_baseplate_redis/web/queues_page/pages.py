@@ -8,12 +8,13 @@ from xml.etree.ElementTree import Element
 
 from ...queues.messages import DeadLetter, QueuedMessage
 from ...telemetry.stats import QueueStats
+from .body_text import excerpt
 from .html import element
 from .layout import QUEUES, Content, Page, actions, facts, note, section, table
 from .letters import VERBS, error_text, letter_actions
 from .links import Links
 from .reports import QueueReport
-from .wording import ABSENT, counted, duration, excerpt, moment, number, size
+from .wording import ABSENT, counted, duration, moment, number, size
 
 if TYPE_CHECKING:
     from pyramid.request import Request

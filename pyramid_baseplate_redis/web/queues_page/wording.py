@@ -46,10 +46,3 @@ def moment(time: datetime) -> Element:
 def size(count: int) -> str:
     """Return a number of bytes."""
     return counted(count, "byte")
-
-
-def excerpt(body: bytes, most: int = 80) -> str:
-    """Return the beginning of a message's body in one line."""
-    text = body[: 4 * most].decode("utf-8", "replace")
-    line = " ".join(text.split())
-    return line if len(line) <= most and len(body) <= 4 * most else f"{line[:most]}…"
