@@ -14,7 +14,9 @@ def includeme(config: Configurator) -> None:
     """
     config.add_static_view("static", "static", cache_max_age=3600)
     config.add_redis_health_view("/health/redis")  # for a readiness probe
-    if asbool(config.registry.settings.get("queues_page")):
+    settings = config.get_settings()
+    settings["queues_page"] = asbool(settings.get("queues_page"))  # the layout has a link to it
+    if settings["queues_page"]:
         # This app has no users whose permission could be asked for. An app that has some writes
         # permission="admin", for example, and needs no setting.
         config.add_redis_queues_view("/queues", permission=NO_PERMISSION_REQUIRED)

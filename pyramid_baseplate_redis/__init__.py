@@ -121,8 +121,9 @@ def includeme(config: Configurator) -> None:
 
     ``config.include("pyramid_baseplate_redis")`` does the following:
 
-    - Adds the directives ``config.add_redis_client``, ``config.add_message_queue`` and
-      ``config.add_redis_health_view``. The health view exists only if the application adds it.
+    - Adds the directives ``config.add_redis_client``, ``config.add_message_queue``,
+      ``config.add_redis_health_view`` and ``config.add_redis_queues_view``. The two views exist
+      only if the application adds them.
     - Declares the clients that the settings name (``<name>.url``, ``url_env`` or ``url_file``) and
       the queues (``<name>.queue``), unless the application declares them itself. If
       ``baseplate_redis.clients`` or ``baseplate_redis.queues`` is set, only the names listed there

@@ -178,6 +178,20 @@ class TestHealth:
         assert {name: each["status"] for name, each in answer["clients"].items()} == {"links": "ok"}
 
 
+class TestQueuesPage:
+    @pytest.mark.parametrize("setting", [{}, {"queues_page": "false"}], ids=["default", "false"])
+    def test_is_shown_to_no_one_by_default(self, valkey: Server, setting: dict[str, str]) -> None:
+        browser = TestApp(main({}, **{"links.url": valkey.url, **setting}))
+        assert "Queues" not in browser.get("/")
+        browser.get("/queues", status=404)
+
+    def test_shows_the_clicks(self, valkey: Server) -> None:
+        browser = TestApp(main({}, **{"links.url": valkey.url, "queues_page": "true"}))
+        browser.get(f"/{made_link(browser)}")
+        page = browser.get("/").click("Queues").click("clicks")
+        assert "The body is empty." not in page.click(r"\d+-0")
+
+
 class TestWithoutRedis:
     @pytest.fixture
     def browser(self) -> TestApp:
