@@ -361,6 +361,21 @@ def test_server_that_goes_away_before_a_form_is_sent(
     assert "may have been moved" in answer
 
 
+def test_messages_that_cannot_be_read_hide_nothing_else(
+    app: TestApp, jobs: DurableMessageQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bury(jobs, "dead")
+
+    def fail(queue: DurableMessageQueue, count: int) -> None:
+        raise redis.TimeoutError("foo: too slow")
+
+    monkeypatch.setattr(DurableMessageQueue, "peek", fail)
+    page = app.get("/queues/jobs", status=503)
+
+    assert "They cannot be shown. TimeoutError: foo: too slow" in page.html.text
+    assert len(cells(page, "Dead letters")) == 1
+
+
 def test_key_of_another_type_fails_alone(app: TestApp, client: Any) -> None:
     client.set("{jobs}:messages", "text")
     page = app.get("/queues", status=503)

@@ -13,7 +13,7 @@ from .html import element
 from .layout import QUEUES, Content, Page, actions, facts, note, section, table
 from .letters import VERBS, error_text, letter_actions
 from .links import Links
-from .reports import QueueReport
+from .reports import Listing, QueueReport
 from .wording import ABSENT, counted, duration, moment, number, size
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def _numbers(stats: QueueStats) -> dict[str, Content]:
 
 
 def queue_page(
-    request: Request, links: Links, name: str, stats: QueueStats, letters: Sequence[DeadLetter],
-    messages: Sequence[QueuedMessage],
+    request: Request, links: Links, name: str, stats: QueueStats, letters: Listing[DeadLetter],
+    messages: Listing[QueuedMessage],
 ) -> Page:  # fmt: skip
     """Return the page with a queue's numbers, dead letters and oldest messages."""
     content = [
@@ -98,11 +98,15 @@ def _result(request: Request) -> Element | None:
 
 
 def _letters(
-    request: Request, links: Links, dead: int, letters: Sequence[DeadLetter]
+    request: Request, links: Links, dead: int, letters: Listing[DeadLetter]
 ) -> list[Content]:
-    if not letters:
-        return [note("There are none.")]
-    shown = f"The oldest {number(len(letters))} of {number(dead)}:" if dead > len(letters) else None
+    if not letters.items:
+        return [_nothing(letters.error)]
+    shown = (
+        f"The oldest {number(len(letters.items))} of {number(dead)}:"
+        if dead > len(letters.items)
+        else None
+    )
     buttons = [
         element(
             "a", f"{verb} all", href=links("settle_all", action=action),
@@ -128,7 +132,7 @@ def _letters(
             moment(letter.died_at),
             letter_actions(request, links, letter),
         ]
-        for letter in letters
+        for letter in letters.items
     ]
     headings = ("Message", "Error", "Attempts", "Died at", "")
     return [
@@ -138,10 +142,10 @@ def _letters(
     ]
 
 
-def _messages(links: Links, length: int, messages: Sequence[QueuedMessage]) -> list[Content]:
-    if not messages:
-        return [note("There are none.")]
-    shown = f"The oldest {number(len(messages))} of {number(length)}:"
+def _messages(links: Links, length: int, messages: Listing[QueuedMessage]) -> list[Content]:
+    if not messages.items:
+        return [_nothing(messages.error)]
+    shown = f"The oldest {number(len(messages.items))} of {number(length)}:"
     rows: list[list[Content]] = [
         [
             element(
@@ -154,10 +158,16 @@ def _messages(links: Links, length: int, messages: Sequence[QueuedMessage]) -> l
             message.consumer or ABSENT,
             size(len(message.body)),
         ]
-        for message in messages
+        for message in messages.items
     ]
     headings = ("Message", "Put at", "Attempts", "Consumer", "Size")
     return [
-        note(shown) if length > len(messages) else None,
+        note(shown) if length > len(messages.items) else None,
         table("Messages", headings, rows),
     ]
+
+
+def _nothing(error: str | None) -> Element:
+    if error is None:
+        return note("There are none.")
+    return note("They cannot be shown. ", element("span", error, class_="soft"), kind="error")

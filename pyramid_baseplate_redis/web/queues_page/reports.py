@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import redis
 from redis.exceptions import RedisClusterException
@@ -15,6 +16,8 @@ from ...telemetry.stats import QueueStats
 
 if TYPE_CHECKING:
     from pyramid.request import Request
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__package__)
 
@@ -30,6 +33,14 @@ class QueueReport:
     is_durable: bool
     length: int | None = None
     stats: QueueStats | None = None  #: only of a durable queue
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Listing(Generic[T]):
+    """Some of a queue's messages or dead letters, or the reason why they cannot be shown."""
+
+    items: Sequence[T]
     error: str | None = None
 
 
@@ -62,6 +73,18 @@ def _report(request: Request, name: str, client: str, is_durable: bool) -> Queue
         return QueueReport(name, client, False, queue.client.llen(queue.queue))
     stats: QueueStats = queue.stats()
     return QueueReport(name, client, True, stats.length, stats)
+
+
+def listing(client: str, ask: Callable[[], list[T]]) -> Listing[T]:
+    """Return what ``ask`` returns, or the reason why the client's server could not answer.
+
+    A queue may have messages that are too large for ``socket_timeout``. The rest of its page is
+    still shown then.
+    """
+    try:
+        return Listing(ask())
+    except SERVER_ERRORS as error:
+        return Listing([], reason(client, error))
 
 
 def reason(client: str, error: Exception) -> str:

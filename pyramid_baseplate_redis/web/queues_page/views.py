@@ -15,7 +15,7 @@ from ...queues.durable_queue import DurableMessageQueue
 from . import letters, message_pages, pages
 from .layout import Page
 from .links import Links
-from .reports import queue_reports, reason
+from .reports import listing, queue_reports, reason
 from .style import STYLE_SHEET
 
 if TYPE_CHECKING:
@@ -96,10 +96,11 @@ class QueueViews:
     def show(self) -> Response:
         """Show the queue's numbers, dead letters and messages."""
         queue = self.queue
-        dead = queue.dead_letters(message_pages.MOST_LETTERS)
-        messages = queue.peek(message_pages.MOST_MESSAGES)
-        page = pages.queue_page(self.request, self.links, self.name, queue.stats(), dead, messages)
-        return _response(self.links, page)
+        stats = queue.stats()
+        dead = listing(self.client, lambda: queue.dead_letters(message_pages.MOST_LETTERS))
+        messages = listing(self.client, lambda: queue.peek(message_pages.MOST_MESSAGES))
+        page = pages.queue_page(self.request, self.links, self.name, stats, dead, messages)
+        return _response(self.links, page, 503 if dead.error or messages.error else 200)
 
     @server_errors_shown
     def show_message(self) -> Response:
