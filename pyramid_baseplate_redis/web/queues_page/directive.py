@@ -27,9 +27,9 @@ _QUEUE_VIEWS = {  # route, method, method of QueueViews
     ("queue", "GET"): "show",
     ("message", "GET"): "show_message",
     ("letter", "GET"): "show_letter",
-    ("settle", "POST"): "settle",
-    ("settle_all", "GET"): "confirm",
-    ("settle_all", "POST"): "settle_all",
+    ("move", "POST"): "move",
+    ("move_all", "GET"): "confirm",
+    ("move_all", "POST"): "move_all",
 }
 
 

@@ -21,7 +21,7 @@ def letter_actions(request: Request, links: Links, letter: DeadLetter) -> Elemen
     """Return the buttons for one dead letter."""
     forms = [
         form(
-            request, links("settle", entry_id=letter.id, action=action), verb,
+            request, links("move", entry_id=letter.id, action=action), verb,
             label=f"{verb} {letter.message_id or letter.id}",
             kind="danger" if action == "discard" else "",
         )
@@ -54,7 +54,7 @@ def confirmation_page(
             actions(
                 form(
                     request,
-                    links("settle_all", action=action),
+                    links("move_all", action=action),
                     f"{verb} {letters}",
                     kind="strong danger" if action == "discard" else "strong",
                     fields={"dead": str(dead)},

@@ -19,8 +19,8 @@ PATTERNS = {
     "queue": "/{queue_name}",
     "message": "/{queue_name}/messages/{entry_id}",
     "letter": f"/{{queue_name}}/dead/{_ENTRY}",
-    "settle": f"/{{queue_name}}/dead/{_ENTRY}/{_ACTION}",
-    "settle_all": f"/{{queue_name}}/dead/{_ACTION}",
+    "move": f"/{{queue_name}}/dead/{_ENTRY}/{_ACTION}",
+    "move_all": f"/{{queue_name}}/dead/{_ACTION}",
 }
 
 

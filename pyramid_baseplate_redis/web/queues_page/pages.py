@@ -109,7 +109,7 @@ def _letters(
     )
     buttons = [
         element(
-            "a", f"{verb} all", href=links("settle_all", action=action),
+            "a", f"{verb} all", href=links("move_all", action=action),
             class_="button danger" if action == "discard" else "button",
         )
         for action, verb in VERBS.items()

@@ -121,12 +121,12 @@ class QueueViews:
         return self._missing("dead letter")
 
     @server_errors_shown
-    def settle(self) -> Response:
+    def move(self) -> Response:
         """Replay or discard one dead letter."""
         entry_id = self.request.matchdict["entry_id"]
         if self.request.matchdict["action"] == "replay":
-            return self._settled(replayed=self.queue.replay(entry_id))
-        return self._settled(discarded=self.queue.discard(entry_id))
+            return self._moved(replayed=self.queue.replay(entry_id))
+        return self._moved(discarded=self.queue.discard(entry_id))
 
     @server_errors_shown
     def confirm(self) -> Response:
@@ -134,14 +134,14 @@ class QueueViews:
         return self._confirmation(self.queue.stats().dead)
 
     @server_errors_shown
-    def settle_all(self) -> Response:
+    def move_all(self) -> Response:
         """Replay or discard all dead letters, if there are as many as the user has confirmed."""
         dead = self.queue.stats().dead
         if self.request.POST.get("dead") != str(dead):
             return self._confirmation(dead, has_changed=True)
         if self.request.matchdict["action"] == "replay":
-            return self._settled(replayed=self.queue.replay())
-        return self._settled(discarded=self.queue.discard())
+            return self._moved(replayed=self.queue.replay())
+        return self._moved(discarded=self.queue.discard())
 
     def _confirmation(self, dead: int, has_changed: bool = False) -> Response:
         action = self.request.matchdict["action"]
@@ -150,7 +150,7 @@ class QueueViews:
         )
         return _response(self.links, page, 409 if has_changed else 200)
 
-    def _settled(self, **counts: int) -> Response:
+    def _moved(self, **counts: int) -> Response:
         path = self.links("queue", dict(counts))
         return HTTPSeeOther(path, headers=list(_HEADERS.items()))
 

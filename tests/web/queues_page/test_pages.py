@@ -15,8 +15,8 @@ from webtest import TestApp
 from pyramid_baseplate_redis import DeadLetter, DurableMessageQueue, MessageQueue
 from pyramid_baseplate_redis.web.queues_page.wording import ABSENT
 
-from ..support.servers import RecordedSpans, Server, free_port
-from .queues_page_app import bury, page_app
+from ...support.queues_page import bury, page_app
+from ...support.servers import RecordedSpans, Server, free_port
 
 MakeConfig = Callable[..., Configurator]
 SCRIPT = "<script>alert('pwned')</script>"
@@ -97,7 +97,7 @@ def test_dead_letter_has_its_error_and_its_body(app: TestApp, jobs: DurableMessa
     detail = page.click(letter.message_id)
 
     assert row[0] == f'{letter.message_id} {{"invoice": 17}}'
-    assert row[1].startswith("tests.web.queues_page_app.HandlerError")
+    assert row[1].startswith("tests.support.queues_page.HandlerError")
     assert row[2] == "1"
     assert detail.html.find("pre").text == '\n{\n  "invoice": 17\n}'
     assert detail.click("Hex").html.find("pre").text.strip().startswith("00000000  7b 22 69 6e")

@@ -15,8 +15,8 @@ from webtest import TestApp
 
 from pyramid_baseplate_redis import ConfigurationError
 
-from ..support.servers import Server
-from .queues_page_app import add_page, page_app
+from ...support.queues_page import add_page, page_app
+from ...support.servers import Server
 
 MakeConfig = Callable[..., Configurator]
 
