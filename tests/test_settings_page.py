@@ -22,12 +22,13 @@ TYPES = {
     "ssl.TLSVersion": {"choice"},
     "frozenset[str]": {"commands"},
     "list[str]": {"words"},
+    "tuple[timedelta, ...]": {"times"},
 }
 CLIENT = [item for item in dataclasses.fields(ClientSettings) if "parse" in item.metadata]
 QUEUE = dataclasses.fields(QueueSettings)
 PACKAGE = [item for item in dataclasses.fields(PackageSettings) if "parse" in item.metadata]
 # Defaults that are described, not written as they would be in an .ini file.
-DESCRIBED = {"", "the system's", "Python's", "no limit", "all found"}
+DESCRIBED = {"", "the system's", "Python's", "no limit", "none", "all found"}
 
 
 class Row(NamedTuple):

@@ -115,8 +115,8 @@ def test_a_handler_that_fails_gives_the_message_back_and_goes_on(
             raise KeyError("the first time")
 
     queue.put("job")
-    working = Working(make_registry(valkey), handle)
-    wait_until(lambda: queue.stats().length == 0)
+    working = Working(make_registry(valkey, jobs__backoff="none"), handle)
+    wait_until(lambda: not queue.peek())
     assert working.end() == FINISHED
     assert attempts == [(b"job", 1), (b"job", 2)]
 
@@ -241,7 +241,8 @@ def test_a_handler_that_exits_ends_it_and_the_message_is_given_back(
     make_registry: Callable[..., Any], valkey: Server, queue: DurableMessageQueue
 ) -> None:
     queue.put("job")
-    assert Working(make_registry(valkey), lambda *_: sys.exit("enough")).wait() == FAILED
+    registry = make_registry(valkey, jobs__backoff="none")
+    assert Working(registry, lambda *_: sys.exit("enough")).wait() == FAILED
     assert queue.get(0) == b"job"
 
 

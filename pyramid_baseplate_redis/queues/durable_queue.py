@@ -6,10 +6,11 @@ share a :class:`.QueueSpec`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Literal, overload
 
+from ..settings.queue import BACKOFF, default_attempts
 from ..telemetry.messaging.spans import MessageTracer
 from ..telemetry.stats import QueueStats
 from .after_commit import put_after_commit
@@ -20,12 +21,13 @@ from .raw_commands import client_of
 from .receiving.consumer_group import ConsumerGroup
 from .receiving.delivery import Delivery
 from .receiving.receiver import Receiver
+from .schedules.server_clock import ServerClock
+from .schedules.waiting import WaitingMessages
 from .sender import Sender
 from .settling.dead_letters import DeadLetters
 from .stream_commands import StreamCommands
 
 LEASE = timedelta(seconds=30)
-MAX_ATTEMPTS = 5
 
 
 class DurableMessageQueue:
@@ -45,9 +47,13 @@ class DurableMessageQueue:
     :param consumer: this consumer's name; by default host, process ID and a random token.
     :param lease: seconds that a consumer may work on a message before another one receives it. All
         consumers of a queue need the same value.
-    :param max_attempts: how often a message is received before it becomes a dead letter.
+    :param max_attempts: how often a message is received before it becomes a dead letter; by default
+        6 with the default ``backoff``, otherwise 5.
     :param max_length: maximum number of messages, including received ones; ``None`` is no limit.
-    :param delay: seconds until a failed message may be received again, at most ``lease``.
+    :param backoff: seconds that a message waits after its first failure, its second one, and so on;
+        by default 1, 5, 30, 120 and 600. After further failures it waits as after the last of them.
+        Each wait is changed at random by up to a fifth. ``None`` is no wait.
+    :param delay: seconds that a message waits after each failure, instead of ``backoff``.
     :param trace_parent: make the span that processes a message a child of the span that sent it,
         in the same trace. By default the two spans are linked.
     :param transaction_manager: returns the transaction manager for ``after_commit``. A request's
@@ -58,13 +64,19 @@ class DurableMessageQueue:
 
     def __init__(
         self, name: str, client: Any, *, group: str = "workers", consumer: str | None = None,
-        lease: float | timedelta = LEASE, max_attempts: int = MAX_ATTEMPTS,
-        max_length: int | None = None, delay: float | timedelta = 0, trace_parent: bool = False,
+        lease: float | timedelta = LEASE, max_attempts: int | None = None,
+        max_length: int | None = None, backoff: Sequence[float | timedelta] | None = BACKOFF,
+        delay: float | timedelta | None = None, trace_parent: bool = False,
         transaction_manager: Callable[[], Any] | None = None,
     ) -> None:  # fmt: skip
+        if delay is not None:
+            backoff = None
+        if max_attempts is None:
+            max_attempts = default_attempts(backoff)
         self._spec = spec = QueueSpec(
             name, group, consumer, lease=float(in_seconds(lease)), max_attempts=max_attempts,
-            max_length=max_length, delay=in_seconds(delay),
+            max_length=max_length, delay=None if delay is None else in_seconds(delay),
+            backoff=tuple(in_seconds(wait) for wait in backoff or ()),
         )  # fmt: skip
         self.queue = name
         self.client = client_of(client)
@@ -75,15 +87,21 @@ class DurableMessageQueue:
         self.transaction_manager = transaction_manager
         self._commands = StreamCommands(self.client, spec.key)
         tracer = MessageTracer(self._commands.telemetry, name, group, trace_parent=trace_parent)
+        waiting = WaitingMessages(spec, self._commands, ServerClock(self._commands))
         self._dead_letters = DeadLetters(spec, self._commands, tracer)
-        self._group = ConsumerGroup(spec, self._commands, self._dead_letters, tracer)
+        self._group = ConsumerGroup(spec, self._commands, self._dead_letters, waiting, tracer)
         self._sender = Sender(spec, self._commands, tracer)
-        self._receiver = Receiver(spec, self._commands, self._group, tracer)
+        self._receiver = Receiver(spec, self._commands, self._group, waiting, tracer)
 
     @property
     def consumer(self) -> str:
         """This consumer's name in the group."""
         return self._spec.consumer
+
+    @property
+    def receiver(self) -> Receiver:
+        """The part that waits for messages and settles them, for workers."""
+        return self._receiver
 
     # Putting
 
@@ -143,7 +161,8 @@ class DurableMessageQueue:
         The block is the span ``process <name>``. There are three ways to leave it:
 
         1. Without an exception: the message is acknowledged.
-        2. With an exception: the message may be received again after ``delay``.
+        2. With an exception: the message may be received again after a wait, which grows with each
+           attempt.
         3. With an exception on the last of ``max_attempts``: it becomes a dead letter, which keeps
            the exception's class.
 
@@ -151,13 +170,13 @@ class DurableMessageQueue:
 
         :param timeout: seconds to wait for a message; may be longer than ``socket_timeout``. 0
             does not wait. ``None`` waits forever, even while the server is unreachable.
-        :param delay: seconds until this message may be received again, instead of the queue's
-            ``delay``.
+        :param delay: seconds until this message may be received again if it fails, instead of the
+            queue's ``backoff`` or ``delay``.
         :raises TimedOutError: on entering the block, no message arrived within ``timeout``.
         :raises LeaseLostError: on leaving the block, another consumer has received the message in
             the meantime.
-        :raises ValueError: ``timeout`` is negative or infinite, or ``delay`` is longer than the
-            lease.
+        :raises ValueError: ``timeout`` is negative or infinite, or ``delay`` is negative or longer
+            than ten years.
         :raises redis.RedisError: the server failed. With ``timeout=None``, entering the block
             raises only errors that waiting does not fix, such as a wrong password. A message that
             was claimed but not returned is delivered again once its lease expires.
@@ -242,7 +261,7 @@ class DurableMessageQueue:
 
         :raises redis.RedisError: the server failed.
         """
-        self._commands.send(("UNLINK", self.key, self.dead_key))
+        self._commands.send(("UNLINK", self.key, self.dead_key, self._spec.waiting_key))
 
     def close(self) -> None:
         """Do nothing: messages stay on the server, and the client owns the connections.

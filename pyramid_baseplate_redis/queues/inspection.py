@@ -13,21 +13,23 @@ from .stream_commands import StreamCommands
 
 def stats_of(commands: StreamCommands, spec: QueueSpec) -> QueueStats:
     """Return the numbers of messages and dead letters, and the age of the oldest message."""
-    length, pending, oldest, dead, now = commands.send(
+    length, pending, oldest, dead, waiting, now = commands.send(
         ("XLEN", spec.key), ("XPENDING", spec.key, spec.group),
-        ("XRANGE", spec.key, "-", "+", "COUNT", 1), ("XLEN", spec.dead_key), ("TIME",),
+        ("XRANGE", spec.key, "-", "+", "COUNT", 1), ("XLEN", spec.dead_key),
+        ("ZCARD", spec.waiting_key), ("TIME",),
         name="stats", errors=True,
     )  # fmt: skip
     if isinstance(pending, Exception) and is_no_group(pending):
         pending = [0]
-    for reply in (length, pending, oldest, dead, now):
+    for reply in (length, pending, oldest, dead, waiting, now):
         if isinstance(reply, Exception):
             raise reply
     age = None
     if oldest:
         seconds = int(now[0]) + int(now[1]) / 1e6 - time_of(oldest[0][0]).timestamp()
         age = timedelta(seconds=max(0.0, seconds))
-    return QueueStats(length, pending[0], age, dead)
+    # An entry that waits is in the stream as well.
+    return QueueStats(max(0, length - waiting), pending[0], age, dead, waiting)
 
 
 def peeked(commands: StreamCommands, spec: QueueSpec, count: int) -> list[QueuedMessage]:

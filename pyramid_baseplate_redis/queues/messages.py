@@ -41,6 +41,8 @@ class DurableMessage:
         self.leased_at = leased_at  # time.monotonic() before the command was sent
         self._attempts = attempts
         self.is_settled = False
+        #: Whether it was delivered before and not settled: its consumer died, or its lease expired.
+        self.is_suspect = False
 
     @property
     def body(self) -> bytes:
@@ -82,9 +84,10 @@ class DurableMessage:
     def give_back(self, delay: float | timedelta = 0) -> None:
         """Let the message be received again before the block is left.
 
-        :param delay: seconds until it may be received again, at most the lease.
+        :param delay: seconds until it may be received again. On a server whose memory is full, it
+            waits for at most the lease.
         :raises LeaseLostError: another consumer has received the message, or it is settled.
-        :raises ValueError: ``delay`` is negative or longer than the lease.
+        :raises ValueError: ``delay`` is negative or longer than ten years.
         :raises redis.RedisError: the server failed. The message is delivered again once its lease
             expires.
         """

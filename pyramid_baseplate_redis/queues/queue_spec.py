@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import secrets
 import socket
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ from datetime import timedelta
 from functools import partial
 
 from ..runtime.process_local import ProcessLocal
+
+_JITTER = 0.2
+_LONGEST_DELAY = 10 * 365 * 86400.0
 
 _token = ProcessLocal(partial(secrets.token_hex, 4))
 
@@ -28,9 +32,11 @@ class QueueSpec:
     lease: float  #: seconds
     max_attempts: int
     max_length: int | None  #: ``None`` is no limit
-    delay: float  #: seconds until a failed message may be received again
+    delay: float | None  #: seconds until a failed message may be received again
+    backoff: tuple[float, ...]  #: these seconds instead, one after each failed attempt
     key: str = field(init=False)  #: the stream
     dead_key: str = field(init=False)  #: the stream of the dead letters
+    waiting_key: str = field(init=False)  #: the sorted set of failed messages that wait
     lease_ms: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -42,10 +48,12 @@ class QueueSpec:
             )
         if self.max_attempts < 1 or (self.max_length is not None and self.max_length < 1):
             raise ValueError("max_attempts and max_length: must be 1 or more.")
-        self.checked_delay(self.delay)
+        for span in (self.delay or 0.0, *self.backoff):
+            checked_delay(span)
         key, dead_key = keys_of(self.name)
         object.__setattr__(self, "key", key)
         object.__setattr__(self, "dead_key", dead_key)
+        object.__setattr__(self, "waiting_key", key.removesuffix("messages") + "waiting")
         object.__setattr__(self, "lease_ms", round(self.lease * 1000))
 
     @property
@@ -53,18 +61,31 @@ class QueueSpec:
         """The consumer's name in the group; a forked process has its own."""
         return self.given_consumer or process_consumer()
 
-    def checked_delay(self, delay: float | timedelta) -> float:
-        """Return a delay in seconds.
+    def wait_after(self, attempts: int) -> float:
+        """Return the seconds that a message waits after it has failed.
 
-        :raises ValueError: it is longer than the lease. The server knows only the time since a
-            message was delivered, which cannot lie in the future.
+        A wait of ``backoff`` is changed at random by up to a fifth. Otherwise, messages that failed
+        together would come back together.
+
+        :param attempts: how often it was received.
         """
-        seconds = in_seconds(delay)
-        if not 0 <= seconds <= self.lease:
-            raise ValueError(
-                f"delay: {seconds!r} is not from 0 to the lease, {self.lease} seconds."
-            )
-        return seconds
+        if self.delay is not None:
+            return self.delay
+        if not self.backoff:
+            return 0.0
+        wait = self.backoff[min(attempts, len(self.backoff)) - 1]
+        return wait * random.uniform(1 - _JITTER, 1 + _JITTER)
+
+
+def checked_delay(delay: float | timedelta) -> float:
+    """Return a delay in seconds.
+
+    :raises ValueError: it is negative, infinite or longer than ten years.
+    """
+    seconds = in_seconds(delay)
+    if not 0 <= seconds <= _LONGEST_DELAY:
+        raise ValueError(f"delay: {seconds!r} is out of range. Write from 0 seconds to ten years.")
+    return seconds
 
 
 def in_seconds(span: float | timedelta) -> float:

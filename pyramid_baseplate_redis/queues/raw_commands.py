@@ -52,11 +52,17 @@ class RawCommands:
         self._connection = connection
         self._asking = asking
 
-    def __call__(self, *commands: Command, block: float = 0.0, errors: bool = False) -> list[Any]:
+    def __call__(
+        self, *commands: Command, block: float = 0.0, errors: bool = False,
+        later_redirections: bool = False,
+    ) -> list[Any]:  # fmt: skip
         """Send commands in one round trip and return their replies.
 
         :param block: seconds that the reply may take beyond ``socket_timeout``.
         :param errors: return the server's errors among the replies, except redirections.
+        :param later_redirections: with ``errors``, return also the redirections of all commands but
+            the first. While a Cluster moves a slot, a node redirects the commands about keys that
+            it does not have, and executes the others.
         :raises redis.ResponseError: the first of the server's errors, after all replies are read.
         """
         connection = self._connection
@@ -76,10 +82,11 @@ class RawCommands:
             # The reply may still be unread. No other command may read it.
             connection.disconnect()
             raise
-        for reply in replies:
+        replies = replies[wanted]
+        for reply in replies[:1] if later_redirections else replies:
             if isinstance(reply, REDIRECTION_ERRORS if errors else Exception):
                 raise reply
-        return replies[wanted]
+        return replies
 
     def shutdown_socket(self) -> None:
         """Close the connection, which also ends WATCH."""
@@ -149,6 +156,7 @@ class RawClient:
         self._hot_keys = getattr(pool, "hot_keys", None)
         self._deadlines: DeadlinePolicy | None = getattr(client, "deadlines", None)
         self.telemetry = telemetry_of(client)
+        self.connection_failures = 0  #: how often a connection has failed
 
     @property
     def server_span(self) -> Span:
@@ -181,6 +189,13 @@ class RawClient:
         return call() if self._deadlines is None else self._deadlines.run(call)
 
     def _run(self, work: Callable[[RawCommands], T]) -> T:
+        try:
+            return self._run_once(work)
+        except _UNREACHED:
+            self.connection_failures += 1
+            raise
+
+    def _run_once(self, work: Callable[[RawCommands], T]) -> T:
         client = self._client
         if self.in_cluster:
             return self._run_in_cluster(work)

@@ -12,7 +12,7 @@ from ..exceptions import MessageQueueError
 from ..retries import RetryPolicy
 from ..telemetry.call_details import pop_call_details
 from ..telemetry.messaging.spans import Settlement
-from ..telemetry.operations import Operation, run_operation
+from ..telemetry.operations import ClientTelemetry, Operation, run_operation
 from .raw_commands import Command, RawClient, RawCommands, is_no_group, is_unblocked
 
 T = TypeVar("T")
@@ -51,10 +51,29 @@ class StreamCommands(RawClient):
         :param found: returns a true value for a reply that is recorded, if a span is current.
         :param block: seconds that the server may wait.
         """
+        return self.poll_with(command, found, block=block)[0]
+
+    def poll_with(
+        self, command: Command, found: Callable[[Any], object], *others: Command,
+        block: float = 0.0,
+    ) -> list[Any]:  # fmt: skip
+        """Poll as :meth:`poll` does, with other commands in the same round trip.
+
+        :param others: sent after the first command, and not recorded.
+        :returns: the replies. Those to the other commands may be errors.
+        """
         started = time.time_ns()
         pop_call_details()  # discard the details of a poll that found nothing
         try:
-            (reply,) = self.run(lambda ask: ask(command, block=block), blocks=block > 0)
+            replies = self.run(
+                lambda ask: ask(
+                    command, *others, block=block, errors=True, later_redirections=True
+                ),
+                blocks=block > 0,
+            )
+            reply = replies[0]
+            if isinstance(reply, Exception):
+                raise reply
         except Exception as error:
             # These two are not failures: the caller creates the group, or waits again.
             if not is_no_group(error) and not is_unblocked(error):
@@ -67,22 +86,32 @@ class StreamCommands(RawClient):
             if operation is not None:
                 operation.end(reply)
             self.sample(command)
-        return reply
+        return replies
 
-    def transaction(self, name: str, *commands: Command) -> list[Any]:
-        """Send commands in MULTI and EXEC; see :meth:`RawCommands.transaction`."""
+    def transaction(
+        self, name: str, *commands: Command, settlement: Settlement | None = None
+    ) -> list[Any]:
+        """Send commands in MULTI and EXEC; see :meth:`RawCommands.transaction`.
+
+        :param name: for the span's name, as in :meth:`send`.
+        :param settlement: as in :meth:`send`.
+        """
+        run = run_operation if settlement is None else settlement.run
         operation = self._started(commands, name, is_transaction=True)
-        return run_operation(operation, lambda: self._tried(lambda ask: ask.transaction(*commands)))
+        return run(operation, lambda: self._tried(lambda ask: ask.transaction(*commands)))
 
     def watching(
         self, key: str, name: str, commands: Sequence[Command], work: Callable[[RawCommands], T],
-        settlement: Settlement | None = None,
+        settlement: Settlement | None = None, *, is_poll: bool = False,
+        attempts: int = _MOST_CONFLICTS,
     ) -> T:  # fmt: skip
         """Call ``work``, which ends with a transaction. Repeat it if ``key`` has changed meanwhile.
 
         :param name: for the span's name, as in :meth:`send`.
         :param commands: the transaction's commands, for its span.
         :param settlement: as in :meth:`send`.
+        :param is_poll: whether the span needs a current one, as in :meth:`poll`.
+        :param attempts: how often to try.
         :raises redis.WatchError: ``key`` has changed each time, and nothing was executed.
         """
 
@@ -100,26 +129,29 @@ class StreamCommands(RawClient):
                 raise
 
         def attempt() -> T:
-            for attempt in range(_MOST_CONFLICTS):
+            for attempt in range(attempts):
                 try:
                     return self.run(watched)
                 except redis.WatchError:
                     time.sleep(0.0002 * attempt)
-            raise redis.WatchError(f"{key} changed during each of {_MOST_CONFLICTS} attempts")
+            raise redis.WatchError(f"{key} changed during each of {attempts} attempts")
 
         run = run_operation if settlement is None else settlement.run
-        operation = self._started(commands, name, is_transaction=True)
+        telemetry = self._children if is_poll else self.telemetry
+        operation = self._started(commands, name, is_transaction=True, telemetry=telemetry)
         return run(operation, lambda: self.bounded(attempt))
 
     def _started(
-        self, commands: Sequence[Command], name: str, is_transaction: bool
-    ) -> Operation | None:
+        self, commands: Sequence[Command], name: str, is_transaction: bool,
+        telemetry: ClientTelemetry | None = None,
+    ) -> Operation | None:  # fmt: skip
+        telemetry = telemetry or self.telemetry
         self.sample(*commands)
         if len(commands) == 1 and not is_transaction:
-            return self.telemetry.start_command(self.server_span, commands[0])
+            return telemetry.start_command(self.server_span, commands[0])
         trace_name = f"{self.telemetry.context_name}.pipeline_{name}"
         queued: list[Any] = [(command, {}) for command in commands]
-        return self.telemetry.start_batch(self.server_span, trace_name, is_transaction, queued)
+        return telemetry.start_batch(self.server_span, trace_name, is_transaction, queued)
 
     def _tried(self, work: Callable[[RawCommands], T]) -> T:
         """Call :meth:`run`, and retry as ``foo.retries`` says if nothing was executed."""

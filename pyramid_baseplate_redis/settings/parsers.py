@@ -83,6 +83,21 @@ def positive_timespan(value: Any) -> timedelta:
     return span
 
 
+def timespans(value: Any) -> tuple[timedelta, ...] | None:
+    """Parse time spans with commas, line breaks or spaces between them, or ``none``."""
+    if isinstance(value, str):
+        if value.strip().lower() == "none":
+            return None
+        # A space separates only in front of a number: "1 second 5 seconds".
+        value = re.split(r"\s*[,\n]\s*|\s+(?=[0-9])", value.strip())
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ValueError(
+            f"{value!r} is not a list of time spans; write time spans with commas between them, "
+            'such as "1 second, 5 seconds, 1 minute", or none'
+        )
+    return tuple(Timespan(span) for span in value)
+
+
 def percentage(value: Any) -> float:
     """Parse a percentage such as ``1%``, which needs its ``%``, as a fraction from 0 to 1."""
     stripped = value.strip() if isinstance(value, str) else value

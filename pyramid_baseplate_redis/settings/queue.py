@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -11,6 +11,11 @@ from typing import Any
 from ..exceptions import ConfigurationError
 from . import parsers
 from .fields import PACKAGE_PREFIX, own_keys, parsed_all, setting, settings_of, unknown_key
+
+#: The waits after the first, the second, ... failed attempt, and the number of attempts with them.
+BACKOFF = tuple(timedelta(seconds=seconds) for seconds in (1, 5, 30, 120, 600))
+BACKOFF_ATTEMPTS = len(BACKOFF) + 1
+MAX_ATTEMPTS = 5  #: the number of attempts with other waits
 
 
 @dataclass(frozen=True)
@@ -21,9 +26,10 @@ class QueueSettings:
     durable: bool = setting(parsers.boolean, False)
     group: str = setting(parsers.text, "workers")
     lease: timedelta = setting(parsers.positive_timespan, timedelta(seconds=30))
-    max_attempts: int = setting(parsers.whole_number(1, 1_000_000), 5)
+    max_attempts: int = setting(parsers.whole_number(1, 1_000_000), BACKOFF_ATTEMPTS)
     max_length: int | None = setting(parsers.whole_number(1, 2**53))
-    delay: timedelta = setting(parsers.Timespan, timedelta(0))
+    backoff: tuple[timedelta, ...] | None = setting(parsers.timespans, BACKOFF)
+    delay: timedelta | None = setting(parsers.Timespan)  # instead of ``backoff``
     trace_parent: bool = setting(parsers.boolean, False)
 
     @classmethod
@@ -38,8 +44,8 @@ class QueueSettings:
         :param app_config: all settings of the application.
         :param name: the queue's name.
         :param given: values that the application passes in code; they override the settings.
-        :raises ConfigurationError: a key is unknown, a value is malformed, ``delay`` is longer than
-            ``lease``, or a queue that is not durable has settings of durable ones.
+        :raises ConfigurationError: a key is unknown, a value is malformed, ``delay`` and
+            ``backoff`` are both set, or a queue that is not durable has settings of durable ones.
         """
         prefix = f"{name}."
         found = dict(own_keys(app_config, prefix))
@@ -51,18 +57,22 @@ class QueueSettings:
         values = parsed_all(prefix, found, QUEUE_SETTINGS) | parsed_all(
             prefix, given, QUEUE_SETTINGS
         )
+        if {"delay", "backoff"} <= values.keys():
+            raise ConfigurationError(
+                f"{prefix}delay: contradicts {prefix}backoff, which also says how long a failed "
+                "message waits; leave one of them out"
+            )
+        own = values.keys() - {"queue", "durable"}
+        if "delay" in values:
+            values["backoff"] = None
+        values.setdefault("max_attempts", default_attempts(values.get("backoff", BACKOFF)))
         settings = cls(**values)
-        for key in sorted(values.keys() - {"queue", "durable"}):
+        for key in sorted(own):
             if not settings.durable:
                 raise ConfigurationError(
                     f"{prefix}{key}: needs a durable queue; write {prefix}durable = true, or leave "
                     "it out"
                 )
-        if settings.delay > settings.lease:
-            raise ConfigurationError(
-                f"{prefix}delay: is longer than {prefix}lease, {settings.lease}; a failed message "
-                "cannot be delayed for longer than its lease"
-            )
         return settings
 
     @property
@@ -74,6 +84,11 @@ class QueueSettings:
     def shown(self) -> dict[str, object]:
         """Return the settings for Pyramid's introspection; none is secret."""
         return {"durable": True, **self.options} if self.durable else {}
+
+
+def default_attempts(backoff: Sequence[timedelta | float] | None) -> int:
+    """Return how often a message is received if ``max_attempts`` is not set."""
+    return BACKOFF_ATTEMPTS if backoff == BACKOFF else MAX_ATTEMPTS
 
 
 QUEUE_SETTINGS = settings_of(QueueSettings)

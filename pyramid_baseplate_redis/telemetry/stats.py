@@ -25,7 +25,8 @@ class PoolStats:
 class QueueStats:
     """The contents of a queue."""
 
-    length: int  #: messages that are not acknowledged, received or not
+    length: int  #: messages that may be received or are being processed
     in_flight: int  #: those of them that were received
     oldest_age: timedelta | None  #: the age of the oldest of them
     dead: int  #: number of dead letters
+    waiting: int = 0  #: failed messages that wait until they are due

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,7 @@ def add_message_queue(
     lease: timedelta | str | None = None,
     max_attempts: int | None = None,
     max_length: int | None = None,
+    backoff: Sequence[timedelta | str] | str | None = None,
     delay: timedelta | str | None = None,
     trace_parent: bool | None = None,
 ) -> None:
@@ -88,12 +90,14 @@ def add_message_queue(
     :param client: the name of the queue's Redis client; optional if there is only one client.
     :param durable: whether the queue is durable.
     :param lease: a time with a unit, such as ``1 minute``, or a timedelta; as is ``delay``.
+    :param backoff: several of them, or ``none``.
     :raises ConfigurationError: the name can't be used; when the application is built: there is no
         such client, or the settings are malformed.
     """
     given = {
         "durable": durable, "group": group, "lease": lease, "max_attempts": max_attempts,
-        "max_length": max_length, "delay": delay, "trace_parent": trace_parent,
+        "max_length": max_length, "backoff": backoff, "delay": delay,
+        "trace_parent": trace_parent,
     }  # fmt: skip
     own = {key: value for key, value in given.items() if value is not None}
     _declare_queue(config, name, client, own, PHASE1_CONFIG)

@@ -77,10 +77,10 @@ class TestWorker:
     ) -> None:
         with server_context(app.registry, "test") as context:
             context.clicks.put(message)
-            for _ in range(5):
+            for _ in range(6):
                 with (
                     pytest.raises(ValueError, match="not a click"),
-                    context.clicks.receive(timeout=5) as received,
+                    context.clicks.receive(timeout=5, delay=0) as received,
                 ):
                     handle(context, received)
             (letter,) = context.clicks.dead_letters()

@@ -44,7 +44,7 @@ def test_what_fails_comes_back_until_it_succeeds(tmp_path: Path) -> None:
         running_server("valkey", tmp_path) as server,
         client_of(server, max_connections="5") as client,
     ):
-        queue = DurableMessageQueue("jobs", client, max_attempts=1000)
+        queue = DurableMessageQueue("jobs", client, max_attempts=1000, backoff=None)
         wanted = [b"%d" % number for number in range(100)]
         queue.put_many(wanted)
         seen: list[bytes] = []

@@ -13,7 +13,7 @@ from pyramid_baseplate_redis import DurableMessageQueue
 
 from ..support.servers import MakeClient, Server
 
-STREAM, DEAD = "{jobs}:messages", "{jobs}:dead"
+STREAM, DEAD, WAITING = "{jobs}:messages", "{jobs}:dead", "{jobs}:waiting"
 MakeQueue = Callable[..., DurableMessageQueue]
 
 
@@ -23,10 +23,14 @@ class HandlerError(Exception):
 
 @pytest.fixture
 def make_queue(server: Server, make_client: MakeClient) -> MakeQueue:
-    """Make the queue ``jobs``; its client's socket timeout is shorter than any wait."""
+    """Make the queue ``jobs``; its client's socket timeout is shorter than any wait.
+
+    A failed message does not wait, unless a test says so.
+    """
 
     def make(consumer: str | None = None, **options: Any) -> DurableMessageQueue:
         client = make_client(server, socket_timeout="300 milliseconds")
+        options = options if "delay" in options else {"backoff": None, **options}
         return client.durable_queue("jobs", consumer=consumer, **options)
 
     return make

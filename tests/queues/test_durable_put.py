@@ -132,8 +132,8 @@ def test_a_client_that_keeps_one_connection_does(server: Server, make_client: Ma
 
 @pytest.mark.parametrize(
     "options",
-    [{"lease": 0}, {"lease": -1}, {"max_attempts": 0}, {"max_length": 0}, {"delay": 31},
-     {"delay": -1}, {"group": ""}],
+    [{"lease": 0}, {"lease": -1}, {"max_attempts": 0}, {"max_length": 0}, {"delay": 1e9},
+     {"delay": -1}, {"backoff": [1, -1]}, {"group": ""}],
     ids=str,
 )  # fmt: skip
 def test_numbers_that_mean_nothing_are_refused(

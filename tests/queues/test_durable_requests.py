@@ -151,7 +151,10 @@ def test_only_the_queues_that_are_named_are_read(make_config: MakeConfig) -> Non
         ({"jobs__max_attempts": "0"}, "jobs.max_attempts: 0 is out of range"),
         ({"jobs__durable": "maybe"}, "jobs.durable: 'maybe' is neither true nor false"),
         ({"jobs__durable": "false", "jobs__lease": "1 min"}, "jobs.lease: needs a durable queue"),
-        ({"jobs__delay": "1 minute"}, "jobs.delay: is longer than jobs.lease, 0:00:30"),
+        ({"jobs__delay": "-1 s"}, "jobs.delay: '-1 s' is negative"),
+        ({"jobs__backoff": "60"}, "jobs.backoff: '60' has no unit"),
+        ({"jobs__backoff": ""}, "jobs.backoff: '' is not a time span"),
+        ({"jobs__backoff": "1 s", "jobs__delay": "1 s"}, "jobs.delay: contradicts jobs.backoff,"),
         ({"jobs__queue": "fooo"}, "message queue jobs: there is no Redis client 'fooo'"),
         ({"foo__queue": "foo"}, "foo.queue: unknown setting"),
         ({"baseplate_redis__queues": "mails"}, "mails.queue: is missing"),
@@ -182,7 +185,7 @@ def test_a_durable_queue_is_introspectable_without_its_clients_password(
     )
     config.make_wsgi_app()
     shown = config.introspector.get("redis message queues", "jobs")
-    assert (shown["client"], shown["durable"], shown["max_attempts"]) == ("foo", True, 5)
+    assert (shown["client"], shown["durable"], shown["max_attempts"]) == ("foo", True, 6)
     assert "secret" not in repr(dict(shown))
 
 

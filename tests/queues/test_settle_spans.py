@@ -31,8 +31,8 @@ def fail(queue: DurableMessageQueue) -> None:
 
 SETTLED = [
     pytest.param(acknowledge, "5", "ack", "PIPELINE", id="acknowledge"),
-    pytest.param(give_back, "5", "nack", "XCLAIM", id="give back"),
-    pytest.param(fail, "5", "nack", "XCLAIM", id="fail"),
+    pytest.param(give_back, "5", "nack", "MULTI", id="give back"),
+    pytest.param(fail, "5", "nack", "MULTI", id="fail"),
     pytest.param(fail, "1", "dead_letter", "MULTI", id="fail for the last time"),
 ]
 

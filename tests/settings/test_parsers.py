@@ -281,3 +281,38 @@ def test_a_percentage_is_read_as_a_fraction(text: str, fraction: float) -> None:
 )
 def test_what_is_not_a_percentage_is_refused(value: Any, message: str) -> None:
     assert refusal(parsers.percentage, value) == message
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("1 second, 5 seconds,2min", [1, 5, 120]),
+        ("1 second 5 seconds", [1, 5]),
+        ("\n    1s\n    5s\n", [1, 5]),
+        ("10s", [10]),
+        ([timedelta(seconds=1), "5 s"], [1, 5]),
+    ],
+)
+def test_time_spans_are_read_in_their_order(value: Any, seconds: list[int]) -> None:
+    assert parsers.timespans(value) == tuple(timedelta(seconds=each) for each in seconds)
+
+
+def test_none_is_no_list_of_time_spans() -> None:
+    assert parsers.timespans(" None ") is None
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        pytest.param("1 s, 5", f"'5' has no unit; {EXAMPLES}", id="no unit"),
+        pytest.param("1 s,", f"'' is not a time span; {EXAMPLES}", id="a comma too many"),
+        pytest.param(
+            5,
+            "5 is not a list of time spans; write time spans with commas between them, such as "
+            '"1 second, 5 seconds, 1 minute", or none',
+            id="a number",
+        ),
+    ],
+)
+def test_a_malformed_list_of_time_spans_is_refused(value: Any, message: str) -> None:
+    assert refusal(parsers.timespans, value) == message

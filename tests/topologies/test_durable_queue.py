@@ -55,7 +55,8 @@ def make(cluster: Cluster) -> Iterator[Callable[..., MonitoredRedisClusterConnec
 
 @pytest.fixture
 def queue(make: Callable[..., MonitoredRedisClusterConnection]) -> DurableMessageQueue:
-    return make(socket_timeout="1 second").durable_queue("jobs", max_attempts=2, max_length=5)
+    client = make(socket_timeout="1 second")
+    return client.durable_queue("jobs", max_attempts=2, max_length=5, backoff=None)
 
 
 def other_node(cluster: Cluster) -> tuple[int, Node, Node]:

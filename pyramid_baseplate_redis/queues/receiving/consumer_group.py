@@ -16,6 +16,7 @@ from ...telemetry.messaging.spans import MessageTracer
 from ..messages import BODY, DurableMessage
 from ..queue_spec import QueueSpec
 from ..raw_commands import is_no_group, is_unblocked
+from ..schedules.waiting import WaitingMessages
 from ..settling.dead_letters import DeadLetters
 from ..settling.leases import MessageLeases, pending_command
 from ..stream_commands import StreamCommands
@@ -33,35 +34,52 @@ class ConsumerGroup:
 
     def __init__(
         self, spec: QueueSpec, commands: StreamCommands, dead_letters: DeadLetters,
-        tracer: MessageTracer,
+        waiting: WaitingMessages, tracer: MessageTracer,
     ) -> None:  # fmt: skip
         self._spec = spec
         self._commands = commands
         self._dead_letters = dead_letters
+        self._waiting = waiting
         self._cursor = _START
-        self.leases = MessageLeases(spec, commands, dead_letters, tracer)
+        self.leases = MessageLeases(spec, commands, dead_letters, waiting, tracer)
 
     def read(self, count: int, block: float) -> list[DurableMessage]:
         """Return messages that no consumer has received yet.
 
         :param count: maximum number of messages.
-        :param block: seconds to wait for the first one; 0 does not wait.
+        :param block: seconds to wait for the first one; 0 does not wait. Then it also looks at the
+            messages that wait until they are due, in the same round trip.
         """
         spec = self._spec
         waiting = ("BLOCK", max(1, round(block * 1000))) if block else ()
         command = ("XREADGROUP", "GROUP", spec.group, spec.consumer, "COUNT", count, *waiting,
                    "STREAMS", spec.key, ">")  # fmt: skip
         asked_at = time.monotonic()
+        looks = () if block else (self._waiting.look,)
         try:
-            reply = self._in_group(lambda: self._commands.poll(command, bool, block))
+            reply, *looked = self._in_group(
+                lambda: self._commands.poll_with(command, bool, *looks, block=block)
+            )
         except redis.ResponseError as error:
             if not is_unblocked(error):
                 raise
-            reply = None  # an administrator or a failover ended the wait
+            return []  # an administrator or a failover ended the wait
+        for each in looked:
+            # An error of the key must not hide messages that were received.
+            if not (reply and isinstance(each, Exception)):
+                self._waiting.learn(each)
         if not reply:
             return []
         ((_, entries),) = reply.items() if isinstance(reply, dict) else reply
         return self._messages([(entry, 1) for entry in entries], asked_at)
+
+    def take(self, count: int) -> list[DurableMessage]:
+        """Return messages that have waited until they were due.
+
+        :param count: maximum number of messages.
+        """
+        asked_at = time.monotonic()
+        return self._messages(self._in_group(lambda: self._waiting.take(count)), asked_at)
 
     def claim(self, count: int) -> list[DurableMessage]:
         """Return messages whose lease has expired.
@@ -85,6 +103,8 @@ class ConsumerGroup:
                 counted = [(entry, int(pending[0][3])) for entry, pending in
                            zip(entries, replies, strict=True) if pending]  # fmt: skip
                 messages = self._messages(counted, asked_at)
+                for message in messages:
+                    message.is_suspect = message.attempts > 1
                 if messages:
                     return messages
             if self._cursor == _START:

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from ...telemetry.messaging.spans import MessageSpan
 from ..messages import DurableMessage
+from ..queue_spec import checked_delay
 from .receiver import Receiver
 
 R = TypeVar("R")
@@ -28,7 +29,7 @@ class Delivery(Generic[R]):
         self._receiver = receiver
         self._count = count
         self._timeout = timeout
-        self._delay = None if delay is None else receiver.spec.checked_delay(delay)
+        self._delay = None if delay is None else checked_delay(delay)
         self._choose = choose
         self._messages: list[DurableMessage] = []
         self._processing: MessageSpan | None = None

@@ -16,6 +16,8 @@ from ...telemetry.messaging.spans import MessageSpan, MessageTracer
 from ..messages import DurableMessage
 from ..outage import Outage
 from ..queue_spec import QueueSpec
+from ..schedules.waiting import WaitingMessages
+from ..settling.leases import MessageLeases
 from ..stream_commands import StreamCommands
 from .consumer_group import ConsumerGroup
 from .idle_consumers import remove_idle_consumers
@@ -34,15 +36,21 @@ class Receiver:
 
     def __init__(
         self, spec: QueueSpec, commands: StreamCommands, group: ConsumerGroup,
-        tracer: MessageTracer,
+        waiting: WaitingMessages, tracer: MessageTracer,
     ) -> None:  # fmt: skip
         self.spec = spec
         self._commands = commands
         self._group = group
+        self._waiting = waiting
         self._claim_seconds = min(CLAIM_SECONDS, spec.lease)
         self._tracer = tracer
         self._claim_at = 0.0
         self._tidy_at = time.monotonic() + _TIDY_SECONDS
+
+    @property
+    def leases(self) -> MessageLeases:
+        """Extends and settles the messages that were received."""
+        return self._group.leases
 
     def wait(self, count: int, timeout: float | None) -> list[DurableMessage]:
         """Receive messages without settling them.
@@ -82,10 +90,11 @@ class Receiver:
     def _look(self, count: int, deadline: float) -> tuple[list[DurableMessage], bool]:
         """Look once for messages.
 
-        :returns: the messages, and whether the search included those with an expired lease.
+        :returns: the messages, and whether the search included all messages that may be received.
         """
         now = time.monotonic()
-        claims = now >= self._claim_at or now >= deadline
+        is_last = now >= deadline
+        claims = is_last or now >= self._claim_at
         if claims:
             messages = self._group.claim(count)
             if messages:
@@ -96,8 +105,20 @@ class Receiver:
                 self._tidy_at = now + _TIDY_SECONDS
                 with suppress(redis.ResponseError):  # a server with full memory refuses MULTI
                     remove_idle_consumers(self.spec, self._commands)
-        block = max(0.0, min(deadline, self._claim_at) - now)
-        return self._group.read(count, block), claims
+        messages = self._due(count)
+        if not messages and (is_last or now >= self._waiting.look_at):
+            messages = self._group.read(count, 0) or self._due(count)
+        if messages or is_last:
+            return messages, is_last
+        until = min(deadline, self._claim_at, self._waiting.due_at, now + CLAIM_SECONDS)
+        block = until - time.monotonic()
+        return (self._group.read(count, block) if block > 0 else []), False
+
+    def _due(self, count: int) -> list[DurableMessage]:
+        """Take messages that have become due, as far as known from the last look."""
+        if time.monotonic() < self._waiting.due_at:
+            return []
+        return self._group.take(count)
 
     def start_processing(self, messages: Sequence[DurableMessage]) -> MessageSpan | None:
         """Start the span in which messages are processed."""
@@ -122,7 +143,8 @@ class Receiver:
         """Settle those messages that are not settled yet.
 
         :param error: the exception that the block raised.
-        :param delay: seconds until failed messages may be received again; ``None`` is the queue's.
+        :param delay: seconds until failed messages may be received again; ``None`` is the queue's
+            own wait.
         """
         unsettled = [message for message in messages if not message.is_settled]
         if not unsettled:
@@ -130,10 +152,8 @@ class Receiver:
         if error is None:
             self._group.leases.acknowledge(unsettled)
             return
-        chosen = self.spec.delay if delay is None else delay
         try:
-            self._group.leases.fail(unsettled, error, chosen)
-            self._claim_at = min(self._claim_at, time.monotonic() + chosen)
+            self._group.leases.fail(unsettled, error, delay)
         except (*SERVER_ERRORS, LeaseLostError) as failure:
             # Log it, since the caller gets the exception of the block.
             logger.warning("queue %s: %s could not be given back: %s", self.spec.name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -12,8 +12,9 @@ from ...exceptions import LeaseLostError
 from ...telemetry.messaging.spans import MessageTracer, Settlement
 from ...telemetry.otel import error_type
 from ..messages import DurableMessage
-from ..queue_spec import QueueSpec
+from ..queue_spec import QueueSpec, checked_delay
 from ..raw_commands import Command, is_no_group
+from ..schedules.waiting import WaitingMessages
 from ..stream_commands import StreamCommands
 from .dead_letters import DeadLetters
 
@@ -30,11 +31,12 @@ class MessageLeases:
 
     def __init__(
         self, spec: QueueSpec, commands: StreamCommands, dead_letters: DeadLetters,
-        tracer: MessageTracer,
+        waiting: WaitingMessages, tracer: MessageTracer,
     ) -> None:  # fmt: skip
         self._spec = spec
         self._commands = commands
         self._dead_letters = dead_letters
+        self._waiting = waiting
         self._tracer = tracer
 
     def extend(self, message: DurableMessage) -> None:
@@ -83,26 +85,64 @@ class MessageLeases:
             raise losses[0]
 
     def give_back(self, messages: Sequence[DurableMessage], delay: float | timedelta) -> None:
-        """Give messages back in one command; see :meth:`.DurableMessage.give_back`."""
-        idle = self._spec.lease_ms - round(self._spec.checked_delay(delay) * 1000)
+        """Give messages back in one transaction; see :meth:`.DurableMessage.give_back`."""
+        seconds = checked_delay(delay)
+        self._park(messages, lambda message: (message.attempts, seconds))
+
+    def put_back(self, messages: Sequence[DurableMessage]) -> None:
+        """Give back messages that were not begun, as if they had not been received.
+
+        They may be received again at once.
+
+        :raises LeaseLostError: another consumer has received one of them, or it is settled. The
+            others are given back.
+        :raises redis.RedisError: the server failed.
+        """
+        self._park(messages, lambda message: (message.attempts - 1, 0.0))
+
+    def _park(
+        self, messages: Sequence[DurableMessage],
+        choose: Callable[[DurableMessage], tuple[int, float]],
+    ) -> None:  # fmt: skip
+        """Give messages back in one transaction.
+
+        :param choose: returns a message's attempts and how many seconds it has to wait.
+        """
         ours, losses = self._still_ours(messages)
         if ours:
-            ids = [message.entry_id for message in ours]
-            command = self._claim(ids, "IDLE", max(0, idle), "JUSTID")
-            self._commands.send(command, settlement=self._settlement("nack", ours))
+            chosen = [choose(message) for message in ours]
+            gone = self._waiting.park(
+                [(message.entry_id, attempts) for message, (attempts, _)
+                 in zip(ours, chosen, strict=True)],
+                [delay for _, delay in chosen],
+                self._settlement("nack", ours),
+            )  # fmt: skip
             for message in ours:
                 message.is_settled = True
+            losses += [self._lost(each.decode(), "was finished by another consumer")
+                       for each in gone]  # fmt: skip
         if losses:
             raise losses[0]
 
     def fail(
-        self, messages: Sequence[DurableMessage], error: BaseException, delay: float | timedelta
-    ) -> None:
-        """Give messages back, or make them dead letters after ``max_attempts``."""
+        self, messages: Sequence[DurableMessage], error: BaseException,
+        delay: float | timedelta | None,
+    ) -> None:  # fmt: skip
+        """Give messages back, or make them dead letters after ``max_attempts``.
+
+        :param delay: seconds until they may be received again; ``None`` is the queue's own wait.
+        """
+        seconds = None if delay is None else checked_delay(delay)
         again = [message for message in messages if message.attempts < self._spec.max_attempts]
         last, losses = self._still_ours([each for each in messages if each not in again])
         try:
-            self.give_back(again, delay)
+            self._park(
+                again,
+                lambda message: (
+                    message.attempts,
+                    self._spec.wait_after(message.attempts) if seconds is None else seconds,
+                ),
+            )
         except LeaseLostError as loss:
             losses.append(loss)
         for message in last:

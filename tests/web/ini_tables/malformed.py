@@ -149,8 +149,8 @@ ERRORS = [
     (f"{_TLS}\nfoo.ssl_keyfile = /key.pem", "foo.ssl_keyfile: needs foo.ssl_certfile; set that as"),
     (f"{_QUEUE}\njobs.lease = 1 minute", "jobs.lease: needs a durable queue; write jobs.durable ="),
     (
-        f"{_QUEUE}\njobs.durable = true\njobs.lease = 1 s\njobs.delay = 2 s",
-        "jobs.delay: is longer than jobs.lease, 0:00:01; a failed message cannot be delayed for",
+        f"{_QUEUE}\njobs.durable = true\njobs.backoff = 1 s, 5 s\njobs.delay = 2 s",
+        "jobs.delay: contradicts jobs.backoff, which also says how long a failed message waits;",
     ),
     # Files
     (
