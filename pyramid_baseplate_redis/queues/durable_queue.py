@@ -54,6 +54,8 @@ class DurableMessageQueue:
         by default 1, 5, 30, 120 and 600. After further failures it waits as after the last of them.
         Each wait is changed at random by up to a fifth. ``None`` is no wait.
     :param delay: seconds that a message waits after each failure, instead of ``backoff``.
+    :param keep_errors: ``all`` keeps the class, the text and the traceback of the last error in a
+        dead letter, in at most 4 kB; ``class`` keeps the class only.
     :param trace_parent: make the span that processes a message a child of the span that sent it,
         in the same trace. By default the two spans are linked.
     :param transaction_manager: returns the transaction manager for ``after_commit``. A request's
@@ -66,7 +68,8 @@ class DurableMessageQueue:
         self, name: str, client: Any, *, group: str = "workers", consumer: str | None = None,
         lease: float | timedelta = LEASE, max_attempts: int | None = None,
         max_length: int | None = None, backoff: Sequence[float | timedelta] | None = BACKOFF,
-        delay: float | timedelta | None = None, trace_parent: bool = False,
+        delay: float | timedelta | None = None, keep_errors: str = "all",
+        trace_parent: bool = False,
         transaction_manager: Callable[[], Any] | None = None,
     ) -> None:  # fmt: skip
         if delay is not None:
@@ -76,7 +79,7 @@ class DurableMessageQueue:
         self._spec = spec = QueueSpec(
             name, group, consumer, lease=float(in_seconds(lease)), max_attempts=max_attempts,
             max_length=max_length, delay=None if delay is None else in_seconds(delay),
-            backoff=tuple(in_seconds(wait) for wait in backoff or ()),
+            backoff=tuple(in_seconds(wait) for wait in backoff or ()), keep_errors=keep_errors,
         )  # fmt: skip
         self.queue = name
         self.client = client_of(client)
@@ -164,7 +167,7 @@ class DurableMessageQueue:
         2. With an exception: the message may be received again after a wait, which grows with each
            attempt.
         3. With an exception on the last of ``max_attempts``: it becomes a dead letter, which keeps
-           the exception's class.
+           the exception as ``keep_errors`` says.
 
         In cases 2 and 3 the exception reaches the caller.
 
@@ -238,6 +241,8 @@ class DurableMessageQueue:
 
     def replay(self, *ids: str) -> int:
         """Put dead letters on the queue again as new messages, regardless of ``max_length``.
+
+        A message whose body could not be transferred keeps its identifier.
 
         :param ids: identifiers of dead letters; without any, all are replayed.
         :returns: the number of replayed dead letters.

@@ -2,34 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 from ..telemetry.stats import QueueStats
 from .messages import BODY, QueuedMessage, pairs, time_of
 from .queue_spec import QueueSpec
-from .raw_commands import is_no_group
+from .raw_commands import UNREACHED, Command, is_no_group
 from .stream_commands import StreamCommands
+
+_MOST_LEFT = 100
 
 
 def stats_of(commands: StreamCommands, spec: QueueSpec) -> QueueStats:
-    """Return the numbers of messages and dead letters, and the age of the oldest message."""
-    length, pending, oldest, dead, waiting, now = commands.send(
-        ("XLEN", spec.key), ("XPENDING", spec.key, spec.group),
-        ("XRANGE", spec.key, "-", "+", "COUNT", 1), ("XLEN", spec.dead_key),
-        ("ZCARD", spec.waiting_key), ("TIME",),
-        name="stats", errors=True,
+    """Return the numbers of messages and dead letters, and the age of the oldest message.
+
+    The age is unknown if the oldest message cannot be transferred.
+    """
+    length, pending, dead, kept, waiting, left, now = commands.send(
+        ("XLEN", spec.key), ("XPENDING", spec.key, spec.group), ("XLEN", spec.dead_key),
+        ("ZCARD", spec.waiting_key), ("ZCOUNT", spec.waiting_key, "-inf", "(+inf"),
+        left_command(spec), ("TIME",), name="stats", errors=True,
     )  # fmt: skip
     if isinstance(pending, Exception) and is_no_group(pending):
         pending = [0]
-    for reply in (length, pending, oldest, dead, waiting, now):
+    for reply in (length, pending, dead, kept, waiting, left, now):
         if isinstance(reply, Exception):
             raise reply
     age = None
-    if oldest:
-        seconds = int(now[0]) + int(now[1]) / 1e6 - time_of(oldest[0][0]).timestamp()
-        age = timedelta(seconds=max(0.0, seconds))
-    # An entry that waits is in the stream as well.
-    return QueueStats(max(0, length - waiting), pending[0], age, dead, waiting)
+    if length:
+        with suppress(*UNREACHED):
+            oldest = entries_without(commands, spec, left, 1)
+            if oldest:
+                seconds = int(now[0]) + int(now[1]) / 1e6 - time_of(oldest[0][0]).timestamp()
+                age = timedelta(seconds=max(0.0, seconds))
+    # An entry that waits is in the stream as well, and so is one that a dead letter points at.
+    return QueueStats(max(0, length - kept), pending[0], age, dead, waiting)
+
+
+def left_command(spec: QueueSpec) -> Command:
+    """Return the command for the first members of entries that dead letters point at."""
+    return ("ZRANGE", spec.waiting_key, "+inf", "+inf", "BYSCORE", "LIMIT", 0, _MOST_LEFT)
+
+
+def entries_without(
+    commands: StreamCommands, spec: QueueSpec, left: Sequence[bytes], count: int
+) -> list[Any]:
+    """Return the first entries of the stream without those that dead letters point at.
+
+    :param left: the reply to :func:`left_command`.
+    :param count: maximum number of entries.
+    """
+    ids = sorted((member.partition(b"|")[0] for member in left), key=_position)
+    starts = [b"-", *(b"(" + entry_id for entry_id in ids)]
+    ends = [*starts[1:], b"+"]
+    ranges = [("XRANGE", spec.key, start, end, "COUNT", count)
+              for start, end in zip(starts, ends, strict=True)]  # fmt: skip
+    pages = commands.send(*ranges, name="peek")
+    return [entry for page in pages for entry in page][:count]
 
 
 def peeked(commands: StreamCommands, spec: QueueSpec, count: int) -> list[QueuedMessage]:
@@ -37,18 +69,19 @@ def peeked(commands: StreamCommands, spec: QueueSpec, count: int) -> list[Queued
 
     :param count: maximum number of messages.
     """
-    entries, pending = commands.send(
-        ("XRANGE", spec.key, "-", "+", "COUNT", count),
+    left, pending = commands.send(
+        left_command(spec),
         ("XPENDING", spec.key, spec.group, "-", "+", count),
         name="peek",
         errors=True,
     )
     if isinstance(pending, Exception) and is_no_group(pending):
         pending = []  # no consumer has received anything yet
-    for reply in (entries, pending):
+    for reply in (left, pending):
         if isinstance(reply, Exception):
             raise reply
-    # Both replies are sorted by identifier, so a pending entry that belongs to one of the first
+    entries = entries_without(commands, spec, left, count)
+    # Both lists are sorted by identifier, so a pending entry that belongs to one of the first
     # ``count`` messages is among the first ``count`` pending entries.
     deliveries = {entry_id: (consumer, times) for entry_id, consumer, _, times in pending}
     found = []
@@ -64,3 +97,8 @@ def peeked(commands: StreamCommands, spec: QueueSpec, count: int) -> list[Queued
             )
         )
     return found
+
+
+def _position(entry_id: bytes) -> tuple[int, int]:
+    milliseconds, _, sequence = entry_id.partition(b"-")
+    return int(milliseconds), int(sequence)

@@ -8,9 +8,13 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
 
 BODY = b"body"
-# A dead letter has these fields in front of the message's own.
+# A dead letter has these fields in front of the message's own. The last one is DEAD_ATTEMPTS.
 DEAD_ID, DEAD_ERROR, DEAD_ATTEMPTS = b"dead.id", b"dead.error", b"dead.attempts"
-_DEAD_FIELDS = frozenset({DEAD_ID, DEAD_ERROR, DEAD_ATTEMPTS})
+DEAD_MESSAGE, DEAD_TRACEBACK = b"dead.message", b"dead.traceback"
+DEAD_REF = b"dead.ref"  # the entry of the stream that still has the body
+_DEAD_FIELDS = frozenset(
+    {DEAD_ID, DEAD_ERROR, DEAD_ATTEMPTS, DEAD_MESSAGE, DEAD_TRACEBACK, DEAD_REF}
+)
 
 
 class SettlesMessages(Protocol):
@@ -107,17 +111,27 @@ class DeadLetter:
     attempts: int  #: the number of times it was received
     died_at: datetime  #: the time when it became a dead letter, by the server's clock
     fields: Mapping[bytes, bytes] = field(repr=False)  #: the message's fields, as they were put
+    #: The text of the last error, shortened; empty with ``keep_errors = class``.
+    message: str = field(default="", repr=False)
+    #: The end of the last error's traceback; empty with ``keep_errors = class``.
+    traceback: str = field(default="", repr=False)
+    #: The identifier of the stream's entry if the message was left there, because its body may be
+    #: impossible to transfer; otherwise empty.
+    ref: str = ""
 
     @property
     def body(self) -> bytes:
-        """The bytes that were put; empty if the entry was not a message."""
+        """The bytes that were put.
+
+        They are empty if the entry was not a message, or if its body could not be read.
+        """
         return self.fields.get(BODY, b"")
 
     @classmethod
     def of(cls, entry: Any) -> DeadLetter:
         """Read an entry of the stream of dead letters."""
         entry_id, raw = entry
-        fields = pairs(raw)
+        fields = dead_fields(raw)
         attempts = fields.get(DEAD_ATTEMPTS, b"")
         return cls(
             id=entry_id.decode(),
@@ -126,6 +140,9 @@ class DeadLetter:
             attempts=int(attempts) if attempts.isdigit() else 0,
             died_at=time_of(entry_id),
             fields=pairs(without_dead(raw)),
+            message=fields.get(DEAD_MESSAGE, b"").decode("utf-8", "replace"),
+            traceback=fields.get(DEAD_TRACEBACK, b"").decode("utf-8", "replace"),
+            ref=fields.get(DEAD_REF, b"").decode("ascii", "replace"),
         )
 
 
@@ -167,12 +184,23 @@ def pairs(fields: Sequence[bytes]) -> dict[bytes, bytes]:
     return found
 
 
+def dead_fields(fields: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Return the fields of a dead letter that are its own, by name."""
+    return pairs(fields[: _own_length(fields)])
+
+
 def without_dead(fields: Sequence[bytes]) -> list[bytes]:
     """Return the message's fields of a dead letter, which follow its own."""
+    return list(fields[_own_length(fields) :])
+
+
+def _own_length(fields: Sequence[bytes]) -> int:
     own = 0
-    while fields[own : own + 1] and fields[own] in _DEAD_FIELDS and own < 2 * len(_DEAD_FIELDS):
+    while fields[own : own + 1] and fields[own] in _DEAD_FIELDS:
         own += 2
-    return list(fields[own:])
+        if fields[own - 2] == DEAD_ATTEMPTS:
+            break  # the message may have fields of these names as well
+    return own
 
 
 def time_of(entry_id: bytes) -> datetime:

@@ -34,6 +34,7 @@ class QueueSpec:
     max_length: int | None  #: ``None`` is no limit
     delay: float | None  #: seconds until a failed message may be received again
     backoff: tuple[float, ...]  #: these seconds instead, one after each failed attempt
+    keep_errors: str  #: ``all``, or ``class`` for their classes only
     key: str = field(init=False)  #: the stream
     dead_key: str = field(init=False)  #: the stream of the dead letters
     waiting_key: str = field(init=False)  #: the sorted set of failed messages that wait
@@ -48,6 +49,8 @@ class QueueSpec:
             )
         if self.max_attempts < 1 or (self.max_length is not None and self.max_length < 1):
             raise ValueError("max_attempts and max_length: must be 1 or more.")
+        if self.keep_errors not in ("all", "class"):
+            raise ValueError(f"keep_errors: {self.keep_errors!r} is unknown. Write all or class.")
         for span in (self.delay or 0.0, *self.backoff):
             checked_delay(span)
         key, dead_key = keys_of(self.name)
@@ -60,6 +63,11 @@ class QueueSpec:
     def consumer(self) -> str:
         """The consumer's name in the group; a forked process has its own."""
         return self.given_consumer or process_consumer()
+
+    @property
+    def keeps_error_texts(self) -> bool:
+        """Whether dead letters keep the texts and tracebacks of errors."""
+        return self.keep_errors == "all"
 
     def wait_after(self, attempts: int) -> float:
         """Return the seconds that a message waits after it has failed.

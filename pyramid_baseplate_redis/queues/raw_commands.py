@@ -34,11 +34,11 @@ _GRACE_SECONDS = 5  # for the reply after a blocking command, without socket_tim
 _DIRECT = DIRECT_COMMANDS | {"BLPOP", "XREADGROUP"}
 _ASKING: Command = ("ASKING",)
 _MOST_REDIRECTIONS = 16
-_UNREACHED = (redis.ConnectionError, redis.TimeoutError)
+UNREACHED = (redis.ConnectionError, redis.TimeoutError)
 _NOT_THE_NODES = (redis.exceptions.MaxConnectionsError, redis.AuthenticationError)
 # After these errors of a Cluster, the slots may be on other nodes.
 _OUTDATED = (
-    *_UNREACHED, redis.exceptions.ClusterDownError, redis.exceptions.SlotNotCoveredError,
+    *UNREACHED, redis.exceptions.ClusterDownError, redis.exceptions.SlotNotCoveredError,
 )  # fmt: skip
 
 
@@ -191,7 +191,7 @@ class RawClient:
     def _run(self, work: Callable[[RawCommands], T]) -> T:
         try:
             return self._run_once(work)
-        except _UNREACHED:
+        except UNREACHED:
             self.connection_failures += 1
             raise
 
@@ -244,7 +244,7 @@ class RawClient:
 def _on_connection(pool: Any, work: Callable[[RawCommands], T], asking: bool = False) -> T:
     try:
         connection = pool.get_connection()
-    except _UNREACHED as error:
+    except UNREACHED as error:
         error.unsent = True  # type: ignore[union-attr]  # redis-py's own connections lack it
         raise
     try:

@@ -30,6 +30,7 @@ class QueueSettings:
     max_length: int | None = setting(parsers.whole_number(1, 2**53))
     backoff: tuple[timedelta, ...] | None = setting(parsers.timespans, BACKOFF)
     delay: timedelta | None = setting(parsers.Timespan)  # instead of ``backoff``
+    keep_errors: str = setting(parsers.choice("all", "class"), "all")
     trace_parent: bool = setting(parsers.boolean, False)
 
     @classmethod

@@ -78,6 +78,7 @@ def add_message_queue(
     max_length: int | None = None,
     backoff: Sequence[timedelta | str] | str | None = None,
     delay: timedelta | str | None = None,
+    keep_errors: str | None = None,
     trace_parent: bool | None = None,
 ) -> None:
     """Declare the message queue ``request.<name>``.
@@ -97,7 +98,7 @@ def add_message_queue(
     given = {
         "durable": durable, "group": group, "lease": lease, "max_attempts": max_attempts,
         "max_length": max_length, "backoff": backoff, "delay": delay,
-        "trace_parent": trace_parent,
+        "keep_errors": keep_errors, "trace_parent": trace_parent,
     }  # fmt: skip
     own = {key: value for key, value in given.items() if value is not None}
     _declare_queue(config, name, client, own, PHASE1_CONFIG)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 import redis
@@ -15,6 +16,14 @@ from ..support.servers import MakeClient, Server
 
 STREAM, DEAD, WAITING = "{jobs}:messages", "{jobs}:dead", "{jobs}:waiting"
 MakeQueue = Callable[..., DurableMessageQueue]
+
+
+_made: WeakSet[DurableMessageQueue] = WeakSet()
+
+
+def search_soon(queue: DurableMessageQueue) -> None:
+    """Let a queue search for expired leases when it receives next."""
+    queue._receiver._group.search_soon()
 
 
 class HandlerError(Exception):
@@ -31,7 +40,9 @@ def make_queue(server: Server, make_client: MakeClient) -> MakeQueue:
     def make(consumer: str | None = None, **options: Any) -> DurableMessageQueue:
         client = make_client(server, socket_timeout="300 milliseconds")
         options = options if "delay" in options else {"backoff": None, **options}
-        return client.durable_queue("jobs", consumer=consumer, **options)
+        made: DurableMessageQueue = client.durable_queue("jobs", consumer=consumer, **options)
+        _made.add(made)
+        return made
 
     return make
 
@@ -70,7 +81,12 @@ def die_with_message(queue: DurableMessageQueue) -> Any:
 
 
 def let_leases_run_out(raw: Any, seconds: float = 3600) -> None:
-    """Make it look as if everything had been received an hour ago."""
+    """Make it look as if everything had been received an hour ago.
+
+    The queues search for expired leases again, as they would at the end of these leases.
+    """
+    for queue in _made:
+        search_soon(queue)
     raw.response_callbacks.pop("XCLAIM", None)
     for entry in raw.xpending_range(STREAM, "workers", "-", "+", 1000):
         raw.execute_command(

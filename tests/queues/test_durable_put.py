@@ -166,7 +166,7 @@ def test_no_body_is_in_a_repr_or_in_the_log(
 
 
 def test_the_wait_between_two_looks_for_lost_leases_is_short() -> None:
-    assert receiver.CLAIM_SECONDS <= 1
+    assert receiver.LOOK_SECONDS <= 1
 
 
 def test_a_pool_from_the_settings_does(server: Server) -> None:

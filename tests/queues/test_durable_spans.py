@@ -184,7 +184,7 @@ def test_receiving_that_fails_is_a_span(
     raw.set(STREAM, "something else")
     with pytest.raises(redis.ResponseError):
         queue.get(0)
-    failed = spans.one("foo.XAUTOCLAIM")
+    failed = spans.one("foo.XPENDING")
     assert attributes(failed)["db.response.status_code"] == "WRONGTYPE"
 
 

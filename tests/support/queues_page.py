@@ -28,15 +28,18 @@ def page_app(config: Configurator, **options: Any) -> TestApp:
     return TestApp(add_page(config, **options).make_wsgi_app())
 
 
-def bury(queue: DurableMessageQueue, *bodies: bytes | str) -> None:
+def bury(
+    queue: DurableMessageQueue, *bodies: bytes | str, error: str = "the <b>handler</b> failed"
+) -> None:
     """Put messages that become dead letters.
 
     :param queue: a queue with ``max_attempts=1``.
+    :param error: the text of the handler's error.
     """
     for body in bodies:
         queue.put(body)
         try:
             with queue.receive(5):
-                raise HandlerError("the <b>handler</b> failed")
+                raise HandlerError(error)
         except HandlerError:
             pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -15,18 +15,16 @@ from ...exceptions import LeaseLostError, MessageFormatError
 from ...telemetry.messaging.spans import MessageTracer
 from ..messages import BODY, DurableMessage
 from ..queue_spec import QueueSpec
-from ..raw_commands import is_no_group, is_unblocked
+from ..raw_commands import UNREACHED, is_no_group, is_unblocked
 from ..schedules.waiting import WaitingMessages
 from ..settling.dead_letters import DeadLetters
-from ..settling.leases import MessageLeases, pending_command
+from ..settling.leases import MessageLeases
 from ..stream_commands import StreamCommands
+from .due import ExpiredLeases
 
 logger = logging.getLogger(__package__)
 
 T = TypeVar("T")
-
-_MOST_PAGES = 100
-_START = b"0-0"
 
 
 class ConsumerGroup:
@@ -40,7 +38,8 @@ class ConsumerGroup:
         self._commands = commands
         self._dead_letters = dead_letters
         self._waiting = waiting
-        self._cursor = _START
+        self._expired = ExpiredLeases(spec, commands)
+        self._is_careful = False
         self.leases = MessageLeases(spec, commands, dead_letters, waiting, tracer)
 
     def read(self, count: int, block: float) -> list[DurableMessage]:
@@ -50,11 +49,20 @@ class ConsumerGroup:
         :param block: seconds to wait for the first one; 0 does not wait. Then it also looks at the
             messages that wait until they are due, in the same round trip.
         """
+        while True:
+            asked_at = time.monotonic()
+            entries = self._read(1 if self._is_careful else count, block)
+            messages = self._messages([(entry, 1) for entry in entries], asked_at)
+            # If all of them became dead letters, there may be messages after them.
+            if messages or not entries:
+                return messages
+            block = 0.0
+
+    def _read(self, count: int, block: float) -> Sequence[Any]:
         spec = self._spec
         waiting = ("BLOCK", max(1, round(block * 1000))) if block else ()
         command = ("XREADGROUP", "GROUP", spec.group, spec.consumer, "COUNT", count, *waiting,
                    "STREAMS", spec.key, ">")  # fmt: skip
-        asked_at = time.monotonic()
         looks = () if block else (self._waiting.look,)
         try:
             reply, *looked = self._in_group(
@@ -64,14 +72,21 @@ class ConsumerGroup:
             if not is_unblocked(error):
                 raise
             return []  # an administrator or a failover ended the wait
+        except UNREACHED:
+            # A message may be too large for the network or the server's limits. Its transfer fails
+            # again after the lease, alone.
+            self._is_careful = True
+            raise
         for each in looked:
             # An error of the key must not hide messages that were received.
             if not (reply and isinstance(each, Exception)):
                 self._waiting.learn(each)
         if not reply:
             return []
+        self._is_careful = False
         ((_, entries),) = reply.items() if isinstance(reply, dict) else reply
-        return self._messages([(entry, 1) for entry in entries], asked_at)
+        found: Sequence[Any] = entries
+        return found
 
     def take(self, count: int) -> list[DurableMessage]:
         """Return messages that have waited until they were due.
@@ -81,60 +96,89 @@ class ConsumerGroup:
         asked_at = time.monotonic()
         return self._messages(self._in_group(lambda: self._waiting.take(count)), asked_at)
 
-    def claim(self, count: int) -> list[DurableMessage]:
+    def may_have_expired(self) -> bool:
+        """Return whether :meth:`claim` may find messages."""
+        return self._expired.is_due()
+
+    @property
+    def search_at(self) -> float:
+        """The time of the next search for expired leases, by :func:`time.monotonic`."""
+        return self._expired.search_at
+
+    def search_soon(self) -> None:
+        """Let the next call of :meth:`claim` ask the server for expired leases."""
+        self._expired.search_at = 0.0
+
+    def claim(self, count: int, held: Collection[bytes]) -> list[DurableMessage]:
         """Return messages whose lease has expired.
 
-        Those that were delivered too often become dead letters instead.
-        """
-        spec = self._spec
-        # XAUTOCLAIM returns a page and the cursor of the next one. A search that did not begin at
-        # the start goes on there when it reaches the end.
-        is_whole = self._cursor == _START
-        for _ in range(_MOST_PAGES):
-            asked_at = time.monotonic()
-            command = ("XAUTOCLAIM", spec.key, spec.group, spec.consumer, spec.lease_ms,
-                       self._cursor, "COUNT", count)  # fmt: skip
-            reply = self._in_group(partial(self._commands.poll, command, _has_entries))
-            self._cursor = reply[0]
-            entries = [entry for entry in reply[1] if entry and entry[1] is not None]
-            if entries:
-                asked = [pending_command(spec, entry[0]) for entry in entries]
-                replies = self._commands.send(*asked, name="attempts")
-                counted = [(entry, int(pending[0][3])) for entry, pending in
-                           zip(entries, replies, strict=True) if pending]  # fmt: skip
-                messages = self._messages(counted, asked_at)
-                for message in messages:
-                    message.is_suspect = message.attempts > 1
-                if messages:
-                    return messages
-            if self._cursor == _START:
-                if is_whole:
-                    break
-                is_whole = True
-        return []
+        Those that were delivered too often become dead letters, and their bodies are not read:
+        their transfer may be what has failed.
 
-    def _messages(self, entries: Sequence[Any], leased_at: float) -> list[DurableMessage]:
-        messages = []
-        for (entry_id, fields), attempts in entries:
-            message = DurableMessage(self.leases, entry_id, fields, attempts, leased_at)
-            if attempts > self._spec.max_attempts:
-                self._try_to_bury(message, error_name(LeaseLostError), attempts - 1)
-            elif BODY not in message.fields:
-                self._try_to_bury(message, error_name(MessageFormatError), attempts)
-            else:
-                messages.append(message)
+        :param count: maximum number of messages.
+        :param held: identifiers of entries that this process has. They are left alone.
+        """
+        messages: list[DurableMessage] = []
+        try:
+            while len(messages) < count:
+                expired = self._in_group(partial(self._expired.next, held))
+                if expired is None:
+                    break
+                messages += self._claimed(*expired)
+        except UNREACHED:
+            if not messages:
+                raise
         return messages
 
-    def _try_to_bury(self, message: DurableMessage, error: str, attempts: int) -> None:
+    def _claimed(self, entry_id: bytes, delivered: int) -> list[DurableMessage]:
+        # One at a time: a transfer that fails counts as a delivery of all messages in the reply.
+        spec = self._spec
+        asked_at = time.monotonic()
+        is_over = delivered >= spec.max_attempts
+        command = ("XCLAIM", spec.key, spec.group, spec.consumer, spec.lease_ms, entry_id,
+                   *(("JUSTID",) if is_over else ()))  # fmt: skip
+        reply = self._commands.poll(command, bool)
+        entries = [entry for entry in reply if entry and (is_over or entry[1] is not None)]
+        if is_over:
+            entries = [(entry, None) for entry in entries]
+        messages = self._messages([(entry, delivered + 1) for entry in entries], asked_at)
+        for message in messages:
+            message.is_suspect = message.attempts > 1
+        return messages
+
+    def _messages(self, entries: Sequence[Any], leased_at: float) -> list[DurableMessage]:
+        """Return messages, and make dead letters of entries that are none.
+
+        :param entries: entries with the numbers of their attempts. The fields are ``None`` if an
+            entry was delivered too often.
+        """
+        messages = []
+        for (entry_id, fields), attempts in entries:
+            if fields is None:
+                error = error_name(LeaseLostError)
+                bury = partial(self._dead_letters.bury_unread, entry_id, error, attempts - 1)
+                self._try_to_bury(bury, entry_id, error)
+                continue
+            message = DurableMessage(self.leases, entry_id, fields, attempts, leased_at)
+            if BODY in message.fields:
+                messages.append(message)
+            else:
+                error = error_name(MessageFormatError)
+                bury = partial(self._dead_letters.bury, message, error, attempts)
+                self._try_to_bury(bury, entry_id, error)
+        return messages
+
+    def _try_to_bury(self, bury: Callable[[], None], entry_id: bytes, error: str) -> None:
+        shown = entry_id.decode()
         try:
-            self._dead_letters.bury(message, error, attempts)
+            bury()
         except (redis.ResponseError, redis.WatchError) as failure:
             logger.warning(
                 "queue %s: %s could not become a dead letter and will be delivered again: %s",
-                self._spec.name, message.id, failure,
+                self._spec.name, shown, failure,
             )  # fmt: skip
         else:
-            logger.warning("queue %s: %s is a dead letter: %s", self._spec.name, message.id, error)
+            logger.warning("queue %s: %s is a dead letter: %s", self._spec.name, shown, error)
 
     def _in_group(self, call: Callable[[], T]) -> T:
         """Call ``call``. If the group does not exist, create it and call again.
@@ -160,10 +204,6 @@ class ConsumerGroup:
 
 class _GroupExists(Exception):  # noqa: N818 (not an error)
     pass
-
-
-def _has_entries(reply: Any) -> object:
-    return reply[1]
 
 
 def error_name(error: type[BaseException]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -26,8 +26,8 @@ logger = logging.getLogger(__package__)
 
 R = TypeVar("R")
 
-# A waiting consumer looks this often for messages whose lease has expired.
-CLAIM_SECONDS = 1.0
+# A waiting consumer looks this often for messages that have become due.
+LOOK_SECONDS = 1.0
 _TIDY_SECONDS = 60.0  # between two searches for idle consumers
 
 
@@ -42,9 +42,7 @@ class Receiver:
         self._commands = commands
         self._group = group
         self._waiting = waiting
-        self._claim_seconds = min(CLAIM_SECONDS, spec.lease)
         self._tracer = tracer
-        self._claim_at = 0.0
         self._tidy_at = time.monotonic() + _TIDY_SECONDS
 
     @property
@@ -52,10 +50,15 @@ class Receiver:
         """Extends and settles the messages that were received."""
         return self._group.leases
 
-    def wait(self, count: int, timeout: float | None) -> list[DurableMessage]:
+    def wait(
+        self, count: int, timeout: float | None, held: Collection[bytes] = frozenset()
+    ) -> list[DurableMessage]:
         """Receive messages without settling them.
 
+        :param count: maximum number of messages.
         :param timeout: seconds; ``None`` waits forever.
+        :param held: the ``entry_id`` of messages that this process has. It does not receive them
+            again when their lease expires.
         :raises TimedOutError: no message arrived within ``timeout``.
         """
         if timeout is not None and not 0 <= timeout < math.inf:
@@ -64,7 +67,7 @@ class Receiver:
             )
         started = time.perf_counter()
         try:
-            messages = self._wait(count, timeout)
+            messages = self._wait(count, timeout, held)
         except Exception as error:
             self._tracer.metrics.received(started, 0, error)
             raise
@@ -73,52 +76,64 @@ class Receiver:
         self._tracer.metrics.received(started, len(messages))
         return messages
 
-    def _wait(self, count: int, timeout: float | None) -> list[DurableMessage]:
+    def _wait(
+        self, count: int, timeout: float | None, held: Collection[bytes]
+    ) -> list[DurableMessage]:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         outage = Outage(logger, f"queue {self.spec.name}")
         while True:
             try:
-                messages, has_claimed = self._look(count, deadline)
+                messages, was_last = self._look(count, deadline, held)
             except SERVER_ERRORS as error:
                 if timeout is not None or not outage.wait(error):
                     raise
                 continue
             outage.end()
-            if messages or (has_claimed and time.monotonic() >= deadline):
+            if messages or was_last:
                 return messages
 
-    def _look(self, count: int, deadline: float) -> tuple[list[DurableMessage], bool]:
+    def _look(
+        self, count: int, deadline: float, held: Collection[bytes]
+    ) -> tuple[list[DurableMessage], bool]:
         """Look once for messages.
 
         :returns: the messages, and whether the search included all messages that may be received.
         """
         now = time.monotonic()
         is_last = now >= deadline
-        claims = is_last or now >= self._claim_at
-        if claims:
-            messages = self._group.claim(count)
-            if messages:
-                return messages, True
-            now = time.monotonic()
-            self._claim_at = now + self._claim_seconds
-            if now >= self._tidy_at:
-                self._tidy_at = now + _TIDY_SECONDS
-                with suppress(redis.ResponseError):  # a server with full memory refuses MULTI
-                    remove_idle_consumers(self.spec, self._commands)
-        messages = self._due(count)
+        messages: list[DurableMessage] = []
+        if now >= self._waiting.pending_due_at:
+            self._waiting.pending_due_at = math.inf
+            self._group.search_soon()
+        if self._group.may_have_expired():
+            messages = self._group.claim(count, held)
+        messages = messages or self._due(count)
         if not messages and (is_last or now >= self._waiting.look_at):
             messages = self._group.read(count, 0) or self._due(count)
-        if messages or is_last:
+        if messages:
             return messages, is_last
-        until = min(deadline, self._claim_at, self._waiting.due_at, now + CLAIM_SECONDS)
+        if now >= self._tidy_at:
+            self._tidy_at = now + _TIDY_SECONDS
+            with suppress(redis.ResponseError):  # a server with full memory refuses MULTI
+                remove_idle_consumers(self.spec, self._commands)
+        until = min(
+            deadline, now + LOOK_SECONDS, self._group.search_at, self._waiting.due_at,
+            self._waiting.pending_due_at,
+        )  # fmt: skip
         block = until - time.monotonic()
-        return (self._group.read(count, block) if block > 0 else []), False
+        if is_last or block <= 0:
+            return [], is_last
+        return self._group.read(count, block), False
 
     def _due(self, count: int) -> list[DurableMessage]:
         """Take messages that have become due, as far as known from the last look."""
-        if time.monotonic() < self._waiting.due_at:
-            return []
-        return self._group.take(count)
+        while time.monotonic() >= self._waiting.due_at:
+            # Some or all of them may become dead letters, or go to other consumers.
+            messages = self._group.take(count)
+            if messages:
+                return messages
+            self._waiting.learn(self._commands.poll(self._waiting.look, _is_never_recorded))
+        return []
 
     def start_processing(self, messages: Sequence[DurableMessage]) -> MessageSpan | None:
         """Start the span in which messages are processed."""
@@ -158,3 +173,7 @@ class Receiver:
             # Log it, since the caller gets the exception of the block.
             logger.warning("queue %s: %s could not be given back: %s", self.spec.name,
                            ", ".join(message.id for message in unsettled), failure)  # fmt: skip
+
+
+def _is_never_recorded(reply: object) -> bool:
+    return False

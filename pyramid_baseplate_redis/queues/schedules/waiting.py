@@ -27,7 +27,8 @@ logger = logging.getLogger(__package__)
 # A consumer that finds new messages looks this often for messages that have become due.
 LOOK_SECONDS = 0.05
 
-_AT_ONCE = 0  # the score of a message without a delay, which is due by any clock
+_MOST_CONFLICTS = 5
+AT_ONCE = 0  #: the score of a message without a delay, which is due by any clock
 
 #: An entry's identifier and how often it was received.
 Attempted = tuple[bytes, int]
@@ -45,6 +46,8 @@ class WaitingMessages:
         self._clock = clock
         self.look_at = 0.0  #: when to look again, by :func:`time.monotonic`
         self.due_at = math.inf  #: when the first one is due, as far as known
+        #: When the lease of a message expires that could not be parked.
+        self.pending_due_at = math.inf
         #: The command that looks for the first one; :meth:`learn` reads its reply.
         self.look: Command = ("ZRANGE", spec.waiting_key, 0, 0, "WITHSCORES")
 
@@ -61,7 +64,7 @@ class WaitingMessages:
         if reply:
             # With RESP3 the reply is a list of pairs.
             score = float(reply[0][1] if isinstance(reply[0], list) else reply[1])
-            self.due_at = self._clock.monotonic(score) if score > _AT_ONCE else 0.0
+            self.due_at = self._clock.monotonic(score) if score > AT_ONCE else 0.0
         self.look_at = time.monotonic() + LOOK_SECONDS
 
     def park(
@@ -79,7 +82,7 @@ class WaitingMessages:
         :raises redis.RedisError: the server failed.
         """
         spec = self._spec
-        members = [_member(message) for message in messages]
+        members = [member_of(message) for message in messages]
         noted = [part for delay, member in zip(delays, members, strict=True)
                  for part in (self._score(delay), member)]  # fmt: skip
         acknowledgements = [("XACK", spec.key, spec.group, each) for each, _ in messages]
@@ -98,7 +101,7 @@ class WaitingMessages:
         return [messages[index][0] for index in gone]
 
     def _score(self, delay: float) -> int:
-        return math.ceil(self._clock.now() + delay * 1000) if delay else _AT_ONCE
+        return math.ceil(self._clock.now() + delay * 1000) if delay else AT_ONCE
 
     def _leave_pending(
         self, messages: Sequence[Attempted], delays: Sequence[float], settlement: Settlement,
@@ -116,6 +119,7 @@ class WaitingMessages:
             for (entry_id, attempts), delay in zip(messages, delays, strict=True)
         ]  # fmt: skip
         self._commands.send(*commands, name="give_back", settlement=settlement)
+        self.pending_due_at = min(self.pending_due_at, time.monotonic() + min(delays))
         logger.warning(
             "queue %s: %s cannot wait in %s and will be delivered again within the lease: %s",
             spec.name, ", ".join(each.decode() for each, _ in messages), spec.waiting_key, error,
@@ -125,7 +129,8 @@ class WaitingMessages:
         """Claim messages that are due, in one transaction.
 
         :param count: maximum number of messages.
-        :returns: entries, and how often each was received.
+        :returns: entries, and how often each was received. The fields of an entry that was received
+            too often are ``None``: its body is not read.
         :raises redis.RedisError: the server failed.
         """
         spec = self._spec
@@ -145,8 +150,9 @@ class WaitingMessages:
             # A message that another consumer has received meanwhile has been idle for less than the
             # lease, and is not claimed. FORCE claims an entry that is not pending.
             claims = [
-                ("XCLAIM", spec.key, spec.group, spec.consumer, spec.lease_ms, entry_id,
-                 "RETRYCOUNT", attempts + 1, "FORCE")
+                ("XCLAIM", spec.key, spec.group, spec.consumer, spec.lease_ms, entry_id, "FORCE",
+                 *(("RETRYCOUNT", attempts + 1) if attempts < spec.max_attempts else
+                   ("RETRYCOUNT", attempts, "JUSTID")))
                 for entry_id, attempts in attempted
             ]  # fmt: skip
             remove = ("ZREM", spec.waiting_key, *members)
@@ -157,9 +163,9 @@ class WaitingMessages:
                 # between these commands, the message is pending, and its member is removed later.
                 replies = ask(*claims, remove)
             return [
-                (reply[0], attempts + 1)
+                (_entry(reply[0]), attempts + 1)
                 for reply, (_, attempts) in zip(replies, attempted, strict=False)
-                if reply and reply[0] and reply[0][1] is not None
+                if reply and reply[0]
             ]
 
         try:
@@ -170,10 +176,11 @@ class WaitingMessages:
             return []  # other consumers take messages; the next look finds what they have left
 
 
-_MOST_CONFLICTS = 5
+def _entry(claimed: Any) -> Any:
+    return (claimed, None) if isinstance(claimed, bytes) else claimed
 
 
-def _member(message: Attempted) -> bytes:
+def member_of(message: Attempted) -> bytes:
     return b"%b|%d" % message
 
 

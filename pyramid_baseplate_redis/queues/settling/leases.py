@@ -59,6 +59,39 @@ class MessageLeases:
             raise self._lost(message.id, "was received again in the meantime")
         message.leased_at = asked_at
 
+    def renew(self, messages: Sequence[DurableMessage]) -> list[DurableMessage]:
+        """Renew the leases of messages in two round trips.
+
+        Messages that are settled are left out.
+
+        :returns: those whose lease is lost.
+        :raises redis.RedisError: the server failed.
+        """
+        spec = self._spec
+        asked_at = time.monotonic()
+        open_messages = [message for message in messages if not message.is_settled]
+        if not open_messages:
+            return []
+        asked = [pending_command(spec, message.entry_id) for message in open_messages]
+        replies = self._commands.send(*asked, name="renew", errors=True)
+        ours: dict[bytes, int] = {}
+        for message, pending in zip(open_messages, replies, strict=True):
+            if isinstance(pending, Exception) and not is_no_group(pending):
+                raise pending
+            if isinstance(pending, Exception) or not pending:
+                continue
+            _, consumer, idle, delivered = pending[0]
+            if consumer == spec.consumer.encode() and int(delivered) == message.attempts:
+                ours[message.entry_id] = int(idle)
+        claimed: set[bytes] = set()
+        if ours:  # the minimum idle time: as in extend()
+            claim = self._claim(list(ours), "JUSTID", least=min(ours.values()))
+            claimed.update(self._commands.send(claim)[0])
+        for message in open_messages:
+            if message.entry_id in claimed:
+                message.leased_at = asked_at
+        return [message for message in open_messages if message.entry_id not in claimed]
+
     def acknowledge(self, messages: Sequence[DurableMessage]) -> None:
         """Remove messages from the queue; see :meth:`.DurableMessage.acknowledge`.
 
@@ -146,7 +179,7 @@ class MessageLeases:
         except LeaseLostError as loss:
             losses.append(loss)
         for message in last:
-            self._dead_letters.bury(message, error_type(error), message.attempts)
+            self._dead_letters.bury(message, error, message.attempts)
             logger.warning(
                 "queue %s: %s is a dead letter after %d attempts: %s",
                 self._spec.name, message.id, message.attempts, error_type(error),
