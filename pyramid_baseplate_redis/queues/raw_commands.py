@@ -153,6 +153,7 @@ class RawClient:
         self._key = key
         self.in_cluster = isinstance(client, RedisCluster)
         pool = getattr(client, "connection_pool", None)  # redis-py's RedisCluster has none
+        self.pool: Any = client if pool is None else pool
         self._hot_keys = getattr(pool, "hot_keys", None)
         self._deadlines: DeadlinePolicy | None = getattr(client, "deadlines", None)
         self.telemetry = telemetry_of(client)

