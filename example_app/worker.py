@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import logging
 
+from pyramid.request import Request
+
 from example_app.links import Click, keep_click
-from pyramid_baseplate_redis import DurableMessage, ServerContext
+from pyramid_baseplate_redis import DurableMessage
 
 logger = logging.getLogger("example_app.worker")
 
 
-def handle(context: ServerContext, message: DurableMessage) -> None:
+def handle(request: Request, message: DurableMessage) -> None:
     """Add the click in a message to the statistics.
 
     If the worker dies after that and before the message is acknowledged, another worker adds the
     click again: some clicks may count twice, but none is lost.
 
-    :raises ValueError: the message is not a click. After five attempts it becomes a dead letter.
+    :raises ValueError: the message is not a click. After six attempts it becomes a dead letter.
     """
     click = Click.from_message(message.body)
-    keep_click(context.links, click)
+    keep_click(request.links, click)
     logger.info("kept a click on %s", click.code)

@@ -28,6 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if importlib.util.find_spec("rich") is None:
         return _failed("needs rich: pip install 'pyramid_baseplate_redis[cli]'", 2)
     arguments = _parsed(argv)
+    if getattr(arguments, "reload", False):
+        from .work import watched
+
+        status = watched(arguments.config_uri, sys.argv[1:] if argv is None else argv)
+        if status is not None:
+            return status
     if arguments.is_application:
         return _run(arguments, sys.stdout)
     # What the application prints isn't the command's result.

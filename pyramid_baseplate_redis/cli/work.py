@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
+import sys
+import threading
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
@@ -27,10 +31,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> list[argparse.ArgumentPars
     parser.add_argument(
         "handler",
         metavar="MODULE:FUNCTION",
-        help="called with the context, which has what a request has, and with each message",
+        help="called with a request and a message",
     )
     parser.add_argument(
-        "--concurrency", metavar="N", type=number, default=1, help="how many threads (1)"
+        "--concurrency",
+        metavar="N",
+        type=number,
+        default=1,
+        help="how many threads each process has (1)",
+    )
+    parser.add_argument(
+        "--processes", metavar="N", type=number, default=1, help="how many processes (1)"
+    )
+    parser.add_argument(
+        "--prefetch",
+        metavar="N",
+        type=number,
+        help="the most messages that a process receives at once; 1 receives and acknowledges each "
+        "by itself (two for each thread)",
     )
     parser.add_argument(
         "--grace",
@@ -39,29 +57,79 @@ def add_arguments(parser: argparse.ArgumentParser) -> list[argparse.ArgumentPars
         default=30.0,
         help="after a signal, how long to wait for messages that are being handled (30)",
     )
+    parser.add_argument(
+        "--with-context",
+        action="store_true",
+        help="call the handler with a context in place of a request, without a transaction",
+    )
+    parser.add_argument("--parent-pipe", type=int, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--reload",
+        action="store_true",
+        help="for development: start again when a module or the .ini file has changed",
+    )
     return [parser]
 
 
 def run(application: Application, arguments: argparse.Namespace, output: Output) -> int:
     """Process messages; the status is that of :func:`.worker.work`."""
     from ..worker import work
+    from ..worker.handlers import check_handler
+    from ..worker.processes import run_processes, stop_with_parent
 
+    _log_to_standard_error(arguments.config_uri)
     handler = handler_of(arguments.handler)
     application.check_queue(arguments.name)
-    if "loggers" not in plaster.get_sections(arguments.config_uri):
-        # Python shows warnings then; a worker has a line for each message.
-        logging.basicConfig(level=logging.INFO, format=_FORMAT, force=True)
     try:
+        if arguments.processes > 1:
+            check_handler(arguments.name, handler, with_context=arguments.with_context)
+            return run_processes(arguments.name, _command_of_one(sys.argv), arguments.processes)
+        stop = threading.Event()
+        if arguments.parent_pipe is not None:
+            stop_with_parent(arguments.parent_pipe, stop)
         return work(
             application.registry,
             arguments.name,
             handler,
+            with_context=arguments.with_context,
             concurrency=arguments.concurrency,
+            prefetch=arguments.prefetch,
             grace=arguments.grace,
+            stop=stop,
         )
     except ConfigurationError as error:
         message = str(error)
     raise CommandError(message, 2)
+
+
+def watched(config_uri: str, argv: Sequence[str]) -> int | None:
+    """Run this command in a process that starts again when a module or the .ini file has changed.
+
+    :param argv: the command's arguments.
+    :returns: the exit status; ``None`` in that process, which goes on.
+    """
+    import hupper  # Pyramid needs it
+
+    if not hupper.is_active():
+        status: int | None = hupper.start_reloader(
+            "pyramid_baseplate_redis.cli.main.main", worker_args=[list(argv)], shutdown_interval=5
+        )
+        return status or 0
+    path = plaster.parse_uri(config_uri).path
+    hupper.get_reloader().watch_files([os.path.abspath(path)])
+    return None
+
+
+def _log_to_standard_error(config_uri: str) -> None:
+    """Log to standard error, unless the .ini file configures logging."""
+    if "loggers" not in plaster.get_sections(config_uri):
+        # Python shows warnings then; a worker has a line for each message.
+        logging.basicConfig(level=logging.INFO, format=_FORMAT, force=True)
+
+
+def _command_of_one(argv: Sequence[str]) -> list[str]:
+    """Return the command line of a worker with one process."""
+    return [sys.executable, "-m", "pyramid_baseplate_redis.cli", *argv[1:], "--processes", "1"]
 
 
 def handler_of(name: str) -> Any:

@@ -15,7 +15,7 @@ from ..telemetry.messaging.spans import MessageTracer
 from ..telemetry.stats import QueueStats
 from .after_commit import put_after_commit
 from .inspection import peeked, stats_of
-from .messages import DeadLetter, DurableMessage, QueuedMessage, encoded
+from .messages import DeadLetter, DurableMessage, QueuedMessage, encoded, json_text
 from .queue_spec import QueueSpec, in_seconds
 from .raw_commands import client_of
 from .receiving.consumer_group import ConsumerGroup
@@ -153,6 +153,23 @@ class DurableMessageQueue:
         """
         bodies = [encoded(self.queue, message) for message in messages]
         return self._sender.send(bodies) if bodies else []
+
+    @overload
+    def put_json(self, value: object) -> str: ...
+    @overload
+    def put_json(self, value: object, *, after_commit: Literal[True]) -> None: ...
+    @overload
+    def put_json(self, value: object, **options: Any) -> str | None: ...
+    def put_json(self, value: object, **options: Any) -> str | None:
+        """Add an object as JSON, which :attr:`.DurableMessage.json` returns.
+
+        :param value: what JSON can express: text, numbers, booleans, ``None``, lists and dicts.
+        :param options: as for :meth:`put`, which also says what is raised.
+        :raises TypeError: JSON has no such objects.
+        :raises ValueError: it contains itself, or NaN or an infinity, which JSON does not have.
+        """
+        put: str | None = self.put(json_text(self.queue, value), **options)
+        return put
 
     # Receiving
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
+
+from ..exceptions import MessageFormatError
 
 BODY = b"body"
 # A dead letter has these fields in front of the message's own. The last one is DEAD_ATTEMPTS.
@@ -52,6 +55,19 @@ class DurableMessage:
     def body(self) -> bytes:
         """The bytes that were put; text as UTF-8."""
         return self.fields[BODY]
+
+    @property
+    def json(self) -> Any:
+        """The object that ``put_json`` put, or that any JSON text stands for.
+
+        :raises MessageFormatError: the body is not JSON.
+        """
+        try:
+            return json.loads(self.body)
+        except ValueError as error:
+            # Not the error itself: its text and its attributes have parts of the body.
+            kind = type(error).__name__
+        raise MessageFormatError(f"{self.id}: its body is not JSON: {kind}")
 
     @property
     def id(self) -> str:
@@ -171,6 +187,19 @@ def encoded(queue: str, message: bytes | str) -> bytes:
         f"queue {queue}: {type(message).__name__} is neither bytes nor text. Put bytes or str, for "
         "example json.dumps(message)."
     )
+
+
+def json_text(queue: str, value: object) -> bytes:
+    """Return an object as JSON.
+
+    :param queue: the queue's name, for the error.
+    :raises TypeError: JSON has no such objects.
+    :raises ValueError: it contains itself, or NaN or an infinity, which JSON does not have.
+    """
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"queue {queue}: {error}. Put what JSON can express.") from None
 
 
 def pairs(fields: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -118,3 +118,19 @@ def stack_of(frames: Any) -> str:
     return "\n".join(
         f"  {code.co_filename}:{line} in {code.co_name}" for code, line in reversed(frames)
     )
+
+
+def frames_of_thread(thread: int, most: int = 50) -> Frames:
+    """Return the calls that a thread is in, innermost first; none if it has ended.
+
+    No source file is read, and no frame is kept.
+
+    :param thread: the thread's identifier, from :func:`threading.get_ident`.
+    :param most: the maximum number of calls.
+    """
+    frame = sys._current_frames().get(thread)
+    frames: list[tuple[CodeType, int]] = []
+    while frame is not None and len(frames) < most:
+        frames.append((frame.f_code, frame.f_lineno))
+        frame = frame.f_back
+    return frames

@@ -220,6 +220,14 @@ def path_of_url(value: Any) -> str:
     return name
 
 
+def http_url(value: Any) -> str:
+    """Parse the beginning of an application's URLs, such as ``https://example.com/shop``."""
+    url = text(value)
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", url):
+        raise ValueError("is not the URL of an application; write one such as https://example.com")
+    return url.rstrip("/")
+
+
 def secret(value: Any) -> str:
     """Parse a secret: unlike other text it is not stripped, since it may begin with a space."""
     if not isinstance(value, str):

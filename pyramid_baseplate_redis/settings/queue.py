@@ -32,6 +32,7 @@ class QueueSettings:
     delay: timedelta | None = setting(parsers.Timespan)  # instead of ``backoff``
     keep_errors: str = setting(parsers.choice("all", "class"), "all")
     trace_parent: bool = setting(parsers.boolean, False)
+    base_url: str | None = setting(parsers.http_url)  # of the requests that a worker makes
 
     @classmethod
     def from_config(
@@ -80,7 +81,7 @@ class QueueSettings:
     def options(self) -> dict[str, Any]:
         """The settings as keyword arguments of :class:`.DurableMessageQueue`."""
         own = dataclasses.asdict(self)
-        return {key: value for key, value in own.items() if key not in ("queue", "durable")}
+        return {key: value for key, value in own.items() if key not in _NOT_THE_QUEUES}
 
     def shown(self) -> dict[str, object]:
         """Return the settings for Pyramid's introspection; none is secret."""
@@ -92,6 +93,8 @@ def default_attempts(backoff: Sequence[timedelta | float] | None) -> int:
     return BACKOFF_ATTEMPTS if backoff == BACKOFF else MAX_ATTEMPTS
 
 
+# A queue does not need these itself.
+_NOT_THE_QUEUES = frozenset({"queue", "durable", "base_url"})
 QUEUE_SETTINGS = settings_of(QueueSettings)
 
 

@@ -80,6 +80,7 @@ def add_message_queue(
     delay: timedelta | str | None = None,
     keep_errors: str | None = None,
     trace_parent: bool | None = None,
+    base_url: str | None = None,
 ) -> None:
     """Declare the message queue ``request.<name>``.
 
@@ -92,13 +93,15 @@ def add_message_queue(
     :param durable: whether the queue is durable.
     :param lease: a time with a unit, such as ``1 minute``, or a timedelta; as is ``delay``.
     :param backoff: several of them, or ``none``.
+    :param base_url: the beginning of the URLs that a worker's request makes, such as
+        ``https://example.com``.
     :raises ConfigurationError: the name can't be used; when the application is built: there is no
         such client, or the settings are malformed.
     """
     given = {
         "durable": durable, "group": group, "lease": lease, "max_attempts": max_attempts,
         "max_length": max_length, "backoff": backoff, "delay": delay,
-        "keep_errors": keep_errors, "trace_parent": trace_parent,
+        "keep_errors": keep_errors, "trace_parent": trace_parent, "base_url": base_url,
     }  # fmt: skip
     own = {key: value for key, value in given.items() if value is not None}
     _declare_queue(config, name, client, own, PHASE1_CONFIG)

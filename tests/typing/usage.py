@@ -177,12 +177,26 @@ def durable_queues(request: DurableRequest, client: MonitoredRedisConnection) ->
         raise as_queue_error from None
 
 
-def handle(context: ServerContext, message: DurableMessage) -> None:
+def handle(request: Request, message: DurableMessage) -> None:
+    request.foo.incr("handled")
+
+
+def json_queue(queue: DurableMessageQueue) -> None:
+    assert_type(queue.put_json({"invoice": 17}), str)
+    assert_type(queue.put_json([1], after_commit=True), None)
+    with queue.receive(timeout=1) as message:
+        assert_type(message.json, Any)
+
+
+def handle_with_context(context: ServerContext, message: DurableMessage) -> None:
     context.foo.incr("handled")
 
 
 def worker(env: dict[str, Any]) -> None:
     assert_type(work(env["registry"], "jobs", handle, concurrency=4), int)
+    assert_type(
+        work(env["registry"], "jobs", handle_with_context, with_context=True, prefetch=1), int
+    )
 
 
 def configuration(app_config: dict[str, str], span: Span) -> RedisContextFactory:

@@ -161,17 +161,17 @@ def test_a_message_s_commands_are_counted_on_its_process_span(
 ) -> None:
     stop = Event()
 
-    def handle(context: Any, message: Any) -> None:
+    def handle(request: Any, message: Any) -> None:
         stop.set()
         with tracer.start_as_current_span("local"):
-            context.foo.ping()
+            request.foo.ping()
 
     app = serve_fast(ping, jobs__queue="foo", jobs__durable="true")
     registry = app.app.registry
     with prepare(registry=registry) as env:
         env["request"].jobs.put("a message")
         spans.clear()
-        assert work(registry, "jobs", handle, stop=stop) == FINISHED
+        assert work(registry, "jobs", handle, prefetch=1, stop=stop) == FINISHED
     assert "foo.PING" not in spans.names
     assert operations_of(spans.one("process jobs")) == 2  # with the acknowledgement
 

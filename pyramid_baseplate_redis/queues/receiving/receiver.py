@@ -51,14 +51,17 @@ class Receiver:
         return self._group.leases
 
     def wait(
-        self, count: int, timeout: float | None, held: Collection[bytes] = frozenset()
-    ) -> list[DurableMessage]:
+        self, count: int, timeout: float | None, held: Collection[bytes] = frozenset(),
+        suspects: int | None = None,
+    ) -> list[DurableMessage]:  # fmt: skip
         """Receive messages without settling them.
 
         :param count: maximum number of messages.
         :param timeout: seconds; ``None`` waits forever.
         :param held: the ``entry_id`` of messages that this process has. It does not receive them
             again when their lease expires.
+        :param suspects: the most messages that were delivered before and never settled; ``None`` is
+            no limit.
         :raises TimedOutError: no message arrived within ``timeout``.
         """
         if timeout is not None and not 0 <= timeout < math.inf:
@@ -67,7 +70,7 @@ class Receiver:
             )
         started = time.perf_counter()
         try:
-            messages = self._wait(count, timeout, held)
+            messages = self._wait(count, timeout, held, count if suspects is None else suspects)
         except Exception as error:
             self._tracer.metrics.received(started, 0, error)
             raise
@@ -77,13 +80,13 @@ class Receiver:
         return messages
 
     def _wait(
-        self, count: int, timeout: float | None, held: Collection[bytes]
+        self, count: int, timeout: float | None, held: Collection[bytes], suspects: int
     ) -> list[DurableMessage]:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         outage = Outage(logger, f"queue {self.spec.name}")
         while True:
             try:
-                messages, was_last = self._look(count, deadline, held)
+                messages, was_last = self._look(count, deadline, held, suspects)
             except SERVER_ERRORS as error:
                 if timeout is not None or not outage.wait(error):
                     raise
@@ -93,7 +96,7 @@ class Receiver:
                 return messages
 
     def _look(
-        self, count: int, deadline: float, held: Collection[bytes]
+        self, count: int, deadline: float, held: Collection[bytes], suspects: int
     ) -> tuple[list[DurableMessage], bool]:
         """Look once for messages.
 
@@ -105,8 +108,8 @@ class Receiver:
         if now >= self._waiting.pending_due_at:
             self._waiting.pending_due_at = math.inf
             self._group.search_soon()
-        if self._group.may_have_expired():
-            messages = self._group.claim(count, held)
+        if suspects and self._group.may_have_expired():
+            messages = self._group.claim(min(count, suspects), held)
         messages = messages or self._due(count)
         if not messages and (is_last or now >= self._waiting.look_at):
             messages = self._group.read(count, 0) or self._due(count)

@@ -19,56 +19,13 @@ from opentelemetry import trace
 from pyramid.config import Configurator
 
 from pyramid_baseplate_redis import ConfigurationError, DurableMessageQueue, worker
-from pyramid_baseplate_redis.worker import FAILED, FINISHED, UNFINISHED, work
+from pyramid_baseplate_redis.worker import FAILED, FINISHED, UNFINISHED, engine, work
 
-from .support.servers import RecordedSpans, Server, running_server, wait_until
+from ..support.servers import RecordedSpans, Server, running_server, wait_until
+from ..support.workers_in_threads import Working
 
 MakeConfig = Callable[..., Configurator]
-PROJECT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def make_registry(make_config: MakeConfig) -> Callable[..., Any]:
-    """Make the registry of an application that has the durable queue ``jobs``."""
-
-    def make(server: Server, **settings: str) -> Any:
-        config = make_config(
-            foo__url=server.url, jobs__queue="foo", jobs__durable="true", **settings
-        )
-        config.make_wsgi_app()
-        return config.registry
-
-    return make
-
-
-@pytest.fixture
-def queue(valkey: Server) -> Iterator[DurableMessageQueue]:
-    with redis.Redis(port=valkey.port) as client:
-        yield DurableMessageQueue("jobs", client)
-
-
-class Working:
-    """A worker in a thread."""
-
-    def __init__(self, registry: Any, handler: Callable[..., Any], **options: Any) -> None:
-        self.stop = threading.Event()
-        self.code: int | None = None
-        self._thread = threading.Thread(
-            target=self._run, args=(registry, handler), kwargs=options, daemon=True
-        )
-        self._thread.start()
-
-    def _run(self, registry: Any, handler: Callable[..., Any], **options: Any) -> None:
-        self.code = work(registry, "jobs", handler, stop=self.stop, **options)
-
-    def end(self) -> int | None:
-        self.stop.set()
-        return self.wait()
-
-    def wait(self) -> int | None:
-        self._thread.join(30)
-        assert not self._thread.is_alive()
-        return self.code
+PROJECT = Path(__file__).parents[2]
 
 
 def test_each_message_is_a_call_of_the_handler(
@@ -76,8 +33,8 @@ def test_each_message_is_a_call_of_the_handler(
 ) -> None:
     got = []
 
-    def handle(context: Any, message: Any) -> None:
-        context.foo.set("seen", message.body)
+    def handle(request: Any, message: Any) -> None:
+        request.foo.set("seen", message.body)
         got.append(message.body)
 
     queue.put_many(["a", "b"])
@@ -90,7 +47,7 @@ def test_each_message_is_a_call_of_the_handler(
 def test_a_thread_that_has_nothing_to_do_takes_no_second_to_stop(
     make_registry: Callable[..., Any], valkey: Server
 ) -> None:
-    assert worker._WAIT_SECONDS <= 1
+    assert engine._WAIT_SECONDS <= 1
     assert Working(make_registry(valkey), lambda *_: None, concurrency=3).end() == FINISHED
 
 
@@ -109,7 +66,7 @@ def test_a_handler_that_fails_gives_the_message_back_and_goes_on(
 ) -> None:
     attempts = []
 
-    def handle(context: Any, message: Any) -> None:
+    def handle(request: Any, message: Any) -> None:
         attempts.append((message.body, message.attempts))
         if message.attempts == 1:
             raise KeyError("the first time")
@@ -127,7 +84,7 @@ def test_each_message_is_one_line_in_the_log(
 ) -> None:  # fmt: skip
     caplog.set_level(logging.INFO, worker.__name__)
 
-    def handle(context: Any, message: Any) -> None:
+    def handle(request: Any, message: Any) -> None:
         if message.body == b"bad":
             raise KeyError
 
@@ -148,9 +105,9 @@ def test_the_context_belongs_to_the_process_span(
     make_registry: Callable[..., Any], valkey: Server, queue: DurableMessageQueue,
     spans: RecordedSpans,
 ) -> None:  # fmt: skip
-    def handle(context: Any, message: Any) -> None:
-        assert context.span is trace.get_current_span()
-        context.foo.get("key")
+    def handle(request: Any, message: Any) -> None:
+        assert request.span is trace.get_current_span()
+        request.foo.get("key")
 
     queue.put("job")
     working = Working(make_registry(valkey), handle)
@@ -164,8 +121,8 @@ def test_what_a_handler_leaves_open_is_given_back(
 ) -> None:
     subscribers = []
 
-    def handle(context: Any, message: Any) -> None:
-        subscribers.append(context.foo.pubsub())
+    def handle(request: Any, message: Any) -> None:
+        subscribers.append(request.foo.pubsub())
         subscribers[0].subscribe("news")
 
     queue.put("job")
@@ -180,7 +137,7 @@ def test_what_was_begun_is_finished_when_it_stops(
 ) -> None:
     begun, may_end = threading.Event(), threading.Event()
 
-    def handle(context: Any, message: Any) -> None:
+    def handle(request: Any, message: Any) -> None:
         begun.set()
         assert may_end.wait(20)
 
@@ -198,7 +155,7 @@ def test_what_is_not_finished_in_time_is_given_back_at_once(
 ) -> None:
     begun, may_end = threading.Event(), threading.Event()
 
-    def handle(context: Any, message: Any) -> None:
+    def handle(request: Any, message: Any) -> None:
         begun.set()
         may_end.wait(20)
 
@@ -216,7 +173,7 @@ def test_it_survives_a_restart_of_the_server(
     with running_server("valkey", tmp_path, "--appendonly", "yes") as server:
         got: list[bytes] = []
         registry = make_registry(server)
-        working = Working(registry, lambda context, message: got.append(message.body))
+        working = Working(registry, lambda request, message: got.append(message.body))
         with redis.Redis(port=server.port) as raw:
             wait_until(lambda: raw.info("clients")["blocked_clients"])
             server.kill()
@@ -264,18 +221,6 @@ def test_what_can_not_work_is_refused(
         work(config.registry, "jobs", lambda *_: None, **options)
 
 
-def test_a_handler_that_would_have_to_be_awaited_is_refused(
-    make_registry: Callable[..., Any], valkey: Server, queue: DurableMessageQueue
-) -> None:
-    async def handle(context: Any, message: Any) -> None:
-        """Never runs."""
-
-    queue.put("job")
-    with pytest.raises(ConfigurationError, match="the handler is a coroutine function"):
-        work(make_registry(valkey), "jobs", handle)
-    assert queue.get(0) == b"job"
-
-
 # Signals
 
 SCRIPT = """
@@ -289,9 +234,9 @@ SCRIPT = """
     config.include("pyramid_baseplate_redis")
     config.make_wsgi_app()
 
-    def handle(context, message):
-        context.foo.set("begun", "yes")
-        context.foo.blpop("may end", 30)
+    def handle(request, message):
+        request.foo.set("begun", "yes")
+        request.foo.blpop("may end", 30)
 
     sys.exit(work(config.registry, "jobs", handle))
 """
