@@ -7,7 +7,7 @@ share a :class:`.QueueSpec`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal, overload
 
 from ..settings.queue import BACKOFF, default_attempts
@@ -21,10 +21,13 @@ from .raw_commands import client_of
 from .receiving.consumer_group import ConsumerGroup
 from .receiving.delivery import Delivery
 from .receiving.receiver import Receiver
+from .schedules.delayed import DelayedMessages
 from .schedules.server_clock import ServerClock
+from .schedules.unique import UniqueKeys
 from .schedules.waiting import WaitingMessages
-from .sender import Sender
+from .sender import PutOptions, Sender
 from .settling.dead_letters import DeadLetters
+from .settling.leases import MessageLeases
 from .stream_commands import StreamCommands
 
 LEASE = timedelta(seconds=30)
@@ -90,11 +93,19 @@ class DurableMessageQueue:
         self.transaction_manager = transaction_manager
         self._commands = StreamCommands(self.client, spec.key)
         tracer = MessageTracer(self._commands.telemetry, name, group, trace_parent=trace_parent)
-        waiting = WaitingMessages(spec, self._commands, ServerClock(self._commands))
+        clock = ServerClock(self._commands)
+        waiting = WaitingMessages(spec, self._commands, clock)
+        self._unique = UniqueKeys(spec, self._commands, clock)
+        self._delayed = DelayedMessages(spec, self._commands, clock, self._unique)
         self._dead_letters = DeadLetters(spec, self._commands, tracer)
-        self._group = ConsumerGroup(spec, self._commands, self._dead_letters, waiting, tracer)
-        self._sender = Sender(spec, self._commands, tracer)
-        self._receiver = Receiver(spec, self._commands, self._group, waiting, tracer)
+        leases = MessageLeases(
+            spec, self._commands, self._dead_letters, waiting, self._unique, tracer
+        )
+        self._group = ConsumerGroup(
+            spec, self._commands, self._dead_letters, waiting, self._delayed, leases
+        )
+        self._sender = Sender(spec, self._commands, tracer, clock, self._delayed, self._unique)
+        self._receiver = Receiver(spec, self._commands, self._group, waiting, self._delayed, tracer)
 
     @property
     def consumer(self) -> str:
@@ -109,18 +120,45 @@ class DurableMessageQueue:
     # Putting
 
     @overload
-    def put(self, message: bytes | str, timeout: float | None = None) -> str: ...
+    def put(
+        self,
+        message: bytes | str,
+        timeout: float | None = None,
+        *,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        unique: str | None = None,
+        unique_for: float | timedelta | None = None,
+    ) -> str: ...
     @overload
     def put(
-        self, message: bytes | str, timeout: float | None = None, *, after_commit: Literal[True]
+        self,
+        message: bytes | str,
+        timeout: float | None = None,
+        *,
+        after_commit: Literal[True],
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        unique: str | None = None,
+        unique_for: float | timedelta | None = None,
     ) -> None: ...
     @overload
     def put(
-        self, message: bytes | str, timeout: float | None = None, *, after_commit: bool
+        self,
+        message: bytes | str,
+        timeout: float | None = None,
+        *,
+        after_commit: bool,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        unique: str | None = None,
+        unique_for: float | timedelta | None = None,
     ) -> str | None: ...
     def put(
-        self, message: bytes | str, timeout: float | None = None, *, after_commit: bool = False
-    ) -> str | None:
+        self, message: bytes | str, timeout: float | None = None, *, after_commit: bool = False,
+        delay: float | timedelta | None = None, at: datetime | None = None,
+        unique: str | None = None, unique_for: float | timedelta | None = None,
+    ) -> str | None:  # fmt: skip
         """Add a message to the queue. The span is ``send <name>``.
 
         :param message: bytes, or text, which is received as UTF-8 bytes.
@@ -128,31 +166,45 @@ class DurableMessageQueue:
         :param after_commit: put the message after the request's transaction (``request.tm``) is
             committed, and not at all if it is aborted. The caller can no longer handle an error
             then, so it is logged.
-        :returns: the message's identifier; ``None`` with ``after_commit``.
+        :param delay: seconds until the message may be received.
+        :param at: the time when it may be received, with a time zone; at once if that is past.
+        :param unique: a key such as ``invoice 17``. While a message of the same key waits to be
+            received, is delayed or is being processed, nothing is added.
+        :param unique_for: seconds in which nothing is added even if that message is processed.
+        :returns: the message's identifier, or that of the one that is there already; ``None`` with
+            ``after_commit``.
         :raises QueueFullError: the queue has ``max_length`` messages.
         :raises MessageQueueError: ``after_commit`` is set and there is no transaction.
         :raises TypeError: the message is neither bytes nor text.
+        :raises ValueError: ``delay`` and ``at`` are both set, ``at`` has no time zone,
+            ``unique_for`` is set without ``unique``, or a time is out of range.
         :raises redis.RedisError: the server failed. :func:`.is_retryable` returns whether the
             message may have been put. It is never sent twice.
         """
         bodies = [encoded(self.queue, message)]
+        options = PutOptions(delay, at, unique, unique_for)
         if after_commit:
             put_after_commit(
-                self.transaction_manager, self.queue, lambda: self._sender.send(bodies)
+                self.transaction_manager, self.queue, lambda: self._sender.send(bodies, options)
             )
             return None
-        return self._sender.send(bodies)[0]
+        return self._sender.send(bodies, options)[0]
 
-    def put_many(self, messages: Iterable[bytes | str]) -> list[str]:
+    def put_many(
+        self, messages: Iterable[bytes | str], *, delay: float | timedelta | None = None,
+        at: datetime | None = None,
+    ) -> list[str]:  # fmt: skip
         """Add messages in one round trip: either all of them or none.
 
         Raises the same errors as :meth:`put`.
 
         :param messages: bytes or text.
+        :param delay: as for :meth:`put`, as is ``at``.
         :returns: their identifiers, in the same order.
         """
         bodies = [encoded(self.queue, message) for message in messages]
-        return self._sender.send(bodies) if bodies else []
+        options = PutOptions(delay, at)
+        return self._sender.send(bodies, options) if bodies else []
 
     @overload
     def put_json(self, value: object) -> str: ...
@@ -243,10 +295,12 @@ class DurableMessageQueue:
     def peek(self, count: int = 10) -> list[QueuedMessage]:
         """Return the oldest messages without receiving them, including received ones.
 
+        Delayed ones come after the others.
+
         :param count: maximum number of messages.
         :raises redis.RedisError: the server failed.
         """
-        return peeked(self._commands, self._spec, count)
+        return peeked(self._commands, self._spec, self._delayed, count)
 
     def dead_letters(self, count: int = 100) -> list[DeadLetter]:
         """Return the oldest dead letters.
@@ -277,13 +331,15 @@ class DurableMessageQueue:
         return self._dead_letters.discard(ids)
 
     def unlink(self) -> None:
-        """Remove the queue, its messages and its dead letters from the server.
+        """Remove the queue, its messages, their unique keys and its dead letters from the server.
 
         A later ``put`` creates it again.
 
         :raises redis.RedisError: the server failed.
         """
-        self._commands.send(("UNLINK", self.key, self.dead_key, self._spec.waiting_key))
+        spec = self._spec
+        keys = (spec.key, spec.dead_key, spec.waiting_key, spec.delayed_key)
+        self._commands.send(("UNLINK", *keys, *self._delayed.keys(), *self._unique.keys()))
 
     def close(self) -> None:
         """Do nothing: messages stay on the server, and the client owns the connections.

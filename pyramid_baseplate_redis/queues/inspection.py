@@ -8,9 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 from ..telemetry.stats import QueueStats
-from .messages import BODY, QueuedMessage, pairs, time_of
+from .messages import BODY, MESSAGE_ID, QueuedMessage, id_of, pairs, time_of
 from .queue_spec import QueueSpec
 from .raw_commands import UNREACHED, Command, is_no_group
+from .schedules.delayed import Delayed, DelayedMessages
 from .stream_commands import StreamCommands
 
 _MOST_LEFT = 100
@@ -21,14 +22,14 @@ def stats_of(commands: StreamCommands, spec: QueueSpec) -> QueueStats:
 
     The age is unknown if the oldest message cannot be transferred.
     """
-    length, pending, dead, kept, waiting, left, now = commands.send(
+    length, pending, dead, kept, waiting, delayed, left, now = commands.send(
         ("XLEN", spec.key), ("XPENDING", spec.key, spec.group), ("XLEN", spec.dead_key),
         ("ZCARD", spec.waiting_key), ("ZCOUNT", spec.waiting_key, "-inf", "(+inf"),
-        left_command(spec), ("TIME",), name="stats", errors=True,
+        ("ZCARD", spec.delayed_key), left_command(spec), ("TIME",), name="stats", errors=True,
     )  # fmt: skip
     if isinstance(pending, Exception) and is_no_group(pending):
         pending = [0]
-    for reply in (length, pending, dead, kept, waiting, left, now):
+    for reply in (length, pending, dead, kept, waiting, delayed, left, now):
         if isinstance(reply, Exception):
             raise reply
     age = None
@@ -39,7 +40,7 @@ def stats_of(commands: StreamCommands, spec: QueueSpec) -> QueueStats:
                 seconds = int(now[0]) + int(now[1]) / 1e6 - time_of(oldest[0][0]).timestamp()
                 age = timedelta(seconds=max(0.0, seconds))
     # An entry that waits is in the stream as well, and so is one that a dead letter points at.
-    return QueueStats(max(0, length - kept), pending[0], age, dead, waiting)
+    return QueueStats(max(0, length - kept), pending[0], age, dead, waiting, delayed)
 
 
 def left_command(spec: QueueSpec) -> Command:
@@ -64,8 +65,12 @@ def entries_without(
     return [entry for page in pages for entry in page][:count]
 
 
-def peeked(commands: StreamCommands, spec: QueueSpec, count: int) -> list[QueuedMessage]:
+def peeked(
+    commands: StreamCommands, spec: QueueSpec, delayed: DelayedMessages, count: int
+) -> list[QueuedMessage]:
     """Return the oldest messages of the stream with their consumers and attempts.
+
+    If there are fewer than ``count``, the delayed messages that are due next come after them.
 
     :param count: maximum number of messages.
     """
@@ -85,18 +90,32 @@ def peeked(commands: StreamCommands, spec: QueueSpec, count: int) -> list[Queued
     # ``count`` messages is among the first ``count`` pending entries.
     deliveries = {entry_id: (consumer, times) for entry_id, consumer, _, times in pending}
     found = []
-    for entry_id, fields in entries:
+    for entry_id, raw in entries:
         consumer, attempts = deliveries.get(entry_id, (None, 0))
+        fields = pairs(raw)
         found.append(
             QueuedMessage(
-                id=entry_id.decode(),
-                body=pairs(fields).get(BODY, b""),
-                enqueued_at=time_of(entry_id),
+                id=id_of(entry_id, fields),
+                body=fields.get(BODY, b""),
+                enqueued_at=time_of(fields.get(MESSAGE_ID, entry_id)),
                 attempts=attempts,
                 consumer=None if consumer is None else consumer.decode("utf-8", "replace"),
             )
         )
+    if len(found) < count:
+        found += [_queued(each) for each in delayed.first(count - len(found))]
     return found
+
+
+def _queued(message: Delayed) -> QueuedMessage:
+    return QueuedMessage(
+        id=message.id.decode(),
+        body=message.fields.get(BODY, b""),
+        enqueued_at=time_of(message.id),
+        attempts=0,
+        consumer=None,
+        due_at=time_of(b"%d" % int(message.due)),
+    )
 
 
 def _position(entry_id: bytes) -> tuple[int, int]:

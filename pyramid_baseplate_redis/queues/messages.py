@@ -11,6 +11,8 @@ from typing import Any, Protocol
 from ..exceptions import MessageFormatError
 
 BODY = b"body"
+MESSAGE_ID = b"message.id"  #: the identifier, if it was chosen before the message had an entry
+UNIQUE = b"message.unique"  #: the key of ``put(unique=...)``
 # A dead letter has these fields in front of the message's own. The last one is DEAD_ATTEMPTS.
 DEAD_ID, DEAD_ERROR, DEAD_ATTEMPTS = b"dead.id", b"dead.error", b"dead.attempts"
 DEAD_MESSAGE, DEAD_TRACEBACK = b"dead.message", b"dead.traceback"
@@ -72,7 +74,7 @@ class DurableMessage:
     @property
     def id(self) -> str:
         """The identifier that ``put`` returned."""
-        return self.entry_id.decode()
+        return id_of(self.entry_id, self.fields)
 
     @property
     def attempts(self) -> int:
@@ -82,7 +84,7 @@ class DurableMessage:
     @property
     def enqueued_at(self) -> datetime:
         """The time when it was put, by the server's clock."""
-        return time_of(self.entry_id)
+        return time_of(self.fields.get(MESSAGE_ID, self.entry_id))
 
     def extend(self) -> None:
         """Renew the lease, so that it lasts ``lease`` seconds from now on.
@@ -151,7 +153,7 @@ class DeadLetter:
         attempts = fields.get(DEAD_ATTEMPTS, b"")
         return cls(
             id=entry_id.decode(),
-            message_id=fields.get(DEAD_ID, b"").decode("ascii", "replace"),
+            message_id=id_of(fields.get(DEAD_ID, b""), pairs(without_dead(raw))),
             error=fields.get(DEAD_ERROR, b"").decode("utf-8", "replace"),
             attempts=int(attempts) if attempts.isdigit() else 0,
             died_at=time_of(entry_id),
@@ -171,6 +173,7 @@ class QueuedMessage:
     enqueued_at: datetime  #: the time when it was put, by the server's clock
     attempts: int  #: the number of times it was received
     consumer: str | None  #: the consumer that received it last, until it is acknowledged
+    due_at: datetime | None = None  #: when a delayed message is due, by the server's clock
 
 
 def encoded(queue: str, message: bytes | str) -> bytes:
@@ -232,10 +235,15 @@ def _own_length(fields: Sequence[bytes]) -> int:
     return own
 
 
+def id_of(entry_id: bytes, fields: Mapping[bytes, bytes]) -> str:
+    """Return a message's identifier: its own, or that of its entry."""
+    return fields.get(MESSAGE_ID, entry_id).decode("utf-8", "replace")
+
+
 def time_of(entry_id: bytes) -> datetime:
     """Return the server's time, which is part of an entry's identifier."""
-    milliseconds = int(entry_id.partition(b"-")[0])
     try:
+        milliseconds = int(entry_id.partition(b"-")[0])
         return datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
     except (OverflowError, ValueError, OSError):  # another program chose the identifier
         return datetime.max.replace(tzinfo=timezone.utc)

@@ -38,6 +38,7 @@ class QueueSpec:
     key: str = field(init=False)  #: the stream
     dead_key: str = field(init=False)  #: the stream of the dead letters
     waiting_key: str = field(init=False)  #: the sorted set of failed messages that wait
+    delayed_key: str = field(init=False)  #: the sorted set of delayed messages
     lease_ms: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,12 +58,21 @@ class QueueSpec:
         object.__setattr__(self, "key", key)
         object.__setattr__(self, "dead_key", dead_key)
         object.__setattr__(self, "waiting_key", key.removesuffix("messages") + "waiting")
+        object.__setattr__(self, "delayed_key", key.removesuffix("messages") + "delayed")
         object.__setattr__(self, "lease_ms", round(self.lease * 1000))
 
     @property
     def consumer(self) -> str:
         """The consumer's name in the group; a forked process has its own."""
         return self.given_consumer or process_consumer()
+
+    def later_key(self, message_id: bytes) -> str:
+        """Return the key of a delayed message's fields."""
+        return f"{self.key.removesuffix('messages')}later:{message_id.decode()}"
+
+    def unique_key(self, unique: bytes) -> str:
+        """Return the key that a unique message holds."""
+        return f"{self.key.removesuffix('messages')}unique:{unique.decode()}"
 
     @property
     def keeps_error_texts(self) -> bool:

@@ -101,22 +101,26 @@ class StreamCommands(RawClient):
         return run(operation, lambda: self._tried(lambda ask: ask.transaction(*commands)))
 
     def watching(
-        self, key: str, name: str, commands: Sequence[Command], work: Callable[[RawCommands], T],
+        self, keys: str | tuple[str, ...], name: str, commands: Sequence[Command],
+        work: Callable[[RawCommands], T],
         settlement: Settlement | None = None, *, is_poll: bool = False,
         attempts: int = _MOST_CONFLICTS,
     ) -> T:  # fmt: skip
-        """Call ``work``, which ends with a transaction. Repeat it if ``key`` has changed meanwhile.
+        """Call ``work``, which ends with a transaction. Repeat it if a key has changed meanwhile.
 
+        :param keys: the key or keys to watch.
         :param name: for the span's name, as in :meth:`send`.
         :param commands: the transaction's commands, for its span.
         :param settlement: as in :meth:`send`.
         :param is_poll: whether the span needs a current one, as in :meth:`poll`.
         :param attempts: how often to try.
-        :raises redis.WatchError: ``key`` has changed each time, and nothing was executed.
+        :raises redis.WatchError: a key has changed each time, and nothing was executed.
         """
 
+        watched_keys = (keys,) if isinstance(keys, str) else keys
+
         def watched(ask: RawCommands) -> T:
-            ask(("WATCH", key))
+            ask(("WATCH", *watched_keys))
             try:
                 return work(ask)
             except (redis.ResponseError, MessageQueueError):
@@ -134,7 +138,7 @@ class StreamCommands(RawClient):
                     return self.run(watched)
                 except redis.WatchError:
                     time.sleep(0.0002 * attempt)
-            raise redis.WatchError(f"{key} changed during each of {attempts} attempts")
+            raise redis.WatchError(f"{watched_keys[0]} changed during each of {attempts} attempts")
 
         run = run_operation if settlement is None else settlement.run
         telemetry = self._children if is_poll else self.telemetry

@@ -30,3 +30,4 @@ class QueueStats:
     oldest_age: timedelta | None  #: the age of the oldest of them
     dead: int  #: number of dead letters
     waiting: int = 0  #: failed messages that wait until they are due
+    delayed: int = 0  #: messages of ``put(delay=...)`` and ``put(at=...)`` that are not due yet

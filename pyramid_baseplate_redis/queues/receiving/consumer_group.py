@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import redis
 
 from ...exceptions import LeaseLostError, MessageFormatError
-from ...telemetry.messaging.spans import MessageTracer
 from ..messages import BODY, DurableMessage
 from ..queue_spec import QueueSpec
 from ..raw_commands import UNREACHED, is_no_group, is_unblocked
+from ..schedules.delayed import DelayedMessages
 from ..schedules.waiting import WaitingMessages
 from ..settling.dead_letters import DeadLetters
 from ..settling.leases import MessageLeases
@@ -32,22 +32,23 @@ class ConsumerGroup:
 
     def __init__(
         self, spec: QueueSpec, commands: StreamCommands, dead_letters: DeadLetters,
-        waiting: WaitingMessages, tracer: MessageTracer,
+        waiting: WaitingMessages, delayed: DelayedMessages, leases: MessageLeases,
     ) -> None:  # fmt: skip
         self._spec = spec
         self._commands = commands
         self._dead_letters = dead_letters
         self._waiting = waiting
+        self._delayed = delayed
         self._expired = ExpiredLeases(spec, commands)
         self._is_careful = False
-        self.leases = MessageLeases(spec, commands, dead_letters, waiting, tracer)
+        self.leases = leases
 
     def read(self, count: int, block: float) -> list[DurableMessage]:
         """Return messages that no consumer has received yet.
 
         :param count: maximum number of messages.
         :param block: seconds to wait for the first one; 0 does not wait. Then it also looks at the
-            messages that wait until they are due, in the same round trip.
+            messages that wait until they are due and at delayed ones, in the same round trip.
         """
         while True:
             asked_at = time.monotonic()
@@ -63,7 +64,7 @@ class ConsumerGroup:
         waiting = ("BLOCK", max(1, round(block * 1000))) if block else ()
         command = ("XREADGROUP", "GROUP", spec.group, spec.consumer, "COUNT", count, *waiting,
                    "STREAMS", spec.key, ">")  # fmt: skip
-        looks = () if block else (self._waiting.look,)
+        looks = () if block else (self._waiting.look, self._delayed.look)
         try:
             reply, *looked = self._in_group(
                 lambda: self._commands.poll_with(command, bool, *looks, block=block)
@@ -77,10 +78,11 @@ class ConsumerGroup:
             # again after the lease, alone.
             self._is_careful = True
             raise
-        for each in looked:
+        schedules: tuple[WaitingMessages | DelayedMessages, ...] = (self._waiting, self._delayed)
+        for schedule, each in zip(schedules, looked, strict=False):
             # An error of the key must not hide messages that were received.
             if not (reply and isinstance(each, Exception)):
-                self._waiting.learn(each)
+                schedule.learn(each)
         if not reply:
             return []
         self._is_careful = False

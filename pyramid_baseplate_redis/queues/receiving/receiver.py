@@ -16,6 +16,7 @@ from ...telemetry.messaging.spans import MessageSpan, MessageTracer
 from ..messages import DurableMessage
 from ..outage import Outage
 from ..queue_spec import QueueSpec
+from ..schedules.delayed import DelayedMessages
 from ..schedules.waiting import WaitingMessages
 from ..settling.leases import MessageLeases
 from ..stream_commands import StreamCommands
@@ -36,12 +37,13 @@ class Receiver:
 
     def __init__(
         self, spec: QueueSpec, commands: StreamCommands, group: ConsumerGroup,
-        waiting: WaitingMessages, tracer: MessageTracer,
+        waiting: WaitingMessages, delayed: DelayedMessages, tracer: MessageTracer,
     ) -> None:  # fmt: skip
         self.spec = spec
         self._commands = commands
         self._group = group
         self._waiting = waiting
+        self._delayed = delayed
         self._tracer = tracer
         self._tidy_at = time.monotonic() + _TIDY_SECONDS
 
@@ -111,8 +113,11 @@ class Receiver:
         if suspects and self._group.may_have_expired():
             messages = self._group.claim(min(count, suspects), held)
         messages = messages or self._due(count)
-        if not messages and (is_last or now >= self._waiting.look_at):
+        if not messages and (is_last or now >= min(self._waiting.look_at, self._delayed.due_at)):
+            self._move_delayed()
             messages = self._group.read(count, 0) or self._due(count)
+            if not messages and self._move_delayed():  # the look has found them
+                messages = self._group.read(count, 0)
         if messages:
             return messages, is_last
         if now >= self._tidy_at:
@@ -121,12 +126,19 @@ class Receiver:
                 remove_idle_consumers(self.spec, self._commands)
         until = min(
             deadline, now + LOOK_SECONDS, self._group.search_at, self._waiting.due_at,
-            self._waiting.pending_due_at,
+            self._waiting.pending_due_at, self._delayed.due_at,
         )  # fmt: skip
         block = until - time.monotonic()
         if is_last or block <= 0:
             return [], is_last
         return self._group.read(count, block), False
+
+    def _move_delayed(self) -> bool:
+        """Move delayed messages that are due to the stream; return whether there were any."""
+        is_due = time.monotonic() >= self._delayed.due_at
+        if is_due:
+            self._delayed.move()
+        return is_due
 
     def _due(self, count: int) -> list[DurableMessage]:
         """Take messages that have become due, as far as known from the last look."""

@@ -14,6 +14,7 @@ from ...telemetry.otel import error_type
 from ..messages import DurableMessage
 from ..queue_spec import QueueSpec, checked_delay
 from ..raw_commands import Command, is_no_group
+from ..schedules.unique import UniqueKeys
 from ..schedules.waiting import WaitingMessages
 from ..stream_commands import StreamCommands
 from .dead_letters import DeadLetters
@@ -32,12 +33,13 @@ class MessageLeases:
 
     def __init__(
         self, spec: QueueSpec, commands: StreamCommands, dead_letters: DeadLetters,
-        waiting: WaitingMessages, tracer: MessageTracer,
+        waiting: WaitingMessages, unique: UniqueKeys, tracer: MessageTracer,
     ) -> None:  # fmt: skip
         self._spec = spec
         self._commands = commands
         self._dead_letters = dead_letters
         self._waiting = waiting
+        self._unique = unique
         self._removal = Removal(spec, commands)
         self._tracer = tracer
 
@@ -102,6 +104,7 @@ class MessageLeases:
             removed = self._removal.remove(ids, self._settlement("ack", ours))
             for message in ours:
                 message.is_settled = True
+            self._unique.free(ours)
             if removed < len(ids):
                 some = "" if len(ids) == 1 else f" or others of {len(ids)}"
                 losses.append(self._lost(f"{ours[0].id}{some}", "was finished by another consumer"))
@@ -171,6 +174,7 @@ class MessageLeases:
             losses.append(loss)
         for message in last:
             self._dead_letters.bury(message, error, message.attempts)
+            self._unique.free([message])
             logger.warning(
                 "queue %s: %s is a dead letter after %d attempts: %s",
                 self._spec.name, message.id, message.attempts, error_type(error),

@@ -64,8 +64,8 @@ def _numbers(stats: QueueStats) -> dict[str, Content]:
     return {
         "Length": number(stats.length),
         "In flight": number(stats.in_flight),
-        "Delayed": number(getattr(stats, "delayed", None)),
-        "Waiting": number(getattr(stats, "waiting", None)),
+        "Delayed": number(stats.delayed),
+        "Waiting": number(stats.waiting),
         "Oldest": duration(stats.oldest_age),
         "Dead letters": element("span", number(stats.dead), class_="dead" if stats.dead else None),
     }
