@@ -25,11 +25,13 @@ from pyramid_baseplate_redis import (
 )
 
 from ..support.servers import Server
+from .conftest import search_soon
 
 CONSUMERS = ("first", "second", "third")
 MAX_ATTEMPTS = 3
 LEASE = 3600.0  # nothing runs out but what a rule lets run out
-STREAM = "{jobs}:messages"
+BACKOFF = [3600.0]  # nothing is due but what a rule lets be due
+STREAM, WAITING = "{jobs}:messages", "{jobs}:waiting"
 
 which = st.integers(0, 50)
 bodies = st.binary(max_size=3)
@@ -47,10 +49,18 @@ class Modelled:
     attempts: int = 0
     holder: Held | None = None
     is_claimable: bool = False  # whoever looks next may have it, though it was received before
+    is_waiting: bool = False  # in the sorted set; due if it is claimable
+    was_received: bool = False
 
     @property
     def is_fresh(self) -> bool:
-        return self.attempts == 0
+        return not self.was_received
+
+    def wait(self, *, is_due: bool, attempts: int) -> None:
+        """It is settled and in the sorted set."""
+        self.is_waiting, self.is_claimable = True, is_due
+        self.attempts = attempts
+        self.holder = None
 
     @property
     def is_doomed(self) -> bool:
@@ -68,6 +78,11 @@ class Held:
     consumer: str
 
 
+def position(item: tuple[str, Modelled]) -> tuple[int, ...]:
+    """Where an entry is in the stream."""
+    return tuple(map(int, item[0].split("-")))
+
+
 class QueueMachine(RuleBasedStateMachine):
     port: int
 
@@ -79,7 +94,12 @@ class QueueMachine(RuleBasedStateMachine):
         self.raw.flushall()
         self.queues = {
             name: DurableMessageQueue(
-                "jobs", self.pool, consumer=name, lease=LEASE, max_attempts=MAX_ATTEMPTS
+                "jobs",
+                self.pool,
+                consumer=name,
+                lease=LEASE,
+                max_attempts=MAX_ATTEMPTS,
+                backoff=BACKOFF,
             )
             for name in CONSUMERS
         }
@@ -129,15 +149,14 @@ class QueueMachine(RuleBasedStateMachine):
             assert not fresh
             self.bury_the_doomed()
             return
+        # A busy consumer looks for due messages every now and then, so new ones may come first.
         ids = [message.id for message in messages]
-        if claimable:
-            assert set(ids) <= claimable
-        else:
-            assert ids == fresh[:count]
-            self.bury_the_doomed()
+        assert set(ids) <= claimable or ids == fresh[:count]
         for message in messages:
             modelled = self.live[message.id]
             modelled.attempts += 1
+            assert message.is_suspect == (modelled.attempts > 1 and not modelled.is_waiting)
+            modelled.was_received, modelled.is_waiting = True, False
             assert (message.body, message.attempts) == (modelled.body, modelled.attempts)
             modelled.is_claimable = False
             modelled.holder = Held(received, message, message.id, consumer)
@@ -183,11 +202,35 @@ class QueueMachine(RuleBasedStateMachine):
             return
         if self.has(held):
             held.message.give_back()
-            self.live[held.id].is_claimable = True
-            self.live[held.id].holder = None
+            self.live[held.id].wait(is_due=True, attempts=self.live[held.id].attempts)
         else:
             with pytest.raises(LeaseLostError):
                 held.message.give_back()
+
+    @precondition(lambda self: self.held)
+    @rule(number=which)
+    def put_back(self, number: int) -> None:
+        """It was not begun, and this was no attempt."""
+        held = self.pick(number)
+        if held.message.is_settled:
+            return
+        leases = self.queues[held.consumer].receiver.leases
+        if self.has(held):
+            leases.put_back([held.message])
+            self.live[held.id].wait(is_due=True, attempts=self.live[held.id].attempts - 1)
+        else:
+            with pytest.raises(LeaseLostError):
+                leases.put_back([held.message])
+
+    @rule(number=which)
+    def time_passes(self, number: int) -> None:
+        """One of the messages that wait is due."""
+        waiting = [i for i, m in self.live.items() if m.is_waiting and not m.is_claimable]
+        if waiting:
+            chosen = waiting[number % len(waiting)]
+            member = f"{chosen}|{self.live[chosen].attempts}"
+            assert self.raw.zadd(WAITING, {member: 1}, xx=True, ch=True) == 1
+            self.live[chosen].is_claimable = True
 
     @precondition(lambda self: self.held)
     @rule(number=which)
@@ -202,8 +245,7 @@ class QueueMachine(RuleBasedStateMachine):
             if self.live[held.id].attempts >= MAX_ATTEMPTS:
                 self.bury(held.id)
             else:
-                self.live[held.id].is_claimable = True
-                self.live[held.id].holder = None
+                self.live[held.id].wait(is_due=False, attempts=self.live[held.id].attempts)
         self.held = [held for held in self.held if held.received is not received]
 
     @precondition(lambda self: self.held)
@@ -233,6 +275,8 @@ class QueueMachine(RuleBasedStateMachine):
         )  # fmt: skip
         held.message.leased_at -= 2 * LEASE
         self.live[held.id].is_claimable = True
+        for queue in self.queues.values():
+            search_soon(queue)
 
     @rule(consumer=st.sampled_from(CONSUMERS))
     def consumer_dies(self, consumer: str) -> None:
@@ -252,6 +296,12 @@ class QueueMachine(RuleBasedStateMachine):
         self.learn_of_burials_without(letter.message_id)
         body, _ = self.dead.pop(letter.message_id)
         self.finished.add(letter.message_id)
+        if letter.ref:  # the entry is still there
+            self.finished.discard(letter.message_id)
+            self.live[letter.ref] = Modelled(body, was_received=True)
+            self.live[letter.ref].wait(is_due=True, attempts=0)
+            self.live = dict(sorted(self.live.items(), key=position))
+            return
         ((entry_id, _),) = self.raw.xrevrange(STREAM, count=1)
         self.live[entry_id.decode()] = Modelled(body)
 
@@ -274,16 +324,19 @@ class QueueMachine(RuleBasedStateMachine):
         self.learn_of_burials()
         in_stream = {entry_id.decode(): fields[b"body"] for entry_id, fields in
                      self.raw.xrange(STREAM)}  # fmt: skip
-        assert in_stream == {entry_id: m.body for entry_id, m in self.live.items()}
         letters = self.queue.dead_letters(10_000)
+        left = {letter.ref: letter.body for letter in letters if letter.ref}
+        assert in_stream == left | {entry_id: m.body for entry_id, m in self.live.items()}
         found = {letter.message_id: (letter.body, letter.attempts) for letter in letters}
         assert found == self.dead
 
     @invariant()
     def the_stats_agree(self) -> None:
         stats = self.queue.stats()
-        received = sum(not modelled.is_fresh for modelled in self.live.values())
-        assert (stats.length, stats.in_flight) == (len(self.live), received)
+        waiting = sum(modelled.is_waiting for modelled in self.live.values())
+        received = sum(m.was_received and not m.is_waiting for m in self.live.values())
+        assert (stats.length, stats.in_flight) == (len(self.live) - waiting, received)
+        assert stats.waiting == waiting
         assert stats.dead == len(self.dead)
 
 
