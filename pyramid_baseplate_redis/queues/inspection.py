@@ -56,7 +56,7 @@ def entries_without(
     :param left: the reply to :func:`left_command`.
     :param count: maximum number of entries.
     """
-    ids = sorted((member.partition(b"|")[0] for member in left), key=_position)
+    ids = sorted((member.partition(b"|")[0] for member in left), key=position_of)
     starts = [b"-", *(b"(" + entry_id for entry_id in ids)]
     ends = [*starts[1:], b"+"]
     ranges = [("XRANGE", spec.key, start, end, "COUNT", count)
@@ -118,6 +118,7 @@ def _queued(message: Delayed) -> QueuedMessage:
     )
 
 
-def _position(entry_id: bytes) -> tuple[int, int]:
+def position_of(entry_id: bytes) -> tuple[int, int]:
+    """Return an entry's position in the stream, to sort identifiers."""
     milliseconds, _, sequence = entry_id.partition(b"-")
     return int(milliseconds), int(sequence)

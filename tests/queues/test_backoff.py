@@ -263,3 +263,15 @@ def test_an_outage_of_the_handlers_database_buries_nothing(
             pass
     assert time.monotonic() - started < 15
     assert (queue.stats().dead, len(set(done))) == (0, 20)
+
+
+def test_a_group_that_is_made_anew_receives_waiting_messages_once(
+    make_queue: MakeQueue, raw: Any
+) -> None:
+    queue = make_queue(delay=FAR)
+    queue.put_many(["a", "b"])
+    fail(queue)
+    raw.xgroup_destroy(STREAM, "workers")
+    with queue.receive(0) as message:
+        assert (message.body, message.attempts) == (b"a", 1)
+    assert (queue.get(0), waits(raw)) == (b"b", [])

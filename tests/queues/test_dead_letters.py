@@ -54,7 +54,8 @@ def test_a_message_that_kills_its_consumers_becomes_a_dead_letter(
 
 def test_a_dead_letter_is_moved_in_one_transaction(make_queue: MakeQueue, raw: Any) -> None:
     queue = make_queue(max_attempts=1)
-    queue.put("job")
+    queue.put_many(["first", "job"])
+    queue.get(5)  # and makes the group
     raw.config_resetstat()
     fail(queue)
     stats = raw.info("commandstats")

@@ -104,3 +104,21 @@ def test_a_batch_that_cannot_be_transferred_delays_the_others_by_one_lease(
     with pytest.raises(redis.RedisError):
         queue.receiver.wait(3, 1)
     assert receive_until_dead(queue) == [b"a", b"b"]
+
+
+def test_a_group_that_is_made_anew_skips_it(
+    queue: DurableMessageQueue, proxy: Proxy, raw: Any
+) -> None:
+    queue.put("a")
+    with queue.receive(5) as message:
+        message.give_back(3600)
+    large = queue.put(LARGE)
+    proxy.cut_reply_after(10_000)
+    receive_until_dead(queue)
+    queue.put_many(["b", "c"])
+    raw.xgroup_destroy(STREAM, "workers")
+    assert sorted([queue.get(0), queue.get(0), queue.get(0)]) == [b"a", b"b", b"c"]
+    with pytest.raises(TimedOutError):
+        queue.get(0.5)
+    (letter,) = queue.dead_letters()
+    assert (letter.ref, raw.zcard(WAITING), raw.xlen(STREAM)) == (large, 1, 1)

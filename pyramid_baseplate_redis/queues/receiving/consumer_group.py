@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,6 +20,7 @@ from ..settling.dead_letters import DeadLetters
 from ..settling.leases import MessageLeases
 from ..stream_commands import StreamCommands
 from .due import ExpiredLeases
+from .group_creation import create_group
 
 logger = logging.getLogger(__package__)
 
@@ -95,8 +95,12 @@ class ConsumerGroup:
 
         :param count: maximum number of messages.
         """
-        asked_at = time.monotonic()
-        return self._messages(self._in_group(lambda: self._waiting.take(count)), asked_at)
+        while True:
+            asked_at = time.monotonic()
+            entries = self._in_group(lambda: self._waiting.take(count))
+            messages = self._messages(entries, asked_at)
+            if messages or not entries:
+                return messages
 
     def may_have_expired(self) -> bool:
         """Return whether :meth:`claim` may find messages."""
@@ -185,27 +189,16 @@ class ConsumerGroup:
     def _in_group(self, call: Callable[[], T]) -> T:
         """Call ``call``. If the group does not exist, create it and call again.
 
-        The group starts at the first entry, so messages that were pending when a group was deleted
-        are received again.
+        Messages that were pending when a group was deleted are received again.
         """
         try:
             return call()
         except redis.ResponseError as error:
             if not is_no_group(error):
                 raise
-        with suppress(_GroupExists):
-            self._create()
+        create_group(self._spec, self._commands)
+        self.search_soon()
         return call()
-
-    def _create(self) -> None:
-        create = ("XGROUP", "CREATE", self._spec.key, self._spec.group, "0", "MKSTREAM")
-        (reply,) = self._commands.send(create, errors=True)
-        if isinstance(reply, Exception):
-            raise _GroupExists if str(reply).startswith("BUSYGROUP") else reply
-
-
-class _GroupExists(Exception):  # noqa: N818 (not an error)
-    pass
 
 
 def error_name(error: type[BaseException]) -> str:

@@ -29,6 +29,7 @@ R = TypeVar("R")
 
 # A waiting consumer looks this often for messages that have become due.
 LOOK_SECONDS = 1.0
+_MOST_TAKES = 3
 _TIDY_SECONDS = 60.0  # between two searches for idle consumers
 
 
@@ -142,8 +143,9 @@ class Receiver:
 
     def _due(self, count: int) -> list[DurableMessage]:
         """Take messages that have become due, as far as known from the last look."""
-        while time.monotonic() >= self._waiting.due_at:
-            # Some or all of them may become dead letters, or go to other consumers.
+        for _ in range(_MOST_TAKES):  # other consumers may take the same messages
+            if time.monotonic() < self._waiting.due_at:
+                break
             messages = self._group.take(count)
             if messages:
                 return messages

@@ -172,8 +172,10 @@ class WaitingMessages:
             return self._commands.watching(
                 spec.waiting_key, "take", shown, claim, is_poll=True, attempts=_MOST_CONFLICTS
             )
-        except redis.WatchError:
-            return []  # other consumers take messages; the next look finds what they have left
+        except (redis.WatchError, redis.exceptions.ClusterError):
+            # Other consumers take messages, or a Cluster moves the slot and its keys are not yet
+            # on the same node. The next look finds what is left.
+            return []
 
 
 def _entry(claimed: Any) -> Any:
