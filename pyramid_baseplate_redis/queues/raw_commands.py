@@ -190,23 +190,21 @@ class RawClient:
         return call() if self._deadlines is None else self._deadlines.run(call)
 
     def _run(self, work: Callable[[RawCommands], T]) -> T:
-        try:
-            return self._run_once(work)
-        except UNREACHED:
-            self.connection_failures += 1
-            raise
-
-    def _run_once(self, work: Callable[[RawCommands], T]) -> T:
         client = self._client
-        if self.in_cluster:
-            return self._run_in_cluster(work)
-        if client.connection is not None:  # the client keeps one connection for itself
+        try:
+            if self.in_cluster:
+                return self._run_in_cluster(work)
+            if client.connection is None:
+                return _on_connection(client.connection_pool, work)
+            # The client keeps one connection for itself.
             with getattr(client, "connection_lock", client.single_connection_lock):
                 if getattr(client.connection, "owes_replies", False):
                     # The previous command was interrupted. Its reply would be taken for ours.
                     client.connection.disconnect()
                 return work(RawCommands(client.connection))
-        return _on_connection(client.connection_pool, work)
+        except UNREACHED:
+            self.connection_failures += 1
+            raise
 
     def _run_in_cluster(self, work: Callable[[RawCommands], T]) -> T:
         pool = getattr(self._client, "connection_pool", None)

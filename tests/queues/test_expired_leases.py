@@ -164,3 +164,26 @@ def test_a_plain_client_sees_the_failed_message_until_it_is_received(
     fail(queue, delay=3600)
     assert raw.xlen(STREAM) == 1
     receive_nothing(queue)
+
+
+def test_a_wait_without_suspects_keeps_no_cpu_busy(queue: DurableMessageQueue) -> None:
+    """Though a search is due, which it leaves to others."""
+    search_soon(queue)
+    used = time.thread_time()
+    with pytest.raises(TimedOutError):
+        queue.receiver.wait(1, 1, suspects=0)
+    assert time.thread_time() - used < 0.3
+
+
+def test_a_process_that_has_all_expired_messages_goes_on(
+    queue: DurableMessageQueue, raw: Any
+) -> None:
+    queue.put_many(["job"] * 120)
+    held = frozenset(message.entry_id for message in queue.receiver.wait(120, 5))
+    let_leases_run_out(raw)
+    used = time.thread_time()
+    with pytest.raises(TimedOutError):
+        queue.receiver.wait(1, 1, held)
+    assert time.thread_time() - used < 0.3
+    queue.put("another")
+    assert queue.receiver.wait(1, 1, held)[0].body == b"another"

@@ -28,6 +28,7 @@ class ExpiredLeases:
     def __init__(self, spec: QueueSpec, commands: StreamCommands) -> None:
         self._spec = spec
         self._commands = commands
+        self._half = spec.lease / 2
         self._found: deque[Expired] = deque()
         self._found_until = 0.0
         self.search_at = 0.0  #: when to search again, by :func:`time.monotonic`
@@ -45,24 +46,30 @@ class ExpiredLeases:
         :param held: identifiers of entries that this process has. They are left out.
         :raises redis.RedisError: the server failed.
         """
-        while True:
-            now = time.monotonic()
-            if now >= self._found_until:
-                self._found.clear()
-            while self._found:
-                try:
-                    found = self._found.popleft()
-                except IndexError:  # another thread was faster
-                    break
-                if found[0] not in held:
-                    return found
-            if now < self.search_at:
-                return None
+        now = time.monotonic()
+        if now >= self._found_until:
+            self._found.clear()
+        found = self._first(held)
+        if found is None and now >= self.search_at:
             self._search(now)
+            found = self._first(held)
+            if found is None and self.search_at <= now:  # this process has all of a page
+                self.search_at = now + min(_CROWDED_SECONDS, self._half)
+        return found
+
+    def _first(self, held: Collection[bytes]) -> Expired | None:
+        while self._found:
+            try:
+                found = self._found.popleft()
+            except IndexError:  # another thread was faster
+                break
+            if found[0] not in held:
+                return found
+        return None
 
     def _search(self, now: float) -> None:
         half = self._spec.lease_ms // 2
-        self.search_at = now + self._spec.lease / 2  # other threads need not search as well
+        self.search_at = now + self._half  # other threads need not search as well
         try:
             rows = self._pending(half)
             if len(rows) >= _PAGE:
@@ -78,9 +85,9 @@ class ExpiredLeases:
         except BaseException:
             self.search_at = 0.0
             raise
-        self.search_at = now + min(soonest, self._spec.lease / 2)
+        self.search_at = now + min(soonest, self._half)
         # A message that another consumer claims meanwhile is idle for less than this.
-        self._found_until = now + self._spec.lease / 2
+        self._found_until = now + self._half
         self._found.extend((row[0], row[3]) for row in expired)
 
     def _pending(self, idle: int) -> list[tuple[bytes, bytes, int, int]]:

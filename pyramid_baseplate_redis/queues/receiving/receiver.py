@@ -113,7 +113,8 @@ class Receiver:
             self._group.search_soon()
         if suspects and self._group.may_have_expired():
             messages = self._group.claim(min(count, suspects), held)
-        messages = messages or self._due(count)
+        if not messages and now >= self._waiting.due_at:
+            messages = self._due(count)
         if not messages and (is_last or now >= min(self._waiting.look_at, self._delayed.due_at)):
             self._move_delayed()
             messages = self._group.read(count, 0) or self._due(count)
@@ -126,8 +127,8 @@ class Receiver:
             with suppress(redis.ResponseError):  # a server with full memory refuses MULTI
                 remove_idle_consumers(self.spec, self._commands)
         until = min(
-            deadline, now + LOOK_SECONDS, self._group.search_at, self._waiting.due_at,
-            self._waiting.pending_due_at, self._delayed.due_at,
+            deadline, now + LOOK_SECONDS, self._waiting.due_at, self._waiting.pending_due_at,
+            self._delayed.due_at, self._group.search_at if suspects else math.inf,
         )  # fmt: skip
         block = until - time.monotonic()
         if is_last or block <= 0:
