@@ -174,9 +174,13 @@ class Sender:
                     ask(("UNWATCH",))
                     return [holder]
             if spec.max_length is not None:
-                # Messages that wait after a failure are in the stream, too.
-                length, delayed = ask(("XLEN", spec.key), ("ZCARD", spec.delayed_key))
-                if length + delayed + count > spec.max_length:
+                # Messages that wait after a failure are in the stream, too, and so are entries that
+                # dead letters point at.
+                length, delayed, left = ask(
+                    ("XLEN", spec.key), ("ZCARD", spec.delayed_key),
+                    ("ZCOUNT", spec.waiting_key, "+inf", "+inf"),
+                )  # fmt: skip
+                if length - left + delayed + count > spec.max_length:
                     raise QueueFullError(spec.name, spec.max_length)
             replies = ask.transaction(*commands)
             return replies if ids is None else ids

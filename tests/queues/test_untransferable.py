@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import redis
 
-from pyramid_baseplate_redis import DurableMessageQueue, TimedOutError
+from pyramid_baseplate_redis import DurableMessageQueue, QueueFullError, TimedOutError
 
 from ..faults.proxy import Proxy
-from ..support.servers import MakeClient, Server
-from .conftest import STREAM, WAITING
+from ..support.servers import MakeClient, Server, wait_until
+from .conftest import STREAM, WAITING, MakeQueue, let_leases_run_out
 
 LARGE = b"x" * 300_000
 
@@ -122,3 +122,18 @@ def test_a_group_that_is_made_anew_skips_it(
         queue.get(0.5)
     (letter,) = queue.dead_letters()
     assert (letter.ref, raw.zcard(WAITING), raw.xlen(STREAM)) == (large, 1, 1)
+
+
+def test_it_does_not_count_for_the_limit(make_queue: MakeQueue, raw: Any) -> None:
+    queue = make_queue(max_length=1, max_attempts=1)
+    put = queue.put("poison", delay=0.001)
+    wait_until(lambda: queue.receiver.wait(1, 1))
+    let_leases_run_out(raw)
+    with pytest.raises(TimedOutError):
+        queue.get(0)
+    (letter,) = queue.dead_letters()
+    assert (letter.message_id, letter.body) == (put, b"poison")
+    assert letter.ref != put
+    queue.put("a")
+    with pytest.raises(QueueFullError):
+        queue.put("b")

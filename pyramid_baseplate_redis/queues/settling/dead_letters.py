@@ -17,6 +17,7 @@ from ..messages import (
     DeadLetter,
     DurableMessage,
     dead_fields,
+    id_of,
     pairs,
     without_dead,
 )
@@ -95,7 +96,9 @@ class DeadLetters:
         try:
             for index, letter in enumerate(letters):
                 if letter.ref:
-                    letters[index] = replace(letter, fields=self._fields_of(letter.ref))
+                    fields = self._fields_of(letter.ref)
+                    message_id = id_of(letter.ref.encode(), fields)
+                    letters[index] = replace(letter, fields=fields, message_id=message_id)
         except UNREACHED:
             pass  # the body could not be transferred, and each further attempt takes its time
         return letters
