@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..exceptions import QueueFullError
+from ..exceptions import REDIRECTION_ERRORS, QueueFullError
 from ..telemetry.messaging.spans import MessageTracer
 from .messages import BODY, MESSAGE_ID, UNIQUE
 from .queue_spec import QueueSpec, checked_delay
@@ -179,10 +179,21 @@ class Sender:
                 length, delayed, left = ask(
                     ("XLEN", spec.key), ("ZCARD", spec.delayed_key),
                     ("ZCOUNT", spec.waiting_key, "+inf", "+inf"),
+                    errors=True, later_redirections=True,
                 )  # fmt: skip
+                length, delayed, left = map(_counted, (length, delayed, left))
                 if length - left + delayed + count > spec.max_length:
                     raise QueueFullError(spec.name, spec.max_length)
             replies = ask.transaction(*commands)
             return replies if ids is None else ids
 
         return self._commands.watching(watched, "put", commands, add)
+
+
+def _counted(reply: Any) -> int:
+    """Return a number of entries; 0 if another node has them while a Cluster moves the slot."""
+    if isinstance(reply, REDIRECTION_ERRORS):
+        return 0
+    if isinstance(reply, Exception):
+        raise reply
+    return int(reply)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import redis
 
-from ..exceptions import MessageQueueError
+from ..exceptions import REDIRECTION_ERRORS, MessageQueueError
 from ..retries import RetryPolicy
 from ..telemetry.call_details import pop_call_details
 from ..telemetry.messaging.spans import Settlement
@@ -120,8 +120,13 @@ class StreamCommands(RawClient):
         watched_keys = (keys,) if isinstance(keys, str) else keys
 
         def watched(ask: RawCommands) -> T:
-            ask(("WATCH", *watched_keys))
+            # One command for each key: while a Cluster moves the slot, a node refuses a command
+            # about several keys if one is missing. A missing key stays unwatched.
+            watches = [("WATCH", key) for key in watched_keys]
             try:
+                for reply in ask(*watches, errors=True, later_redirections=True):
+                    if isinstance(reply, Exception) and not isinstance(reply, REDIRECTION_ERRORS):
+                        raise reply
                 return work(ask)
             except (redis.ResponseError, MessageQueueError):
                 ask(("UNWATCH",))
