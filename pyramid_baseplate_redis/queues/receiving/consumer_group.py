@@ -78,17 +78,25 @@ class ConsumerGroup:
             # again after the lease, alone.
             self._is_careful = True
             raise
-        schedules: tuple[WaitingMessages | DelayedMessages, ...] = (self._waiting, self._delayed)
-        for schedule, each in zip(schedules, looked, strict=False):
-            # An error of the key must not hide messages that were received.
-            if not (reply and isinstance(each, Exception)):
-                schedule.learn(each)
+        if not (reply and any(isinstance(each, Exception) for each in looked)):
+            self._learn(looked)  # an error of a key must not hide messages that were received
         if not reply:
             return []
         self._is_careful = False
         ((_, entries),) = reply.items() if isinstance(reply, dict) else reply
         found: Sequence[Any] = entries
         return found
+
+    def look(self) -> None:
+        """Look at the messages that wait until they are due and at delayed ones."""
+        self._learn(
+            self._commands.poll_with(self._waiting.look, _is_never_recorded, self._delayed.look)
+        )
+
+    def _learn(self, replies: Sequence[Any]) -> None:
+        schedules: tuple[WaitingMessages | DelayedMessages, ...] = (self._waiting, self._delayed)
+        for schedule, reply in zip(schedules, replies, strict=False):
+            schedule.learn(reply)
 
     def take(self, count: int) -> list[DurableMessage]:
         """Return messages that have waited until they were due.
@@ -199,6 +207,10 @@ class ConsumerGroup:
         create_group(self._spec, self._commands)
         self.search_soon()
         return call()
+
+
+def _is_never_recorded(reply: object) -> bool:
+    return False
 
 
 def error_name(error: type[BaseException]) -> str:

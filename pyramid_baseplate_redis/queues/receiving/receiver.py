@@ -87,23 +87,30 @@ class Receiver:
     ) -> list[DurableMessage]:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         outage = Outage(logger, f"queue {self.spec.name}")
+        has_blocked = False
         while True:
             try:
-                messages, was_last = self._look(count, deadline, held, suspects)
+                messages, was_last, has_blocked = self._look(
+                    count, deadline, held, suspects, has_blocked
+                )
             except SERVER_ERRORS as error:
                 if timeout is not None or not outage.wait(error):
                     raise
+                has_blocked = False
                 continue
             outage.end()
             if messages or was_last:
                 return messages
 
     def _look(
-        self, count: int, deadline: float, held: Collection[bytes], suspects: int
-    ) -> tuple[list[DurableMessage], bool]:
+        self, count: int, deadline: float, held: Collection[bytes], suspects: int,
+        has_blocked: bool,
+    ) -> tuple[list[DurableMessage], bool, bool]:  # fmt: skip
         """Look once for messages.
 
-        :returns: the messages, and whether the search included all messages that may be received.
+        :param has_blocked: whether this wait has just blocked, so that there are no new messages.
+        :returns: the messages, whether the search included all messages that may be received, and
+            whether it has blocked.
         """
         now = time.monotonic()
         is_last = now >= deadline
@@ -116,12 +123,15 @@ class Receiver:
         if not messages and now >= self._waiting.due_at:
             messages = self._due(count)
         if not messages and (is_last or now >= min(self._waiting.look_at, self._delayed.due_at)):
-            self._move_delayed()
-            messages = self._group.read(count, 0) or self._due(count)
+            if self._move_delayed() or not has_blocked:
+                messages = self._group.read(count, 0)
+            else:
+                self._group.look()
+            messages = messages or self._due(count)
             if not messages and self._move_delayed():  # the look has found them
                 messages = self._group.read(count, 0)
         if messages:
-            return messages, is_last
+            return messages, is_last, False
         if now >= self._tidy_at:
             self._tidy_at = now + _TIDY_SECONDS
             with suppress(redis.ResponseError):  # a server with full memory refuses MULTI
@@ -132,8 +142,8 @@ class Receiver:
         )  # fmt: skip
         block = until - time.monotonic()
         if is_last or block <= 0:
-            return [], is_last
-        return self._group.read(count, block), False
+            return [], is_last, has_blocked
+        return self._group.read(count, block), False, True
 
     def _move_delayed(self) -> bool:
         """Move delayed messages that are due to the stream; return whether there were any."""
