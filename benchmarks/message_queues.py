@@ -6,6 +6,7 @@ Run ``python benchmarks/queue.py``. The documents explain how to read the table.
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import random
 import statistics
@@ -165,6 +166,36 @@ def peers(url: str) -> dict[str, Peer]:
     }
 
 
+def options(pool: redis.ConnectionPool) -> dict[str, Callable[[], object]]:
+    """Return puts with options: delayed, unique, and unique while another message is there."""
+    numbers = itertools.count()
+    client = _client(pool)
+    usual, later, unique, taken = (client.durable_queue(f"puts{number}") for number in range(4))
+    return {
+        "plain redis-py, XADD": lambda: client.xadd("puts", {"body": BODY}),
+        "ours": lambda: usual.put(BODY),
+        "ours, delayed": lambda: later.put(BODY, delay=3600),
+        "ours, unique": lambda: unique.put(BODY, unique=f"key {next(numbers)}"),
+        "ours, one of the key is there": lambda: taken.put(BODY, unique="key"),
+    }
+
+
+def show_options(url: str, rounds: int) -> None:
+    """Measure puts with options and print the table."""
+    pool = pool_from_config({"foo.url": url}, "foo.")
+    puts = options(pool)
+    seconds: dict[str, list[float]] = {name: [] for name in puts}
+    for _ in range(rounds):
+        for name, put in puts.items():
+            seconds[name].append(_timed(put, MESSAGES))
+    table = Table(title="Puts a second", title_justify="left")
+    table.add_column("")
+    table.add_column("puts", justify="right")
+    for name, taken in seconds.items():
+        table.add_row(name, f"{MESSAGES / statistics.median(taken):,.0f}")
+    console.print(table)
+
+
 def show(measured: dict[str, Peer]) -> list[str]:
     """Print the table and return the missed targets."""
     base = measured[PLAIN].seconds
@@ -208,6 +239,7 @@ def main() -> int:
             shuffle(order)
             for peer in order:
                 peer.run()
+        show_options(url, chosen.rounds)
     missed = show(measured)
     for each in missed:
         console.print(f"missed: {each}")
