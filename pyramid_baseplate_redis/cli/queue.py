@@ -25,6 +25,7 @@ AnyQueue = MessageQueue | DurableMessageQueue
 # What an action does: it gets the queue, its arguments, and where to write.
 Act = Callable[[AnyQueue, argparse.Namespace, Output], None]
 HELP = "put a message on a queue, take one off, look at it"
+_OF_DURABLE = "of a durable queue: "
 _ACTIONS = "put|get|peek|length|stats|dead|replay|discard"
 
 
@@ -43,6 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> list[argparse.ArgumentPars
     put.add_argument(
         "--allow-empty", action="store_true", help="put a message even if it has no bytes"
     )
+    put.add_argument(
+        "--delay", metavar="SECONDS", type=seconds, help=f"{_OF_DURABLE}when it may be received"
+    )
+    put.add_argument(
+        "--unique",
+        metavar="KEY",
+        help=f"{_OF_DURABLE}put nothing while a message of the same key is on the queue",
+    )
     get = _action(actions, "get", "take a message off the queue; status 1 if there is none", _get)
     get.add_argument(
         "--timeout",
@@ -54,14 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> list[argparse.ArgumentPars
     peek = _action(actions, "peek", "show the next messages and leave them there", _peek)
     peek.add_argument("--count", metavar="N", type=number, default=10, help="how many at most (10)")
     length = _action(actions, "length", "how many messages are on the queue", _length)
-    durable = "of a durable queue: "
-    stats = _action(actions, "stats", f"{durable}what is in it", _stats)
-    dead = _action(actions, "dead", f"{durable}show the dead letters", _dead)
+    stats = _action(actions, "stats", f"{_OF_DURABLE}what is in it", _stats)
+    dead = _action(actions, "dead", f"{_OF_DURABLE}show the dead letters", _dead)
     dead.add_argument(
         "--count", metavar="N", type=number, default=100, help="how many at most (100)"
     )
-    replay = _action(actions, "replay", f"{durable}put dead letters on it again", _replay)
-    discard = _action(actions, "discard", f"{durable}delete dead letters", _discard)
+    replay = _action(actions, "replay", f"{_OF_DURABLE}put dead letters on it again", _replay)
+    discard = _action(actions, "discard", f"{_OF_DURABLE}delete dead letters", _discard)
     for moving in (replay, discard):
         moving.add_argument("ids", metavar="ID", nargs="*", help="of a dead letter")
         moving.add_argument("--all", action="store_true", help="all of them")
@@ -100,8 +108,11 @@ def _put(queue: AnyQueue, arguments: argparse.Namespace, output: Output) -> None
         raise CommandError(
             f"{queue.queue}: the message is empty. Write one, or --allow-empty to put it", 2
         )
-    queue.put(message)
-    data = {"queue": queue.queue, "bytes": len(message)}
+    data: dict[str, object] = {"queue": queue.queue, "bytes": len(message)}
+    if arguments.delay is None and arguments.unique is None:
+        queue.put(message)
+    else:
+        data["id"] = _durable(queue).put(message, delay=arguments.delay, unique=arguments.unique)
     output.write(Text(f"put {len(message)} bytes on {queue.queue}"), data)
 
 
@@ -149,11 +160,12 @@ def _durable(queue: AnyQueue) -> DurableMessageQueue:
 def _peek_durable(queue: DurableMessageQueue, count: int, output: Output) -> None:
     """Show the oldest messages, received ones included, and leave them there."""
     messages = queue.peek(count)
-    view = table("id", "put at", "attempts", "consumer", "message", right=("attempts",))
+    view = table("id", "put at", "due at", "attempts", "consumer", "message", right=("attempts",))
     for message in messages:
         view.add_row(
             message.id,
             f"{message.enqueued_at:%Y-%m-%d %H:%M:%S}",
+            "" if message.due_at is None else f"{message.due_at:%Y-%m-%d %H:%M:%S}",
             str(message.attempts),
             cell(message.consumer or ""),
             cell(message.body),
@@ -162,6 +174,7 @@ def _peek_durable(queue: DurableMessageQueue, count: int, output: Output) -> Non
         {
             "id": message.id,
             "enqueued_at": message.enqueued_at.isoformat(),
+            "due_at": None if message.due_at is None else message.due_at.isoformat(),
             "attempts": message.attempts,
             "consumer": message.consumer,
             **lossless(message.body),
@@ -175,14 +188,24 @@ def _peek_durable(queue: DurableMessageQueue, count: int, output: Output) -> Non
 def _stats(queue: AnyQueue, arguments: argparse.Namespace, output: Output) -> None:
     """Show what is in the queue."""
     found = _durable(queue).stats()
-    view = table("length", "in flight", "oldest", "dead", right=("length", "in flight", "dead"))
+    names = ("length", "in flight", "delayed", "waiting", "oldest", "dead")
+    view = table(*names, right=tuple(name for name in names if name != "oldest"))
     age = found.oldest_age
     oldest = "" if age is None else str(timedelta(seconds=round(age.total_seconds())))
-    view.add_row(f"{found.length:,}", f"{found.in_flight:,}", oldest, f"{found.dead:,}")
+    view.add_row(
+        f"{found.length:,}",
+        f"{found.in_flight:,}",
+        f"{found.delayed:,}",
+        f"{found.waiting:,}",
+        oldest,
+        f"{found.dead:,}",
+    )
     data = {
         "queue": queue.queue,
         "length": found.length,
         "in_flight": found.in_flight,
+        "delayed": found.delayed,
+        "waiting": found.waiting,
         "oldest_age": None if age is None else age.total_seconds(),
         "dead": found.dead,
     }

@@ -43,6 +43,17 @@ def test_put_and_get(jobs: Predis, queue: DurableMessageQueue) -> None:
     assert queue.stats().length == 0
 
 
+def test_a_message_can_be_delayed_and_unique(jobs: Predis, queue: DurableMessageQueue) -> None:
+    put = ("queue", "jobs", "put", "message", "--delay", "60", "--unique", "key", "--json")
+    first = jobs(*put).json["id"]
+    assert jobs(*put).json["id"] == first
+    stats = jobs("queue", "jobs", "stats", "--json").json
+    assert (stats["length"], stats["delayed"], stats["waiting"]) == (0, 1, 0)
+    (shown,) = jobs("queue", "jobs", "peek", "--json").json["messages"]
+    assert (shown["id"], shown["text"]) == (first, "message")
+    assert shown["due_at"] > shown["enqueued_at"]
+
+
 def test_get_of_an_empty_queue_fails_with_a_message(jobs: Predis) -> None:
     ended = jobs("queue", "jobs", "get")
     assert (ended.status, ended.err) == (1, "predis: jobs: the queue is empty\n")
@@ -86,7 +97,9 @@ def test_stats_tell_what_is_in_it(jobs: Predis, queue: DurableMessageQueue) -> N
         text = jobs("queue", "jobs", "stats").out
     age = shown.pop("oldest_age")
     assert 0 <= age < 60
-    assert shown == {"queue": "jobs", "length": 2, "in_flight": 1, "dead": 1}
+    assert shown == {
+        "queue": "jobs", "length": 2, "in_flight": 1, "delayed": 0, "waiting": 0, "dead": 1,
+    }  # fmt: skip
     assert text.strip().split("\n")[0].split() == ["length", "in", "flight", "oldest", "dead"]
 
 

@@ -83,3 +83,21 @@ def test_a_lock_works(client: MonitoredRedisClusterConnection) -> None:
     with client.lock("nightly", timeout=5):
         assert not client.lock("nightly", timeout=5, blocking=False).acquire()
     assert client.lock("nightly", timeout=5, blocking=False).acquire()
+
+
+def test_a_durable_queue_has_delayed_and_unique_messages(
+    client: MonitoredRedisClusterConnection,
+) -> None:
+    queue = client.durable_queue("jobs")
+    first = queue.put("later", delay=0.2, unique="invoice {17}")
+    assert queue.put("again", unique="invoice {17}") == first
+    assert queue.stats().delayed == 1
+    with queue.receive(5) as message:
+        assert (message.id, message.body) == (first, b"later")
+        assert queue.put("again", unique="invoice {17}") == first
+    assert queue.put("again", unique="invoice {17}") != first
+    queue.put("more", delay=60)
+    queue.unlink()
+    stats = queue.stats()
+    assert (stats.length, stats.delayed) == (0, 0)
+    assert client.keys("{jobs}*", target_nodes=client.ALL_NODES) == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
 
 import redis
@@ -183,6 +183,12 @@ def handle(request: Request, message: DurableMessage) -> None:
 
 def json_queue(queue: DurableMessageQueue) -> None:
     assert_type(queue.put_json({"invoice": 17}), str)
+    assert_type(queue.put("later", delay=timedelta(hours=1)), str)
+    assert_type(queue.put("then", at=datetime.now(timezone.utc), after_commit=True), None)
+    assert_type(queue.put("once", unique="invoice 17", unique_for=3600), str)
+    assert_type(queue.put_many(["a", b"b"], delay=60), list[str])
+    assert_type(queue.peek()[0].due_at, datetime | None)
+    assert_type(queue.stats().delayed + queue.stats().waiting, int)
     assert_type(queue.put_json([1], after_commit=True), None)
     with queue.receive(timeout=1) as message:
         assert_type(message.json, Any)
