@@ -275,3 +275,18 @@ def test_a_group_that_is_made_anew_receives_waiting_messages_once(
     with queue.receive(0) as message:
         assert (message.body, message.attempts) == (b"a", 1)
     assert (queue.get(0), waits(raw)) == (b"b", [])
+
+
+def test_a_message_that_another_consumer_has_parked_is_not_lost(
+    make_queue: MakeQueue, raw: Any
+) -> None:
+    """Both have counted the same attempts, as after a server has lost its last changes."""
+    queue, other = make_queue("first"), make_queue("second")
+    put = queue.put("job")
+    message = die_with_message(queue)
+    raw.xack(STREAM, "workers", put)
+    raw.zadd(WAITING, {f"{put}|1": 1})  # as the other consumer did
+    with pytest.raises(LeaseLostError):
+        message.give_back()
+    with other.receive(0) as again:
+        assert (again.id, again.attempts) == (put, 2)

@@ -78,7 +78,7 @@ class WaitingMessages:
         :param messages: they are pending. Their next delivery counts as one more attempt.
         :param delays: seconds, one for each message.
         :param settlement: describes the span.
-        :returns: the identifiers of those that were no longer pending. They are left alone.
+        :returns: the identifiers of those that were no longer pending.
         :raises redis.RedisError: the server failed.
         """
         spec = self._spec
@@ -97,8 +97,21 @@ class WaitingMessages:
         self.due_at = min(self.due_at, time.monotonic() + min(delays))
         gone = [index for index, count in enumerate(counts) if not count]
         if gone:
-            self._commands.send(("ZREM", spec.waiting_key, *(members[index] for index in gone)))
+            self._forget_deleted([(messages[index][0], members[index]) for index in gone])
         return [messages[index][0] for index in gone]
+
+    def _forget_deleted(self, parked: Sequence[tuple[bytes, bytes]]) -> None:
+        """Remove the members of entries that do not exist any more.
+
+        Other members stay: another consumer may have parked the same message with the same number
+        of attempts, for example after a server has lost its latest changes.
+        """
+        spec = self._spec
+        looked = [("XRANGE", spec.key, entry_id, entry_id) for entry_id, _ in parked]
+        pages = self._commands.send(*looked, name="give_back")
+        deleted = [member for (_, member), page in zip(parked, pages, strict=True) if not page]
+        if deleted:
+            self._commands.send(("ZREM", spec.waiting_key, *deleted))
 
     def _score(self, delay: float) -> int:
         return math.ceil(self._clock.now() + delay * 1000) if delay else AT_ONCE
