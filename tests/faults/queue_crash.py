@@ -173,7 +173,7 @@ def crash(arguments: argparse.Namespace, server: Server, directory: Path) -> lis
                 stats = queue.stats()
             except redis.RedisError:
                 continue
-            if not stats.length:
+            if not stats.length + stats.waiting:
                 dead = stats.dead
                 break
     seconds = time.monotonic() - started
