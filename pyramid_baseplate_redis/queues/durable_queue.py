@@ -339,7 +339,8 @@ class DurableMessageQueue:
         """
         spec = self._spec
         keys = (spec.key, spec.dead_key, spec.waiting_key, spec.delayed_key)
-        self._commands.send(("UNLINK", *keys, *self._delayed.keys(), *self._unique.keys()))
+        named = (*keys, *self._delayed.keys(), *self._unique.keys())
+        self._commands.send(*(("UNLINK", key) for key in named), name="unlink")
 
     def close(self) -> None:
         """Do nothing: messages stay on the server, and the client owns the connections.

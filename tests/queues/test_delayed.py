@@ -216,3 +216,24 @@ def test_it_waits_for_the_commit(make_queue: MakeQueue) -> None:
     assert queue.stats().delayed == 0
     manager.commit()
     assert queue.stats().delayed == 1
+
+
+def test_a_full_server_keeps_no_message_of_the_stream_from_being_received(
+    queue: DurableMessageQueue, raw: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue.put("first")
+    queue.get(1)  # the group is there
+    queue.put("delayed", delay=60)
+    queue.put_many(["a", "b"])
+    due_now(raw, queue)
+    before = raw.config_get("maxmemory")["maxmemory"]
+    raw.config_set("maxmemory", 1)
+    try:
+        with queue.receive(1) as first, queue.receive(1) as second:
+            assert {first.body, second.body} == {b"a", b"b"}
+        with pytest.raises(TimedOutError):
+            queue.get(0)
+    finally:
+        raw.config_set("maxmemory", before)
+    assert caplog.text.count("delayed messages are not moved to the stream") == 1
+    assert queue.get(3) == b"delayed"

@@ -45,6 +45,7 @@ class Receiver:
         self._group = group
         self._waiting = waiting
         self._delayed = delayed
+        self._is_move_refused = False
         self._tracer = tracer
         self._tidy_at = time.monotonic() + _TIDY_SECONDS
 
@@ -147,10 +148,20 @@ class Receiver:
 
     def _move_delayed(self) -> bool:
         """Move delayed messages that are due to the stream; return whether there were any."""
-        is_due = time.monotonic() >= self._delayed.due_at
-        if is_due:
+        if time.monotonic() < self._delayed.due_at:
+            return False
+        try:
             self._delayed.move()
-        return is_due
+        except redis.ResponseError as error:
+            # The server's memory may be full. Messages in the stream can be received all the same.
+            self._delayed.due_at = time.monotonic() + LOOK_SECONDS
+            if not self._is_move_refused:
+                logger.warning("queue %s: delayed messages are not moved to the stream: %s",
+                               self.spec.name, error)  # fmt: skip
+            self._is_move_refused = True
+            return False
+        self._is_move_refused = False
+        return True
 
     def _due(self, count: int) -> list[DurableMessage]:
         """Take messages that have become due, as far as known from the last look."""

@@ -128,7 +128,10 @@ class DelayedMessages:
                 ("XADD", self._spec.key, "*", *fields) for fields in contents if fields
             ]
             ask.transaction(
-                *commands, ("ZREM", self._spec.delayed_key, *ids), ("UNLINK", *keys), *held
+                *commands,
+                ("ZREM", self._spec.delayed_key, *ids),
+                *(("UNLINK", key) for key in keys),
+                *held,
             )
 
         try:

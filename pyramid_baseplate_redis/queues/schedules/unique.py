@@ -120,7 +120,9 @@ class UniqueKeys:
         if not keys:
             return []
         place = b"@%d" % int(self._clock.now())
-        _, *values = ask(("WATCH", *keys), *(("GET", key) for key in keys))
+        # One command for each key, as in StreamCommands.watching().
+        replies = ask(*(("WATCH", key) for key in keys), *(("GET", key) for key in keys))
+        values = replies[len(keys) :]
         commands: list[Command] = []
         for (key, message_id), value in zip(keys.items(), values, strict=True):
             if value is not None and (holder := Holder.of(value)).id == message_id:
