@@ -105,7 +105,8 @@ class LeaseLostError(MessageQueueError):
 class MessageFormatError(MessageQueueError):
     """An entry of the stream is not a message: it has no field ``body``.
 
-    Never raised. It is recorded as the error of the dead letter that the entry becomes.
+    It is recorded as the error of the dead letter that the entry becomes.
+    :attr:`.DurableMessage.json` raises it if a body is not JSON.
     """
 
 

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if getattr(arguments, "reload", False):
         from .work import watched
 
-        status = watched(arguments.config_uri, sys.argv[1:] if argv is None else argv)
+        status = watched(arguments.config_uri, arguments.argv)
         if status is not None:
             return status
     if arguments.is_application:
@@ -84,10 +84,13 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     unknown = [other for other in others if other.startswith("-") or "=" not in other]
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if getattr(arguments, "reload", False) and arguments.processes > 1:
+        parser.error("--reload is for one process; leave --processes out")
     ids = getattr(arguments, "ids", [])  # argparse gives all positional arguments to the first "*"
     variables = [each for each in ids if "=" in each]
     arguments.config_vars = [*arguments.config_vars, *others, *variables]
     arguments.ids = [each for each in ids if "=" not in each]
+    arguments.argv = sys.argv[1:] if argv is None else list(argv)
     return arguments
 
 

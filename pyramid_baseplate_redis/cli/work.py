@@ -83,7 +83,9 @@ def run(application: Application, arguments: argparse.Namespace, output: Output)
     try:
         if arguments.processes > 1:
             check_handler(arguments.name, handler, with_context=arguments.with_context)
-            return run_processes(arguments.name, _command_of_one(sys.argv), arguments.processes)
+            return run_processes(
+                arguments.name, _command_of_one(arguments.argv), arguments.processes
+            )
         stop = threading.Event()
         if arguments.parent_pipe is not None:
             stop_with_parent(arguments.parent_pipe, stop)
@@ -128,8 +130,11 @@ def _log_to_standard_error(config_uri: str) -> None:
 
 
 def _command_of_one(argv: Sequence[str]) -> list[str]:
-    """Return the command line of a worker with one process."""
-    return [sys.executable, "-m", "pyramid_baseplate_redis.cli", *argv[1:], "--processes", "1"]
+    """Return the command line of a worker with one process.
+
+    :param argv: the arguments of this one.
+    """
+    return [sys.executable, "-m", "pyramid_baseplate_redis.cli", *argv, "--processes", "1"]
 
 
 def handler_of(name: str) -> Any:

@@ -225,12 +225,11 @@ class Worker:
         :raises BaseException: the handler raised one that is not an ``Exception``.
         """
         message = task.message
-        has_failed = True
+        has_failed = False
         try:
             self._renew_if_late(message)
             has_failed = not self._handled(message)
         except LeaseLostError as error:
-            has_failed = False
             logger.debug("%s: not begun: %s", self._name, error)
         finally:
             self._dispatcher.finished(task, has_failed=has_failed)
