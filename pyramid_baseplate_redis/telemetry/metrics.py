@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 # The conventions have no metrics for the contents of a queue.
 QUEUE_LENGTH = "pyramid_baseplate_redis.message_queue.length"
 QUEUE_IN_FLIGHT = "pyramid_baseplate_redis.message_queue.in_flight"
+QUEUE_DELAYED = "pyramid_baseplate_redis.message_queue.delayed"
+QUEUE_WAITING = "pyramid_baseplate_redis.message_queue.waiting"
 QUEUE_OLDEST_AGE = "pyramid_baseplate_redis.message_queue.oldest_age"
 QUEUE_DEAD_LETTERS = "pyramid_baseplate_redis.message_queue.dead_letters"
 # Seconds. The conventions define them for operations only; connections use the same.
@@ -207,6 +209,16 @@ def _in_flight(options: CallbackOptions) -> Iterable[Observation]:
         yield _of_queue(queue, stats.in_flight)
 
 
+def _delayed(options: CallbackOptions) -> Iterable[Observation]:
+    for queue, stats in _stats():
+        yield _of_queue(queue, stats.delayed)
+
+
+def _waiting(options: CallbackOptions) -> Iterable[Observation]:
+    for queue, stats in _stats():
+        yield _of_queue(queue, stats.waiting)
+
+
 def _oldest_age(options: CallbackOptions) -> Iterable[Observation]:
     for queue, stats in _stats():
         age = stats.oldest_age
@@ -279,6 +291,18 @@ meter.create_observable_gauge(
     [_in_flight],
     unit="{message}",
     description="The number of messages that were received and are not acknowledged yet.",
+)
+meter.create_observable_gauge(
+    QUEUE_DELAYED,
+    [_delayed],
+    unit="{message}",
+    description="The number of delayed messages that are not due yet.",
+)
+meter.create_observable_gauge(
+    QUEUE_WAITING,
+    [_waiting],
+    unit="{message}",
+    description="The number of failed messages that wait until they are due.",
 )
 meter.create_observable_gauge(
     QUEUE_OLDEST_AGE,

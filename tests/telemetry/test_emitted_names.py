@@ -42,9 +42,11 @@ OWN_ATTRIBUTES = {
 }
 OWN_METRICS = {
     "pyramid_baseplate_redis.message_queue.dead_letters",
+    "pyramid_baseplate_redis.message_queue.delayed",
     "pyramid_baseplate_redis.message_queue.in_flight",
     "pyramid_baseplate_redis.message_queue.length",
     "pyramid_baseplate_redis.message_queue.oldest_age",
+    "pyramid_baseplate_redis.message_queue.waiting",
 }
 
 

@@ -115,14 +115,19 @@ def test_what_is_in_a_durable_queue_is_collected(server: Server) -> None:
         with suppress(ZeroDivisionError), queue.receive(timeout=1):
             raise ZeroDivisionError
         queue.put_many(["first", "second", "third"])
+        queue.put("delayed", delay=60)
         time.sleep(0.05)
+        with queue.receive(timeout=1) as message:
+            message.give_back(60)
         with queue.receive(timeout=1):
             told = of_queue(Collected(), name)
     age, unit = told.pop("oldest_age")
     assert (unit, age >= 0.05, age < 60) == ("s", True, True)
     assert told == {
-        "length": (3, "{message}"),
+        "length": (2, "{message}"),
         "in_flight": (1, "{message}"),
+        "delayed": (1, "{message}"),
+        "waiting": (1, "{message}"),
         "dead_letters": (1, "{message}"),
     }
 
@@ -132,6 +137,8 @@ def test_what_is_in_an_empty_durable_queue_is_collected(valkey: Server) -> None:
         assert of_queue(Collected(), name) == {
             "length": (0, "{message}"),
             "in_flight": (0, "{message}"),
+            "delayed": (0, "{message}"),
+            "waiting": (0, "{message}"),
             "oldest_age": (0, "s"),
             "dead_letters": (0, "{message}"),
         }

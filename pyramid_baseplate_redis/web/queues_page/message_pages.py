@@ -35,6 +35,8 @@ def message_page(request: Request, links: Links, name: str, message: QueuedMessa
         "Attempts": number(message.attempts),
         "Consumer": message.consumer or ABSENT,
     }
+    if message.due_at is not None:
+        about["Due at"] = moment(message.due_at)
     content = [facts(about), body_section(request, links, "message", message.body)]
     return Page(f"Message {message.id}", above(links, name), content)
 

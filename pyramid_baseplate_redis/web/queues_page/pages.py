@@ -80,7 +80,9 @@ def queue_page(
         _result(request),
         facts(_numbers(stats), "numbers"),
         section("Dead letters", *_letters(request, links, stats.dead, letters)),
-        section("Messages", *_messages(links, stats.length, messages)),
+        section(
+            "Messages", *_messages(links, stats.length + stats.waiting + stats.delayed, messages)
+        ),
     ]
     return Page(name, [(QUEUES, links("overview"))], content)
 
@@ -142,6 +144,13 @@ def _letters(
     ]
 
 
+def _put_and_due(message: QueuedMessage) -> Content:
+    if message.due_at is None:
+        return moment(message.enqueued_at)
+    due = element("span", "due at ", moment(message.due_at), class_="soft")
+    return element("span", moment(message.enqueued_at), due)
+
+
 def _messages(links: Links, length: int, messages: Listing[QueuedMessage]) -> list[Content]:
     if not messages.items:
         return [_nothing(messages.error)]
@@ -153,7 +162,7 @@ def _messages(links: Links, length: int, messages: Listing[QueuedMessage]) -> li
                 element("a", message.id, href=links("message", entry_id=message.id)),
                 element("span", excerpt(message.body), class_="soft"),
             ),
-            moment(message.enqueued_at),
+            _put_and_due(message),
             number(message.attempts),
             message.consumer or ABSENT,
             size(len(message.body)),

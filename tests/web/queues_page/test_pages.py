@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import logging
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -117,6 +118,17 @@ def test_text_and_traceback_of_the_error_are_shown_where_they_are_kept(
     assert detail.html.find("pre").text.startswith("\nTraceback (most recent call last):\n")
     assert f"broken {SCRIPT}" in detail.html.find("pre").text
     assert page.html.find("script") is detail.html.find("script") is None
+
+
+def test_delayed_message_is_shown_with_the_time_when_it_is_due(
+    app: TestApp, jobs: DurableMessageQueue
+) -> None:
+    jobs.put("later", at=datetime(2100, 1, 2, tzinfo=timezone.utc))
+    page = app.get("/queues/jobs")
+    assert numbers(page)["Delayed"] == "1"
+    assert "due at" in page.text
+    assert "2100-01-02 00:00:00 UTC" in page.text
+    assert "2100-01-02 00:00:00 UTC" in page.click(jobs.peek()[0].id).text
 
 
 def test_dead_letter_is_replayed(app: TestApp, jobs: DurableMessageQueue) -> None:
