@@ -27,6 +27,7 @@ class Acknowledgements:
         self._most = most
         self._lock = threading.Lock()
         self._messages: list[DurableMessage] = []
+        self._under_way: list[DurableMessage] = []  # a thread is acknowledging these
 
     def add(self, message: DurableMessage) -> None:
         """Acknowledge a message soon, and all at once if there are enough.
@@ -42,7 +43,8 @@ class Acknowledgements:
     def entries(self) -> frozenset[bytes]:
         """Return the entries of the messages, which must not be received again."""
         with self._lock:
-            return frozenset(message.entry_id for message in self._messages)
+            messages = (*self._messages, *self._under_way)
+        return frozenset(message.entry_id for message in messages)
 
     def flush(self) -> None:
         """Acknowledge all messages.
@@ -51,6 +53,7 @@ class Acknowledgements:
         """
         with self._lock:
             messages, self._messages = self._messages, []
+            self._under_way += messages
         if not messages:
             return
         try:
@@ -59,5 +62,9 @@ class Acknowledgements:
             logger.warning("%s: processed, but not acknowledged: %s", self._name, error)
         except SERVER_ERRORS:
             with self._lock:
-                self._messages += messages
+                self._messages += [each for each in messages if not each.is_settled]
             raise
+        finally:
+            with self._lock:
+                done = {message.entry_id for message in messages}
+                self._under_way = [each for each in self._under_way if each.entry_id not in done]
