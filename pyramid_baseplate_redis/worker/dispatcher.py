@@ -64,6 +64,7 @@ class Dispatcher:
         self._suspects: deque[DurableMessage] = deque()
         self._running: dict[int, Handle] = {}
         self._is_receiving = False
+        self._is_putting_back = False
         self._is_stopped = False
         self._is_turn_of_suspects = True
         self._turn_ends: float | None = None  # there is none without suspects
@@ -89,7 +90,7 @@ class Dispatcher:
         if any(each.is_alone for each in fresh) or (fresh and self._failures.is_long):
             return until_stale
         if self._is_suspects_turn(now):
-            if fresh or self._is_receiving:
+            if fresh or self._is_receiving or self._is_putting_back:
                 return until_stale
             if self._ready:
                 return self._unbegun()
@@ -126,6 +127,7 @@ class Dispatcher:
     def _unbegun(self) -> PutBack:
         messages = [*self._ready]
         self._ready.clear()
+        self._is_putting_back = True
         return PutBack(messages)
 
     def _held(self) -> Iterable[bytes]:
@@ -148,16 +150,28 @@ class Dispatcher:
             self._changed.notify_all()
             return ()
 
-    def finished(self, handle: Handle, *, has_failed: bool) -> None:
-        """Record that a message was handled."""
+    def were_put_back(self) -> None:
+        """Record that the messages of :class:`PutBack` were put back, or that it failed."""
+        with self._changed:
+            self._is_putting_back = False
+            self._changed.notify_all()
+
+    def finished(self, handle: Handle, *, has_failed: bool | None) -> None:
+        """Record that a message was handled.
+
+        :param has_failed: ``None`` if the handler was not called, which says nothing about it.
+        """
         with self._changed:
             del self._running[handle.thread]
-            self._ahead.handled(time.monotonic() - handle.started, len(handle.message.body))
+            if has_failed is not None:
+                seconds = time.monotonic() - handle.started
+                self._ahead.handled(seconds, len(handle.message.body))
+            was_long = self._failures.is_long
             if has_failed:
                 self._failures.failed()
-            else:
+            elif has_failed is not None:
                 self._failures.succeeded()
-            if self._failures.is_long or self._suspects or handle.is_alone:
+            if was_long or self._failures.is_long or self._suspects or handle.is_alone:
                 self._changed.notify_all()
 
     def stop(self) -> list[DurableMessage]:

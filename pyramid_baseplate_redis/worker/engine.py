@@ -174,7 +174,11 @@ class Worker:
     def _give_back(self) -> int:
         """Give back the messages that running threads have not finished."""
         running = [handle.message for handle in self._dispatcher.under_way()]
-        messages = [message for message in running if not message.is_settled]
+        processed = self._acknowledgements.entries()
+        messages = [
+            message for message in running
+            if not message.is_settled and message.entry_id not in processed
+        ]  # fmt: skip
         for message in messages:
             try:
                 message.give_back()
@@ -202,7 +206,10 @@ class Worker:
         if isinstance(task, Handle):
             self._process(task)
         elif isinstance(task, PutBack):
-            self._put_back(task.messages)
+            try:
+                self._put_back(task.messages)
+            finally:
+                self._dispatcher.were_put_back()
         else:
             self._receive(task, outage)
 
@@ -225,9 +232,12 @@ class Worker:
         :raises BaseException: the handler raised one that is not an ``Exception``.
         """
         message = task.message
-        has_failed = False
+        has_failed: bool | None = None
         try:
+            if task.is_alone:  # it may kill the process, and with it the acknowledgements
+                self._tried(self._acknowledgements.flush)
             self._renew_if_late(message)
+            has_failed = True
             has_failed = not self._handled(message)
         except LeaseLostError as error:
             logger.debug("%s: not begun: %s", self._name, error)

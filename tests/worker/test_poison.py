@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from pyramid_baseplate_redis import DurableMessageQueue
+from pyramid_baseplate_redis.worker.engine import Worker
 
 from ..support.servers import Server, wait_until
 from ..support.workers_in_threads import Working
@@ -187,3 +188,36 @@ def test_messages_that_wait_for_a_slow_handler_keep_their_lease(
     wait_until(lambda: queue.stats().length == 0)
     working.end()
     assert sorted(seen) == [(b"%d" % number, 1) for number in range(6)]
+
+
+def make_worker(registry: Any, handle: Callable[..., Any]) -> Worker:
+    """Make a worker that is not started."""
+    return Worker(
+        registry, "jobs", handle, with_context=False, concurrency=1, prefetch=20,
+        stop=threading.Event(),
+    )  # fmt: skip
+
+
+def test_what_was_processed_is_acknowledged_before_a_suspect_begins(
+    make_registry: MakeRegistry, valkey: Server, queue: DurableMessageQueue
+) -> None:
+    lengths = []
+    worker = make_worker(make_registry(valkey), lambda *_: lengths.append(queue.stats().length))
+    queue.put_many(["good", "suspect"])
+    good, suspect = worker._receiver.wait(2, 0)
+    worker._acknowledgements.add(good)
+    worker._process(worker._dispatcher._begun(suspect, is_alone=True))
+    assert lengths == [1]
+
+
+def test_a_processed_message_is_acknowledged_and_not_given_back_when_it_stops(
+    make_registry: MakeRegistry, valkey: Server, queue: DurableMessageQueue
+) -> None:
+    worker = make_worker(make_registry(valkey), lambda *_: None)
+    queue.put("processed")
+    (message,) = worker._receiver.wait(1, 0)
+    worker._dispatcher._begun(message, is_alone=False)
+    worker._acknowledgements.add(message)
+    assert worker._give_back() == 0
+    worker._acknowledgements.flush()
+    assert queue.stats().length == 0
