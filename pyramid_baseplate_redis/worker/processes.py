@@ -79,9 +79,11 @@ def run_processes(
     stop = stop or threading.Event()
     signals = _Signals(stop)
     with signals, _pipe() as pipe:
-        running = [_Process(name, command, pipe) for _ in range(processes)]
+        running: list[_Process] = []
         status = 0
         try:
+            for _ in range(processes):
+                running.append(_Process(name, command, pipe))
             while not stop.wait(_TICK_SECONDS):
                 ended = [each for each in map(_Process.look_after, running) if each is not None]
                 if ended:

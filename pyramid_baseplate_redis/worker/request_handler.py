@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyramid.interfaces import IRequestExtensions, IRequestFactory
 from pyramid.request import Request
@@ -16,9 +16,6 @@ from pyramid.util import DottedNameResolver
 from ..exceptions import MessageQueueError
 from ..queues.messages import DurableMessage
 from .handlers import Handler, check_result
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__package__)
 
