@@ -84,8 +84,6 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     unknown = [other for other in others if other.startswith("-") or "=" not in other]
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    if getattr(arguments, "reload", False) and arguments.processes > 1:
-        parser.error("--reload is for one process; leave --processes out")
     ids = getattr(arguments, "ids", [])  # argparse gives all positional arguments to the first "*"
     variables = [each for each in ids if "=" in each]
     arguments.config_vars = [*arguments.config_vars, *others, *variables]

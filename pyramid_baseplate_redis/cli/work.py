@@ -65,7 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> list[argparse.ArgumentPars
     parser.add_argument("--parent-pipe", type=int, help=argparse.SUPPRESS)
     parser.add_argument(
         "--reload",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
+        default=False,
         help="for development: start again when a module or the .ini file has changed",
     )
     return [parser]
@@ -130,11 +131,12 @@ def _log_to_standard_error(config_uri: str) -> None:
 
 
 def _command_of_one(argv: Sequence[str]) -> list[str]:
-    """Return the command line of a worker with one process.
+    """Return the command line of a worker with one process, whose parent has the reloader.
 
-    :param argv: the arguments of this one.
+    :param argv: the arguments of the parent.
     """
-    return [sys.executable, "-m", "pyramid_baseplate_redis.cli", *argv, "--processes", "1"]
+    program = [sys.executable, "-m", "pyramid_baseplate_redis.cli"]
+    return [*program, *argv, "--processes", "1", "--no-reload"]
 
 
 def handler_of(name: str) -> Any:

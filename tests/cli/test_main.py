@@ -13,8 +13,9 @@ import pytest
 import trustme
 
 import pyramid_baseplate_redis
-from pyramid_baseplate_redis.cli.main import main
+from pyramid_baseplate_redis.cli.main import _parsed, main
 from pyramid_baseplate_redis.cli.output import lossless, make_console, printable, table
+from pyramid_baseplate_redis.cli.work import _command_of_one
 
 from ..support.cli import PREDIS, ROOT, Predis
 from ..support.servers import RecordedSpans, Server, free_port
@@ -388,3 +389,10 @@ def test_only_arguments_that_are_required_are_called_so(
     assert ended.value.code == 2
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.endswith("the following arguments are required: config.ini[#app]")
+
+
+def test_a_workers_processes_have_no_reloader_of_their_own() -> None:
+    command = _command_of_one(["predis", "work", "a.ini", "jobs", "m:f", "--processes=2", "--rel"])
+    arguments = _parsed(command[3:])
+    assert arguments.processes == 1
+    assert not arguments.reload

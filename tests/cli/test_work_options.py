@@ -98,17 +98,6 @@ def test_a_handler_that_can_not_work_is_one_line(predis: Predis, valkey: Server)
     assert line.startswith("predis: jobs: the handler one_argument can't be called with two")
 
 
-def test_the_reloader_runs_one_process(
-    predis: Predis, valkey: Server, capsys: pytest.CaptureFixture[str]
-) -> None:
-    predis.write(foo__url=valkey.url, jobs__durable="true")
-    options = ("--reload", "--processes", "2")
-    with pytest.raises(SystemExit) as ended:
-        predis("work", "jobs", "tests.support.cli_handlers:count", *options)
-    assert ended.value.code == 2
-    assert "--reload is for one process; leave --processes out" in capsys.readouterr().err
-
-
 def test_it_starts_again_when_a_module_has_changed(
     predis: Predis, valkey: Server, plain: redis.Redis, queue: DurableMessageQueue, tmp_path: Path
 ) -> None:
