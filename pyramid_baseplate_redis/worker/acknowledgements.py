@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from ..exceptions import SERVER_ERRORS, LeaseLostError
+from ..exceptions import LeaseLostError
 from ..queues.messages import DurableMessage
 from ..queues.receiving.receiver import Receiver
 
@@ -60,7 +60,7 @@ class Acknowledgements:
             self._receiver.leases.acknowledge(messages)
         except LeaseLostError as error:
             logger.warning("%s: processed, but not acknowledged: %s", self._name, error)
-        except SERVER_ERRORS:
+        except BaseException:
             with self._lock:
                 self._messages += [each for each in messages if not each.is_settled]
             raise

@@ -132,6 +132,12 @@ class Worker:
                 self._look_after()
         given_back = self._give_back()
         self._tried(self._acknowledgements.flush)
+        open_ones = len(self._acknowledgements.entries())
+        if open_ones:
+            logger.warning(
+                "%s: processed, but not acknowledged, and to be processed again: %d",
+                self._name, open_ones,
+            )  # fmt: skip
         if self._failure is not None:
             # The text of a server's error says enough; an error of our own or of the application
             # needs its traceback.
@@ -139,7 +145,7 @@ class Worker:
             logger.error("%s: stopped by %s", self._name, self._failure, exc_info=shown)
             return FAILED
         logger.info("%s: stopped, %d messages given back", self._name, given_back)
-        return UNFINISHED if given_back else FINISHED
+        return UNFINISHED if given_back or open_ones else FINISHED
 
     def _look_after(self) -> None:
         """Acknowledge what was processed, renew leases, and report handlers that hang.

@@ -392,7 +392,7 @@ def test_only_arguments_that_are_required_are_called_so(
 
 
 def test_a_workers_processes_have_no_reloader_of_their_own() -> None:
-    command = _command_of_one(["predis", "work", "a.ini", "jobs", "m:f", "--processes=2", "--rel"])
+    command = _command_of_one(["work", "a.ini", "jobs", "m:f", "--processes=2", "--rel"])
     arguments = _parsed(command[3:])
     assert arguments.processes == 1
     assert not arguments.reload

@@ -185,6 +185,24 @@ def test_it_survives_a_restart_of_the_server(
     assert caplog.text.count("jobs: the server is back") == 1
 
 
+def test_what_can_not_be_acknowledged_at_the_end_is_the_exit_code(
+    make_registry: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running_server("valkey", tmp_path) as server:
+        killed = threading.Event()
+
+        def handle(request: Any, message: Any) -> None:
+            server.kill()
+            killed.set()
+
+        with redis.Redis(port=server.port) as raw:
+            DurableMessageQueue("jobs", raw).put("job")
+        working = Working(make_registry(server), handle)
+        assert killed.wait(20)
+        assert working.end() == UNFINISHED
+    assert "processed, but not acknowledged, and to be processed again: 1" in caplog.text
+
+
 def test_an_error_that_waiting_does_not_mend_ends_it(
     make_registry: Callable[..., Any], valkey: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
