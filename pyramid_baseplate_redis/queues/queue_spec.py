@@ -70,9 +70,9 @@ class QueueSpec:
         """Return the key of a delayed message's fields."""
         return f"{self.key.removesuffix('messages')}later:{message_id.decode()}"
 
-    def unique_key(self, unique: bytes) -> str:
+    def unique_key(self, unique: bytes) -> bytes:
         """Return the key that a unique message holds."""
-        return f"{self.key.removesuffix('messages')}unique:{unique.decode()}"
+        return f"{self.key.removesuffix('messages')}unique:".encode() + unique
 
     @property
     def keeps_error_texts(self) -> bool:

@@ -44,6 +44,8 @@ class PutOptions:
             )
         if self.unique is not None and not self.unique:
             raise ValueError("unique: the key is empty. Write what the message is about.")
+        if self.unique is not None and not _is_encodable(self.unique):
+            raise ValueError("unique: the key has characters that UTF-8 cannot express.")
         if self.unique_for is not None:
             if self.unique is None:
                 raise ValueError("unique_for: needs unique, the key that is held for so long.")
@@ -76,6 +78,14 @@ class PutOptions:
         if self.unique_for is None:
             return 0
         return int(now + checked_delay(self.unique_for) * 1000)
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # its attributes have the whole text
+        return False
+    return True
 
 
 AT_ONCE = PutOptions()
@@ -152,7 +162,7 @@ class Sender:
         return self._in_transaction(commands, len(ids), key, ids)
 
     def _in_transaction(
-        self, commands: Sequence[Command], count: int, unique: str | None,
+        self, commands: Sequence[Command], count: int, unique: bytes | None,
         ids: list[bytes] | None = None,
     ) -> list[bytes]:  # fmt: skip
         """Add messages unless the queue is full, or one of the same key is there.

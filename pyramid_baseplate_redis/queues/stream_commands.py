@@ -101,7 +101,7 @@ class StreamCommands(RawClient):
         return run(operation, lambda: self._tried(lambda ask: ask.transaction(*commands)))
 
     def watching(
-        self, keys: str | tuple[str, ...], name: str, commands: Sequence[Command],
+        self, keys: str | bytes | tuple[str | bytes, ...], name: str, commands: Sequence[Command],
         work: Callable[[RawCommands], T],
         settlement: Settlement | None = None, *, is_poll: bool = False,
         attempts: int = _MOST_CONFLICTS,
@@ -117,7 +117,7 @@ class StreamCommands(RawClient):
         :raises redis.WatchError: a key has changed each time, and nothing was executed.
         """
 
-        watched_keys = (keys,) if isinstance(keys, str) else keys
+        watched_keys = (keys,) if isinstance(keys, (str, bytes)) else keys
 
         def watched(ask: RawCommands) -> T:
             # One command for each key: while a Cluster moves the slot, a node refuses a command
@@ -143,7 +143,7 @@ class StreamCommands(RawClient):
                     return self.run(watched)
                 except redis.WatchError:
                     time.sleep(0.0002 * attempt)
-            raise redis.WatchError(f"{watched_keys[0]} changed during each of {attempts} attempts")
+            raise redis.WatchError(f"{watched_keys[0]!r} changed in each of {attempts} attempts")
 
         run = run_operation if settlement is None else settlement.run
         telemetry = self._children if is_poll else self.telemetry
@@ -169,4 +169,16 @@ class StreamCommands(RawClient):
             return self.run(work)
         return self.bounded(
             lambda: retry.call(lambda: self.run(work), reads=False, in_cluster=self.in_cluster)
+        )
+
+
+def check_stream(ask: RawCommands, key: str) -> None:
+    """Check that a key is a stream, or missing.
+
+    :raises redis.ResponseError: it is something else.
+    """
+    (kind,) = ask(("TYPE", key))
+    if kind not in (b"stream", b"none"):
+        raise redis.ResponseError(
+            f"WRONGTYPE {key} is a {kind.decode()}, but must be a stream. Nothing was moved."
         )

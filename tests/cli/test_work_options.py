@@ -48,7 +48,7 @@ def test_a_process_that_is_killed_is_replaced(
     wait_until(lambda: queue.stats().length == 0)
     os.kill(min(processes_of(plain)), signal.SIGKILL)
     wait_until(lambda: "was killed by SIGKILL; starting another one" in worker.log)
-    queue.put_many(["1"] * 2)
+    queue.put_many(["0.5"] * 40)  # enough for the time in which the other one starts
     wait_until(lambda: len(processes_of(plain)) == 3, SECONDS)
     assert worker.ends(signal.SIGTERM) == 0
 

@@ -185,25 +185,66 @@ def test_messages_are_read_in_batches_of_a_megabyte(
     assert raw.info("commandstats")["cmdstat_exec"]["calls"] == 4  # 2, 2, 1 and the large one
 
 
+def skip_first(queue: DurableMessageQueue) -> None:
+    """Have the transfer of the first delayed message fail."""
+    (first,) = queue._delayed.first(1)
+    queue._delayed._skip(first.id, redis.TimeoutError("too large"))
+
+
 def test_one_that_can_not_be_transferred_stops_no_other(
+    queue: DurableMessageQueue, raw: Any
+) -> None:
+    large = queue.put("x" * 2000, delay=60)
+    queue.put("small", delay=61)
+    raw.zadd("{jobs}:delayed", {large: 1})
+    skip_first(queue)
+    for member in raw.zrange("{jobs}:delayed", 1, -1):
+        raw.zadd("{jobs}:delayed", {member: 2})
+    assert queue.get(3) == b"small"
+    assert queue.stats().delayed == 1
+
+
+def test_one_that_can_not_be_transferred_keeps_no_cpu_busy(
+    queue: DurableMessageQueue, raw: Any
+) -> None:
+    queue.put("large", delay=60)
+    due_now(raw, queue)
+    skip_first(queue)
+    raw.config_resetstat()
+    with pytest.raises(TimedOutError):
+        queue.get(1.5)
+    calls = sum(each["calls"] for each in raw.info("commandstats").values())
+    assert calls < 30
+
+
+def test_after_a_failed_transfer_they_are_moved_one_by_one(
     queue: DurableMessageQueue, raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOST_BYTES", 1000)
-    queue.put("x" * 2000, delay=60)
-    queue.put("small", delay=61)
+    queue.put_many(["a", "b", "c"], delay=60)
     due_now(raw, queue)
-    move = queue._delayed._move
+    watching = queue._commands.watching
 
-    def fail_with_large(ids: list[bytes]) -> None:
-        if raw.hstrlen(f"{{jobs}}:later:{ids[0].decode()}", "body") > 1000:
-            queue._delayed._skip(ids[0], redis.TimeoutError("too large"))
-            raise redis.TimeoutError("too large")
-        move(ids)
+    def fail(*_: Any, **__: Any) -> Any:
+        raise redis.TimeoutError("too large together")
 
-    monkeypatch.setattr(queue._delayed, "_move", fail_with_large)
+    monkeypatch.setattr(queue._commands, "watching", fail)
     with pytest.raises(redis.TimeoutError):
-        queue.get(0)
-    assert queue.get(1) == b"small"
+        queue._delayed.move()
+    monkeypatch.setattr(queue._commands, "watching", watching)
+    raw.config_resetstat()
+    assert queue._delayed.move()
+    assert raw.xlen(STREAM) == 3
+    assert raw.info("commandstats")["cmdstat_exec"]["calls"] == 3
+
+
+def test_none_is_lost_if_the_stream_has_another_type(queue: DurableMessageQueue, raw: Any) -> None:
+    queue.put("job", delay=60)
+    due_now(raw, queue)
+    raw.set(STREAM, "something else")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        queue._delayed.move()
+    raw.delete(STREAM)
+    assert queue.get(3) == b"job"
 
 
 def test_it_waits_for_the_commit(make_queue: MakeQueue) -> None:

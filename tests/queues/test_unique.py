@@ -130,6 +130,45 @@ def test_of_an_entry_that_a_dead_letter_points_at_the_key_is_free(
     assert other.put("b", unique="invoice 17") != first
 
 
+def test_a_dead_letter_ends_the_window_of_its_key(make_queue: MakeQueue) -> None:
+    queue = make_queue("first", max_attempts=1)
+    first = queue.put("a", unique="invoice 17", unique_for=60)
+    with pytest.raises(HandlerError), queue.receive(1):
+        raise HandlerError
+    assert queue.put("b", unique="invoice 17", unique_for=60) != first
+
+
+@pytest.mark.parametrize("value", ["", "text", "a|b|c", "a|b"])
+def test_a_key_of_another_program_is_taken_over(
+    queue: DurableMessageQueue, raw: Any, value: str
+) -> None:
+    raw.set(KEY, value)
+    queue.put("a", unique="invoice 17")
+    assert queue.get(1) == b"a"
+
+
+@pytest.mark.parametrize("key", ["a|b", "{c}d", "é ☃", "*?[x]"])
+def test_any_text_is_a_key(queue: DurableMessageQueue, raw: Any, key: str) -> None:
+    first = queue.put("a", unique=key)
+    assert queue.put("b", unique=key) == first
+    assert queue.put("c", unique=key + "2") != first
+    queue.unlink()
+    assert raw.keys("*") == []
+
+
+def test_a_key_that_is_no_text_is_refused(queue: DurableMessageQueue) -> None:
+    with pytest.raises(ValueError, match="unique: the key has characters") as raised:
+        queue.put("a", unique="secret \ud800")
+    assert "secret" not in str(raised.value)
+
+
+def test_an_entry_of_another_program_with_an_odd_key_is_acknowledged(
+    queue: DurableMessageQueue, raw: Any
+) -> None:
+    raw.xadd(STREAM, {"body": "a", "message.unique": b"\xff"})
+    assert queue.get(1) == b"a"
+
+
 def test_another_messages_key_is_not_freed(queue: DurableMessageQueue, raw: Any) -> None:
     queue.put("a", unique="invoice 17")
     with queue.receive(1):

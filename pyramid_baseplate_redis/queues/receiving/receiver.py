@@ -151,8 +151,8 @@ class Receiver:
         if time.monotonic() < self._delayed.due_at:
             return False
         try:
-            self._delayed.move()
-        except redis.ResponseError as error:
+            has_moved = self._delayed.move()
+        except (redis.ResponseError, redis.exceptions.ClusterError) as error:
             # The server's memory may be full. Messages in the stream can be received all the same.
             self._delayed.due_at = time.monotonic() + LOOK_SECONDS
             if not self._is_move_refused:
@@ -161,7 +161,7 @@ class Receiver:
             self._is_move_refused = True
             return False
         self._is_move_refused = False
-        return True
+        return has_moved
 
     def _due(self, count: int) -> list[DurableMessage]:
         """Take messages that have become due, as far as known from the last look."""

@@ -20,7 +20,7 @@ from ...exceptions import REDIRECTION_ERRORS
 from ..messages import BODY, pairs
 from ..queue_spec import QueueSpec
 from ..raw_commands import UNREACHED, Command, RawCommands
-from ..stream_commands import StreamCommands
+from ..stream_commands import StreamCommands, check_stream
 from .server_clock import ServerClock
 from .unique import UniqueKeys
 
@@ -29,6 +29,7 @@ logger = logging.getLogger(__package__)
 _MOST_MESSAGES = 100  # are moved at once
 _MOST_BYTES = 1024 * 1024  # are read at once, unless a single message has more
 _MOST_CONFLICTS = 3
+_SKIPPED_SECONDS = 1.0  # between two moves, if the first message cannot be transferred
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class DelayedMessages:
         self._clock = clock
         self._unique = unique
         self.due_at = math.inf  #: when the first one is due, by :func:`time.monotonic`
+        self._is_careful = False  # after a transfer has failed: one message at a time
         self._skipped: dict[bytes, float] = {}  # those whose transfer has failed, and until when
         #: The command that looks for the first one; :meth:`learn` reads its reply.
         self.look: Command = ("ZRANGE", spec.delayed_key, 0, 0, "WITHSCORES")
@@ -82,46 +84,55 @@ class DelayedMessages:
             # With RESP3 the reply is a list of pairs.
             score = float(reply[0][1] if isinstance(reply[0], list) else reply[1])
             self.due_at = self._clock.monotonic(score)
+            first = reply[0][0] if isinstance(reply[0], list) else reply[0]
+            if first in self._skipped:  # those behind it may be due, too
+                self.due_at = max(self.due_at, time.monotonic() + _SKIPPED_SECONDS)
 
-    def move(self) -> None:
+    def move(self) -> bool:
         """Move messages that are due to the stream.
 
         Several consumers may do so at the same time. A message that one of them moves is not
         moved by another, which leaves it alone.
 
+        :returns: whether there were any.
         :raises redis.RedisError: the server failed.
         """
         now = self._clock.now()
         self.due_at = math.inf  # the next look learns it
-        command = ("ZRANGEBYSCORE", self._spec.delayed_key, "-inf", math.floor(now), "LIMIT", 0,
-                   _MOST_MESSAGES)  # fmt: skip
-        ids: list[bytes] = self._commands.poll(command, _is_never_recorded)
-        if not ids:
-            return
         self._skipped = {each: until for each, until in self._skipped.items()
                          if until > time.monotonic()}  # fmt: skip
+        most = _MOST_MESSAGES + len(self._skipped)
+        command = ("ZRANGEBYSCORE", self._spec.delayed_key, "-inf", math.floor(now), "LIMIT", 0,
+                   most)  # fmt: skip
+        ids: list[bytes] = self._commands.poll(command, _is_never_recorded)
         wanted = [each for each in ids if each not in self._skipped]
-        if len(ids) == _MOST_MESSAGES:
+        if not wanted:
+            return False
+        if len(ids) == most:
             self.due_at = time.monotonic()  # there may be more
         sizes: list[int] = self._commands.send(
             *(("HSTRLEN", self._spec.later_key(each), BODY) for each in wanted), name="move"
-        ) if wanted else []  # fmt: skip
+        )
         batch: list[bytes] = []
         total = 0
         for message_id, size in zip(wanted, sizes, strict=True):
-            if batch and total + size > _MOST_BYTES:
+            if batch and (self._is_careful or total + size > _MOST_BYTES):
                 self._move(batch)
                 batch, total = [], 0
             batch.append(message_id)
             total += size
-        if batch:
-            self._move(batch)
+        self._move(batch)
+        self._is_careful = False
+        return True
 
     def _move(self, ids: list[bytes]) -> None:
         keys = tuple(self._spec.later_key(each) for each in ids)
         shown = [("ZREM", self._spec.delayed_key), ("XADD", self._spec.key)]
 
         def move(ask: RawCommands) -> None:
+            # A server goes on with a transaction after XADD has failed, and the messages would be
+            # lost.
+            check_stream(ask, self._spec.key)
             contents = [_flat(reply) for reply in ask(*(("HGETALL", key) for key in keys))]
             held = self._unique.moved(ask, [pairs(fields) for fields in contents])
             commands: list[Command] = [
@@ -141,14 +152,12 @@ class DelayedMessages:
         except redis.WatchError:
             if len(ids) > 1:  # another consumer moves some of them
                 for each in ids:
-                    self._move_alone(each)
+                    self._move([each])
         except UNREACHED as error:
             if len(ids) == 1:
                 self._skip(ids[0], error)
+            self._is_careful = True
             raise
-
-    def _move_alone(self, message_id: bytes) -> None:
-        self._move([message_id])
 
     def _skip(self, message_id: bytes, error: Exception) -> None:
         """Leave a message alone for a while: its body may be impossible to transfer."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import redis
 
+from ...exceptions import SERVER_ERRORS
 from ..messages import MESSAGE_ID, UNIQUE, pairs
 from ..queue_spec import QueueSpec
 from ..raw_commands import Command, RawCommands
@@ -21,8 +22,8 @@ from ..stream_commands import StreamCommands
 from .server_clock import ServerClock
 
 _PAGE = 100
-# A message is added to the stream this long before or after the time in its identifier, at most.
-_EARLIEST_MS, _LATEST_MS = 5_000, 120_000
+# An entry's identifier is at most so much earlier than the time in the message's.
+_EARLIEST_MS = 5_000
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,13 @@ class Holder:
     place: bytes
 
     @classmethod
-    def of(cls, value: bytes) -> Holder:
-        message_id, window_end, place = value.split(b"|")
-        return cls(message_id, int(window_end), place)
+    def of(cls, value: bytes | None) -> Holder | None:
+        """Read the value of a key; ``None`` if it has none, or another program's."""
+        try:
+            message_id, window_end, place = (value or b"").split(b"|")
+            return cls(message_id, int(window_end), place)
+        except ValueError:
+            return None
 
     @property
     def value(self) -> bytes:
@@ -52,15 +57,15 @@ class UniqueKeys:
         self._commands = commands
         self._clock = clock
 
-    def holder(self, ask: RawCommands, key: str) -> bytes | None:
+    def holder(self, ask: RawCommands, key: bytes) -> bytes | None:
         """Return the identifier of the message that holds a key; ``None`` if none does.
 
         :param ask: watches the key.
         """
         (value,) = ask(("GET", key))
-        if value is None:
-            return None
         holder = Holder.of(value)
+        if holder is None:
+            return None
         if self._clock.now() < holder.window_end:
             return holder.id
         place = self._place(ask, holder)
@@ -73,7 +78,7 @@ class UniqueKeys:
                 ask.transaction(("SET", key, found.value))
         return holder.id
 
-    def hold(self, key: str, message_id: bytes, window_end: int) -> Command:
+    def hold(self, key: bytes, message_id: bytes, window_end: int) -> Command:
         """Return the command that holds a key for a message, for the put's transaction."""
         return ("SET", key, Holder(message_id, window_end, b"").value)
 
@@ -100,7 +105,7 @@ class UniqueKeys:
         added = int(holder.place[1:] or holder.id.partition(b"-")[0])
         start: Any = max(0, added - _EARLIEST_MS)
         while True:
-            (entries,) = ask(("XRANGE", key, start, added + _LATEST_MS, "COUNT", _PAGE))
+            (entries,) = ask(("XRANGE", key, start, "+", "COUNT", _PAGE))
             for entry_id, fields in entries:
                 if pairs(fields).get(MESSAGE_ID) == holder.id:
                     found: bytes = entry_id
@@ -116,7 +121,7 @@ class UniqueKeys:
         :param messages: the fields of delayed messages.
         """
         keys = {self._spec.unique_key(fields[UNIQUE]): fields[MESSAGE_ID]
-                for fields in messages if UNIQUE in fields}  # fmt: skip
+                for fields in messages if UNIQUE in fields and MESSAGE_ID in fields}  # fmt: skip
         if not keys:
             return []
         place = b"@%d" % int(self._clock.now())
@@ -125,30 +130,33 @@ class UniqueKeys:
         values = replies[len(keys) :]
         commands: list[Command] = []
         for (key, message_id), value in zip(keys.items(), values, strict=True):
-            if value is not None and (holder := Holder.of(value)).id == message_id:
+            holder = Holder.of(value)
+            if holder is not None and holder.id == message_id:
                 moved = Holder(message_id, holder.window_end, place)
                 commands.append(("SET", key, moved.value, "KEEPTTL"))
         return commands
 
-    def free(self, messages: Sequence[Any]) -> None:
+    def free(self, messages: Sequence[Any], *, are_dead: bool = False) -> None:
         """Free the keys of messages that are settled, if they still hold them.
 
-        A key stays until the end of its window. An error of the server is ignored: the messages are
-        settled, and a key that was not freed delays the next put, but does not swallow it.
+        A key stays until the end of its window, unless the message is a dead letter. An error of
+        the server is ignored: the messages are settled, and a key that was not freed delays the
+        next put, but does not swallow it.
         """
         for message in messages:
             unique = message.fields.get(UNIQUE)
             if unique is None:
                 continue
-            with contextlib.suppress(redis.RedisError):
-                self._free(self._spec.unique_key(unique), message.id.encode())
+            with contextlib.suppress(*SERVER_ERRORS):
+                self._free(self._spec.unique_key(unique), message.id.encode(), are_dead)
 
-    def _free(self, key: str, message_id: bytes) -> None:
+    def _free(self, key: bytes, message_id: bytes, is_dead: bool) -> None:
         def free(ask: RawCommands) -> None:
             (value,) = ask(("GET", key))
-            if value is None or (holder := Holder.of(value)).id != message_id:
+            holder = Holder.of(value)
+            if holder is None or holder.id != message_id:
                 ask(("UNWATCH",))
-            elif self._clock.now() < holder.window_end:
+            elif not is_dead and self._clock.now() < holder.window_end:
                 ask.transaction(("PEXPIREAT", key, holder.window_end))
             else:
                 ask.transaction(("DEL", key))
@@ -157,7 +165,7 @@ class UniqueKeys:
 
     def keys(self) -> list[bytes]:
         """Return all keys, for their removal."""
-        prefix = self._spec.unique_key(b"").encode()
+        prefix = self._spec.unique_key(b"")
         pattern = b"".join(b"\\%c" % byte if byte in b"*?[]\\^" else b"%c" % byte
                            for byte in prefix) + b"*"  # fmt: skip
         found: set[bytes] = set()

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import redis
-
 from ...telemetry.messaging.spans import MessageTracer
 from ..messages import (
     DEAD_ATTEMPTS,
@@ -24,7 +22,7 @@ from ..messages import (
 from ..queue_spec import QueueSpec
 from ..raw_commands import UNREACHED, Command, RawCommands
 from ..schedules.waiting import AT_ONCE, Attempted, member_of
-from ..stream_commands import StreamCommands
+from ..stream_commands import StreamCommands, check_stream
 from .failing import error_fields
 
 _PAGE = 100
@@ -83,7 +81,7 @@ class DeadLetters:
 
     def _bury(self, entry_id: bytes, *commands: Command) -> None:
         def move(ask: RawCommands) -> None:
-            _check_type(ask, self._key)
+            check_stream(ask, self._key)
             ask.transaction(*commands)
 
         settlement = self._tracer.settlement("dead_letter", [entry_id.decode()])
@@ -121,7 +119,7 @@ class DeadLetters:
             if not entries:
                 ask(("UNWATCH",))
                 return 0
-            _check_type(ask, self._spec.key)
+            check_stream(ask, self._spec.key)
             referred = _referred(entries[0][1])
             add: list[Command] = [("XADD", self._spec.key, "*", *without_dead(entries[0][1]))]
             if referred is not None:  # the entry is still in the stream
@@ -178,11 +176,3 @@ def _referred(fields: Sequence[bytes]) -> Attempted | None:
     if DEAD_REF not in own:
         return None
     return own[DEAD_REF], int(own.get(DEAD_ATTEMPTS, b"0"))
-
-
-def _check_type(ask: RawCommands, key: str) -> None:
-    (kind,) = ask(("TYPE", key))
-    if kind not in (b"stream", b"none"):
-        raise redis.ResponseError(
-            f"WRONGTYPE {key} is a {kind.decode()}, but must be a stream. Nothing was moved."
-        )

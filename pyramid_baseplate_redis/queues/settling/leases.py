@@ -174,7 +174,7 @@ class MessageLeases:
             losses.append(loss)
         for message in last:
             self._dead_letters.bury(message, error, message.attempts)
-            self._unique.free([message])
+            self._unique.free([message], are_dead=True)
             logger.warning(
                 "queue %s: %s is a dead letter after %d attempts: %s",
                 self._spec.name, message.id, message.attempts, error_type(error),
