@@ -154,12 +154,15 @@ class PutMachine(RuleBasedStateMachine):
         modelled.place = "waiting"
         if modelled.attempts == 2:
             self.dead[chosen] = modelled.key
-            self.end(chosen)
+            self.end(chosen, is_dead=True)
 
-    def end(self, message_id: str) -> None:
+    def end(self, message_id: str, *, is_dead: bool = False) -> None:
         """A message is not in the queue any more. Its key is free, unless it has a window."""
         key = self.live.pop(message_id).key
-        if key is not None and self.holders.get(key) == (message_id, False):
+        if key is None or key not in self.holders:
+            return
+        holder, has_window = self.holders[key]
+        if holder == message_id and (is_dead or not has_window):
             del self.holders[key]
 
     @rule(number=which)
