@@ -76,7 +76,7 @@ class QueueSpec:
 
     @property
     def keeps_error_texts(self) -> bool:
-        """Whether dead letters keep the texts and tracebacks of errors."""
+        """Return whether dead letters keep the texts and tracebacks of errors."""
         return self.keep_errors == "all"
 
     def wait_after(self, attempts: int) -> float:

@@ -53,12 +53,12 @@ class PutOptions:
 
     @property
     def has_own_id(self) -> bool:
-        """Whether the message needs an identifier before it has an entry in the stream."""
+        """Return whether the message needs an identifier before it has an entry in the stream."""
         return self.is_delayed or self.unique is not None
 
     @property
     def is_delayed(self) -> bool:
-        """Whether the message may be due later."""
+        """Return whether the message may be due later."""
         return self.delay is not None or self.at is not None
 
     def due(self, now: float) -> float | None:

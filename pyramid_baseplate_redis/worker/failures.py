@@ -30,7 +30,7 @@ class FailureStreak:
 
     @property
     def is_long(self) -> bool:
-        """Whether messages are handled one at a time."""
+        """Return whether messages are handled one at a time."""
         return self._failures >= MOST_FAILURES
 
     def pause(self) -> float:

@@ -1,4 +1,4 @@
-"""How many messages a worker receives at once."""
+"""Bounds the number of messages that a worker receives at once."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Held:
 
 
 def position(item: tuple[str, Modelled]) -> tuple[int, ...]:
-    """Where an entry is in the stream."""
+    """Return the position of an entry in the stream."""
     return tuple(map(int, item[0].split("-")))
 
 

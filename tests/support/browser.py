@@ -69,7 +69,7 @@ def running_example(directory: Path) -> Iterator[str]:
 
 
 def open_page(browser: Browser, **options: Any) -> Page:
-    """A page of a browser that nobody has used before.
+    """A page of a new browser.
 
     :param options: of Playwright's ``new_page``, such as ``color_scheme``.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element
 
 from ...queues.messages import DeadLetter
@@ -67,13 +67,9 @@ def confirmation_page(
 
 def error_text(letter: DeadLetter) -> str:
     """Return the text of a dead letter's error; empty if it was not kept."""
-    return _kept(letter, "message")
+    return letter.message
 
 
 def traceback_text(letter: DeadLetter) -> str:
     """Return the traceback of a dead letter's error; empty if it was not kept."""
-    return _kept(letter, "traceback")
-
-
-def _kept(letter: Any, attribute: str) -> str:
-    return str(getattr(letter, attribute, ""))
+    return letter.traceback
