@@ -85,3 +85,27 @@ def test_no_other_test_runs_beside_one_that_is_alone(tmp_path: Path) -> None:
     notes = (tmp_path / "notes").read_text().split()
     assert notes.count("shared") == 20
     assert [notes[index + 1] for index, note in enumerate(notes) if note == "begin"] == ["end"] * 5
+
+
+def failing(times: int) -> str:
+    return f"""
+@pytest.mark.alone("a reason")
+def test_it():
+    note("ran")
+    assert Path(__file__).with_name("notes").read_text().count("ran") > {times}
+"""
+
+
+def test_a_test_that_is_alone_and_fails_by_chance_is_run_again(tmp_path: Path) -> None:
+    ended = run(tmp_path, "-n", "0", failing=failing(times=2))
+    assert "1 passed, 2 rerun" in ended.stdout
+
+
+def test_a_test_that_is_alone_and_always_fails_has_failed(tmp_path: Path) -> None:
+    ended = run(tmp_path, "-n", "0", failing=failing(times=3))
+    assert "1 failed, 2 rerun" in ended.stdout
+
+
+def test_another_test_that_fails_is_not_run_again(tmp_path: Path) -> None:
+    ended = run(tmp_path, "-n", "0", "--slow", failing=failing(times=1).replace("alone", "slow"))
+    assert "1 failed in" in ended.stdout

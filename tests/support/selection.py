@@ -5,6 +5,8 @@ Two markers, each with a reason:
 - ``@pytest.mark.slow(reason)``: the test is only run with ``--slow``.
 - ``@pytest.mark.alone(reason)``: no worker of pytest-xdist runs another test at the same time.
   The other workers wait, so that a test that measures time or loads the machine is not disturbed.
+  Other programs can still disturb it, so a test that fails is run twice more (by
+  pytest-rerunfailures), and fails if it never passes.
 """
 
 from __future__ import annotations
@@ -51,6 +53,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             found = item.get_closest_marker(marker)
             if found and not (len(found.args) == 1 and isinstance(found.args[0], str)):
                 raise pytest.UsageError(f"{item.nodeid}: the marker {marker} needs a reason")
+        if item.get_closest_marker("alone"):
+            item.add_marker(pytest.mark.flaky(reruns=2))
     if config.getoption("slow"):
         return
     slow = [item for item in items if item.get_closest_marker("slow")]
