@@ -146,7 +146,7 @@ def is_retryable(error: BaseException) -> bool | None:
     :returns: ``True`` if the server did not execute the command and may do so next time; ``None``
         if it is unknown whether the server executed it, in which case only operations that may run
         twice can be retried; ``False`` if it would fail again, or if ``error`` does not come from
-        Redis. The table is in docs/errors-and-retries.rst.
+        Redis. The reference of errors in the documentation has a table.
     """
     if isinstance(error, redis.WatchError) and lost_reply(error) is not None:
         return None

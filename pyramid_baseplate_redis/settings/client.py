@@ -9,107 +9,26 @@ from __future__ import annotations
 import dataclasses
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from ..exceptions import ConfigurationError
-from . import parsers
+from .client_fields import ClientFields
 from .contradictions import check_together, missing_features
-from .fields import (
-    own_keys,
-    parsed,
-    parsed_all,
-    redis_setting,
-    setting,
-    settings_of,
-    tls_setting,
-    unknown_key,
-)
+from .fields import own_keys, parsed, parsed_all, settings_of, unknown_key
 from .redaction import KeywordArguments, NotPickled, Secret
-from .url import RedisURL, parse_url, redacted
+from .url import parse_url, redacted
 from .url_settings import URL_KEYS, ReadURL, nothing_is_read, raw_url_of, url_values
-
-_FIVE_SECONDS = timedelta(seconds=5)
 
 
 @dataclass(frozen=True)
-class ClientSettings(NotPickled):
+class ClientSettings(ClientFields, NotPickled):
     """The settings of one client, checked and with every default filled in.
 
     Create it with :meth:`from_config`; it is immutable. ``repr()`` and ``dataclasses.asdict()``
-    show no secret, and it cannot be pickled. Every field
-    with a parser is a setting of the same name, ``foo.<field>``. The defaults are this package's
-    own, since redis-py changed its defaults twice in two major versions.
+    show no secret, and it cannot be pickled. :class:`.ClientFields` has the fields.
     """
-
-    prefix: str
-    parsed_url: RedisURL = field(repr=False)
-    # The settings that come from the URL: its user name, password and query arguments.
-    in_url: frozenset[str] = field(default=frozenset(), repr=False)
-    # The settings in the configuration, and the pool's keyword arguments, which override them.
-    in_config: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
-    keywords: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
-
-    url_env: str | None = setting(parsers.variable_name)
-    url_file: str | None = setting(parsers.path_of_url)
-    max_connections: int = redis_setting(parsers.whole_number(1, 65_535), 50)
-    pool_timeout: timedelta = redis_setting(parsers.Timespan, _FIVE_SECONDS, keyword="timeout")
-    socket_connect_timeout: timedelta = redis_setting(parsers.positive_timespan, _FIVE_SECONDS)
-    socket_timeout: timedelta = redis_setting(parsers.positive_timespan, _FIVE_SECONDS)
-    deadline: timedelta | None = setting(parsers.positive_timespan)
-    socket_keepalive: bool = redis_setting(parsers.boolean, True)
-    health_check_interval: timedelta = redis_setting(parsers.Timespan, timedelta(0))
-    max_idle_time: timedelta = setting(parsers.Timespan, timedelta(minutes=10))
-    max_lifetime: timedelta = setting(parsers.Timespan, timedelta(hours=1))
-    leak_warning: timedelta = setting(parsers.Timespan, timedelta(0))
-    retries: int = setting(parsers.whole_number(0, 100), 0)
-    retry_budget: timedelta = setting(parsers.Timespan, _FIVE_SECONDS)
-    breaker_failures: int = setting(parsers.whole_number(0, 1_000_000), 0)
-    breaker_reset: timedelta = setting(parsers.positive_timespan, _FIVE_SECONDS)
-    required: bool = setting(parsers.boolean, True)
-    health_timeout: timedelta = setting(parsers.positive_timespan, timedelta(seconds=1))
-    # By default redis-py speaks RESP3 and converts replies to the shapes of RESP2. An explicit
-    # number turns the conversion off, so redis-py gets one only if the application sets it.
-    protocol: int | None = redis_setting(parsers.whole_number(2, 3))
-    decode_responses: bool = redis_setting(parsers.boolean, False)
-    client_name: str | None = redis_setting(parsers.connection_name)
-    username: str | None = redis_setting(parsers.text)
-    password: str | None = redis_setting(parsers.secret, hidden=True)
-    password_file: str | None = setting(parsers.path, hidden=True)
-
-    ssl_ca_certs: str | None = tls_setting(parsers.path)
-    ssl_ca_path: str | None = tls_setting(parsers.path)
-    ssl_ca_data: str | None = tls_setting(parsers.lines, hidden=True)
-    ssl_certfile: str | None = tls_setting(parsers.path)
-    ssl_keyfile: str | None = tls_setting(parsers.path)
-    ssl_password: str | None = tls_setting(parsers.secret, hidden=True)
-    ssl_cert_reqs: str = tls_setting(parsers.certificate_requirements, "required")
-    ssl_check_hostname: bool = tls_setting(parsers.boolean, True)
-    ssl_min_version: ssl.TLSVersion = tls_setting(parsers.tls_version, ssl.TLSVersion.TLSv1_2)
-    ssl_ciphers: str | None = tls_setting(parsers.text)
-
-    sentinel_username: str | None = setting(parsers.text, only="Sentinel")
-    sentinel_password: str | None = setting(parsers.secret, hidden=True, only="Sentinel")
-    sentinel_password_file: str | None = setting(parsers.path, hidden=True, only="Sentinel")
-    min_other_sentinels: int = setting(parsers.whole_number(0, 1_000), 0, only="Sentinel")
-    read_from: str = setting(parsers.choice("primary", "replica"), "primary", only="Sentinel")
-
-    read_from_replicas: bool = setting(parsers.boolean, False, only="Cluster")
-    load_balancing: str = setting(
-        parsers.choice("round_robin", "round_robin_replicas", "random", "random_replica"),
-        "round_robin",
-        only="Cluster",
-    )
-    require_full_coverage: bool = setting(parsers.boolean, True, only="Cluster")
-
-    trace: str = setting(parsers.choice("all", "children", "pipelines", "off"), "all")
-    trace_query_text: str = setting(parsers.choice("off", "sanitized", "keys"), "off")
-    trace_exclude: frozenset[str] = setting(parsers.command_names, frozenset())
-    trace_min_duration: timedelta = setting(parsers.Timespan, timedelta(0))
-    metrics: bool = setting(parsers.boolean, True)
-    track_key_reads_sample_rate: float = setting(parsers.percentage, 0.0)
-    track_key_writes_sample_rate: float = setting(parsers.percentage, 0.0)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keywords", KeywordArguments(self.keywords))

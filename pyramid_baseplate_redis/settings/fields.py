@@ -22,6 +22,7 @@ def setting(
     only: str = "",
     in_url: bool = False,
     keyword: str = "",
+    since: str = "0.1.0",
 ) -> Any:
     """Return a dataclass field that is also a setting.
 
@@ -32,8 +33,15 @@ def setting(
     :param in_url: whether it may be a query argument of the URL, as in redis-py.
     :param keyword: the name of the pool's keyword argument, and of the query argument, if it is not
         that of the field.
+    :param since: the first version of this package that has it.
     """
-    metadata = {"parse": parse, "only": only, "in_url": in_url, "keyword": keyword}
+    metadata = {
+        "parse": parse,
+        "only": only,
+        "in_url": in_url,
+        "keyword": keyword,
+        "since": since,
+    }
     return field(default=default, repr=not hidden, metadata=metadata)
 
 
@@ -106,7 +114,7 @@ def unknown_key(prefix: str, key: str, known: list[str]) -> str:
     if near:
         hint = f"did you mean {prefix}{near[0]}?"
     elif len(known) > _MOST_LISTED:
-        hint = "docs/settings.rst describes all settings"
+        hint = "the reference of settings in the documentation has them all"
     else:
         hint = f"the settings are {parsers.listed(known)}"
     if prefix != PACKAGE_PREFIX:

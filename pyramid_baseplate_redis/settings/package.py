@@ -17,12 +17,21 @@ class PackageSettings:
     """The ``baseplate_redis.*`` settings, which apply to the whole application."""
 
     clients: list[str] | None = setting(parsers.words)
+    """The names of the clients. No other prefix is read then."""
     server_span: str = setting(parsers.choice("auto", "always", "never"), "auto")
+    """``auto`` starts a server span unless there is one; ``always``; ``never``."""
     trust_trace_headers: bool = setting(parsers.boolean, False)
+    """Continue the trace that a request's headers name. Never set it for requests from the public
+    internet.
+    """
     health_details: bool = setting(parsers.boolean, False)
+    """Whether the health view shows addresses and errors."""
     prometheus: bool = setting(parsers.boolean, False)
+    """Whether the clients have metrics for Prometheus."""
     queues: list[str] | None = setting(parsers.words)
+    """The names of the queues. No other ``<name>.queue`` is read then."""
     print_spans: bool = setting(parsers.boolean, False)
+    """Print each request's spans as a tree. Needs the extra ``[dev]``."""
     # The values from which these were parsed.
     given: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 

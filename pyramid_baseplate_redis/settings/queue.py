@@ -23,16 +23,40 @@ class QueueSettings:
     """The settings of one message queue, checked and with every default filled in."""
 
     queue: str | None = setting(parsers.text)  # the client's name
+    """The name of a client. Declares the message queue ``request.jobs`` on that client."""
     durable: bool = setting(parsers.boolean, False)
+    """Whether it is a durable queue. The settings below are for durable queues only."""
     group: str = setting(parsers.text, "workers")
+    """The name of the consumer group."""
     lease: timedelta = setting(parsers.positive_timespan, timedelta(seconds=30))
+    """How long a consumer may work on a message before another one receives it."""
     max_attempts: int = setting(parsers.whole_number(1, 1_000_000), BACKOFF_ATTEMPTS)
+    """How often a message is received before it becomes a dead letter. The default is 5 if
+    ``jobs.backoff`` or ``jobs.delay`` is set.
+    """
     max_length: int | None = setting(parsers.whole_number(1, 2**53))
+    """How many messages the queue may have. When it is full, ``put`` raises ``QueueFullError``."""
     backoff: tuple[timedelta, ...] | None = setting(parsers.timespans, BACKOFF)
+    """How long a failed message waits before it can be received again, after its first failure, its
+    second one, and so on. After further failures it waits as after the last of them. Each wait is
+    changed at random by up to a fifth. Write ``none`` if it should not wait.
+    """
     delay: timedelta | None = setting(parsers.Timespan)  # instead of ``backoff``
+    """How long a failed message waits, instead of ``jobs.backoff``: the same time after each
+    failure.
+    """
     keep_errors: str = setting(parsers.choice("all", "class"), "all")
+    """``all`` keeps the last error's class, text and traceback in a dead letter, in at most 4 kB.
+    ``class`` keeps only the class; choose it if the texts of your errors can contain secrets.
+    """
     trace_parent: bool = setting(parsers.boolean, False)
+    """Whether the span of processing is a child of the sender's span, in the same trace, instead of
+    linked to it.
+    """
     base_url: str | None = setting(parsers.http_url)  # of the requests that a worker makes
+    """The beginning of the URLs that the request of a worker makes, such as
+    ``https://example.com``. By default they begin with ``http://localhost``.
+    """
 
     @classmethod
     def from_config(

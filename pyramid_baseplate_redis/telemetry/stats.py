@@ -8,17 +8,17 @@ from datetime import timedelta
 
 @dataclass(frozen=True)
 class PoolStats:
-    """The state of a pool and its totals; docs/pools-and-timeouts.rst explains the fields."""
+    """The state of a connection pool, and its totals since the process started."""
 
-    max: int
-    open: int
-    idle: int
-    in_use: int
-    waiting: int
-    waits: int
-    timeouts: int
-    creations: int
-    discards: int
+    max: int  #: connections that the pool may have
+    open: int  #: connections that it has, idle and in use
+    idle: int  #: connections that are open and not in use
+    in_use: int  #: connections that were checked out and not returned
+    waiting: int  #: callers that wait for a connection now
+    waits: int  #: callers that had to wait, so far
+    timeouts: int  #: callers that waited in vain, so far
+    creations: int  #: connections that were made, so far
+    discards: int  #: connections that were closed: too old, broken, or with an unread reply
 
 
 @dataclass(frozen=True)

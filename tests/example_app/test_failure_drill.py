@@ -1,4 +1,4 @@
-"""The failure drill in docs/operations.rst, step by step, with a real server."""
+"""The failure drill in docs/deploying/operations.rst, step by step, with a real server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ..support.servers import Server, free_port, open_sockets_to, running_server
 
 pytestmark = pytest.mark.slow("each drill waits for timeouts of 5 seconds")
 
-PAGE = (Path(__file__).parents[2] / "docs/operations.rst").read_text()
+PAGE = (Path(__file__).parents[2] / "docs/deploying/operations.rst").read_text()
 PSERVE = str(Path(sys.executable).with_name("pserve"))
 
 

@@ -1,4 +1,4 @@
-"""In what our scrape differs from that of baseplate 2.7.1, and why; see docs/prometheus.rst."""
+"""In what our scrape differs from that of baseplate 2.7.1, and why; see the Prometheus guide."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ ELSEWHERE = (
     "(if foo.* belongs to something else, list the Redis clients in baseplate_redis.clients; "
     "then no other prefix is read)"
 )
-KNOWN = "docs/settings.rst describes all settings"
+KNOWN = "the reference of settings in the documentation has them all"
 SECRET = "correct-horse-battery"
 DATABASES = "write a whole number from 0 to 1000000"
 SECONDS = "write a number of seconds, such as 0.5"

@@ -49,7 +49,7 @@ ERRORS = [
     (f"{_CLIENT}\nbaseplate_redis.clients = a-b", "baseplate_redis.clients: 'a-b' is not a Python"),
     ("baseplate_redis.clients = foo", "foo.url: is missing; write a URL such as redis://localhost"),
     (f"{_CLIENT}\nsession.queue = foo", "session.queue: request.session is Pyramid's own; choose"),
-    (f"{_CLIENT}\nfoo.queue = foo", "foo.queue: unknown setting; docs/settings.rst describes all"),
+    (f"{_CLIENT}\nfoo.queue = foo", "foo.queue: unknown setting; the reference of settings"),
     (f"{_CLIENT}\nbaseplate_redis.queues = jobs", "jobs.queue: is missing; write the name of the"),
     # The URL
     ("foo.url = redis://localhost:port", "foo.url: has a malformed host or port (a port is a"),
@@ -87,7 +87,7 @@ ERRORS = [
         f"{_CLIENT}\nfoo.max_connection = 5",
         "foo.max_connection: unknown setting; did you mean foo.",
     ),
-    (f"{_CLIENT}\nfoo.nonsense = 5", "foo.nonsense: unknown setting; docs/settings.rst describes"),
+    (f"{_CLIENT}\nfoo.nonsense = 5", "foo.nonsense: unknown setting; the reference of settings"),
     (
         f"{_CLIENT}\nfoo.host = h",
         "foo.host: unknown setting; write it in foo.url (if foo.*",
