@@ -5,6 +5,10 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 
@@ -14,20 +18,35 @@ version = release = installed_version("pyramid_baseplate_redis")
 
 extensions = [
     "sphinx.ext.autodoc",
+    "sphinx_argparse_cli",
     "sphinx_copybutton",
+    "api_reference",
     "repository_files",
     "settings_reference",
 ]
 exclude_patterns = ["_build"]
 nitpicky = True
 # Without inventories of other projects, which would have to be fetched, their names are no links.
+# Nor are the names of private classes, which signatures show.
 nitpick_ignore_regex = [
     (
-        r"py:.*",
-        r"(redis|pyramid|opentelemetry|zope|webob|transaction|prometheus_client|pytest)\b.*",
+        "py:.*",
+        r"~?(redis|pyramid|opentelemetry|zope|webob|transaction|prometheus_client|pytest"
+        r"|collections|datetime|threading)\b.*",
+    ),
+    (
+        "py:class",
+        r"(pyramid_baseplate_redis\.)?(client|cluster|pool|queues|settings|telemetry)\..*",
+    ),
+    ("py:class", r"pyramid_baseplate_redis\.(deadlines|factories|retries)\..*"),
+    (
+        "py:class",
+        "Configurator|DeadlinePolicy|HotKeyTracker|IComponents|JSON|Observer|PoolListener"
+        "|RedisCluster|Registry|RetryPolicy|Search|SharedCluster|Span|TimeSeries|timedelta",
     ),
 ]
 
+add_module_names = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
@@ -41,3 +60,9 @@ html_css_files = ["site.css"]
 html_copy_source = False
 copybutton_prompt_text = r"\$ |>>> "
 copybutton_prompt_is_regexp = True
+
+
+def setup(app: Sphinx) -> None:
+    """Let pages describe metrics and attributes, and link to them: ``:metric:`...```."""
+    app.add_object_type("metric", "metric", indextemplate="single: %s (metric)")
+    app.add_object_type("span-attribute", "span-attribute", indextemplate="single: %s (attribute)")

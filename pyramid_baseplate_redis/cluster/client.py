@@ -326,7 +326,8 @@ class MonitoredRedisClusterConnection(
     def monitor(self, target_node: Any = None) -> MonitoredMonitor:
         """Watch all commands of one node; see :meth:`redis.cluster.RedisCluster.monitor`.
 
-        :param target_node: one of :meth:`get_nodes`; by default a primary that redis-py chooses.
+        :param target_node: one of the nodes that ``get_nodes()`` returns; by default a primary that
+            redis-py chooses.
         """
         node = target_node or self.get_default_node()
         return self._hold(MonitoredMonitor(self, self.get_redis_connection(node).connection_pool))
