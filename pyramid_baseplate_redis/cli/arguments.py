@@ -6,7 +6,10 @@ import argparse
 
 
 def seconds(text: str) -> float:
-    """A number of seconds from 0 on; raises what argparse expects."""
+    """Parse a number of seconds from 0 on.
+
+    :raises argparse.ArgumentTypeError: it is another number.
+    """
     value = float(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 on")

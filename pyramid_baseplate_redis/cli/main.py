@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with suppressed(), contextlib.redirect_stdout(sys.stderr):
             return _run(arguments, standard_output)
     except BrokenPipeError:
-        # Whoever reads has enough; Python would complain when it flushes at its end.
+        # The reader has closed the pipe; Python would complain when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), standard_output.fileno())
         return 1
     except KeyboardInterrupt:

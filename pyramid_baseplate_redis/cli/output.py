@@ -38,7 +38,7 @@ class Output:
 
 
 def make_console(stream: TextIO) -> Console:
-    """A console that shows text as it is; in colours on a terminal, unless ``NO_COLOR`` is set."""
+    """Return a console that shows text as it is, in colors unless ``NO_COLOR`` is set."""
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _WIDE

@@ -196,7 +196,7 @@ class Refresh:
 
     @property
     def failed(self) -> bool:
-        """Whether a server failed, or it isn't known which servers there are."""
+        """True if a server failed, or if it is not known which servers there are."""
         return self.error is not None or any(one.error is not None for one in self.servers)
 
     @property

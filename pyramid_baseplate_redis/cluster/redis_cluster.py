@@ -90,8 +90,8 @@ class ProcessCluster(SharedCluster):
             try:
                 layout.run(partial(initialize, *args, **kwargs), len(nodes_manager.startup_nodes))
             except (CircuitOpenError, redis.TimeoutError):
-                # Nobody was asked. If a node's error is the reason for the refresh, redis-py raises
-                # it: the command may have been executed, and this error would say that it wasn't.
+                # No node was asked. If a node's error is the reason for the refresh, redis-py
+                # raises it: the command may have been executed, and this error would say that it wasn't.
                 if handled is None:
                     raise
 

@@ -299,7 +299,7 @@ class PooledConnection(TimedConnection, DirectConnection):
         self._identity = object()
 
     def _connect_again(self) -> None:
-        """Connect in order to send the commands packed last."""
+        """Connect, to send the commands packed last."""
         packed, states = self._packed, self._states  # a handshake packs others
         if self.pid != os.getpid():
             self._leave_to_parent()

@@ -82,7 +82,7 @@ def check_caching(name: str, keywords: Mapping[str, Any]) -> None:
 def check_pool_caching(name: str, pool: Any) -> None:
     """Refuse a connection pool of redis-py that caches on the client's side.
 
-    ``from_url`` makes such a pool from its keyword arguments.
+    ``from_url`` makes a pool that caches from its keyword arguments.
 
     :param name: the client's name.
     :raises ConfigurationError: it does.

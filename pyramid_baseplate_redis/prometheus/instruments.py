@@ -114,7 +114,7 @@ class _Process:
         Those locks are not reentrant. A thread would wait forever
 
         1. if it already holds the lock and a signal handler or a finalizer runs a command, which
-           is why such a command's task is queued here;
+           is why the task of that command is queued here;
         2. in a forked process, if another thread of the parent held the lock, which is why
            ``lock`` is acquired around forks.
         """

@@ -48,7 +48,7 @@ class PutOptions:
             raise ValueError("unique: the key has characters that UTF-8 cannot express.")
         if self.unique_for is not None:
             if self.unique is None:
-                raise ValueError("unique_for: needs unique, the key that is held for so long.")
+                raise ValueError("unique_for: needs unique, the key that is held for this time.")
             checked_delay(self.unique_for)
 
     @property

@@ -20,7 +20,7 @@ logger = logging.getLogger(__package__)
 PARENT_PIPE = "--parent-pipe"
 _TICK_SECONDS = 0.1
 _LONGEST_PAUSE = 30.0
-_SETTLED_SECONDS = 60.0  # a process that has run for so long is replaced at once
+_SETTLED_SECONDS = 60.0  # a process that has run for this time is replaced at once
 
 
 class _Process:

@@ -46,7 +46,7 @@ def queues_without_client(
 
     :param known: the names of the queues that are declared or found.
     :param clients: the names of all Redis clients.
-    :raises ConfigurationError: such a queue has a setting that only this package has.
+    :raises ConfigurationError: one of these queues has a setting that only this package has.
     """
     warnings = []
     for name, _ in _queue_keys(app_config):
