@@ -38,6 +38,8 @@ NOT_SHOWN = {
 @pytest.fixture(scope="module")
 def scrapes(valkey_server: Server) -> dict[str, promql.Scrape]:
     """The scrapes of an application that has used everything that is measured."""
+    with redis.Redis(port=valkey_server.port) as client:
+        client.flushall()
     command = [sys.executable, "-m", "tests.support.emitting_app", valkey_server.url]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr

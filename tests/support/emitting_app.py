@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import sys
 import threading
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -38,9 +37,9 @@ from .servers import free_port, wait_until
 
 
 def application(url: str) -> Any:
-    """Return the registry of an application with two clients and its queues.
+    """Return the registry of an application with its clients and queues.
 
-    Nothing listens at the address of the client ``down``.
+    The pool of the client ``foo`` is soon exhausted. Nothing listens at the address of ``down``.
     """
     settings = {
         "foo.url": url,
@@ -51,8 +50,9 @@ def application(url: str) -> Any:
         "down.retries": "1",
         "down.breaker_failures": "2",
         "baseplate_redis.prometheus": "true",
-        "mails.queue": "foo",
-        "jobs.queue": "foo",
+        "messages.url": url,
+        "mails.queue": "messages",
+        "jobs.queue": "messages",
         "jobs.durable": "true",
         "jobs.max_attempts": "2",
         "jobs.backoff": "none",
@@ -123,7 +123,6 @@ def scrapes(url: str) -> dict[str, str]:
         use_commands(made.foo, made.down)
         use_queues(made)
     work_off(app)
-    time.sleep(0.2)  # measurements are recorded within a tenth of a second
     return {
         "opentelemetry": generate_latest(registry).decode(),
         "baseplate": generate_latest(prometheus_client.REGISTRY).decode(),
