@@ -91,7 +91,8 @@ class ProcessCluster(SharedCluster):
                 layout.run(partial(initialize, *args, **kwargs), len(nodes_manager.startup_nodes))
             except (CircuitOpenError, redis.TimeoutError):
                 # No node was asked. If a node's error is the reason for the refresh, redis-py
-                # raises it: the command may have been executed, and this error would say that it wasn't.
+                # raises it: the command may have been executed, and this error would say that it
+                # was not.
                 if handled is None:
                     raise
 
