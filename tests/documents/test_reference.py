@@ -1,8 +1,7 @@
-"""The reference has every setting, public name, metric, span attribute and command of predis."""
+"""The reference has every setting, public name, metric and span attribute."""
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import inspect
 import subprocess
@@ -13,7 +12,6 @@ from pathlib import Path
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
-from pyramid_baseplate_redis.cli.main import _parser
 from pyramid_baseplate_redis.prometheus import instruments
 from pyramid_baseplate_redis.settings.client import SETTINGS
 from pyramid_baseplate_redis.settings.fields import settings_of
@@ -106,21 +104,3 @@ def test_every_attribute(described: dict[str, set[str]]) -> None:
     totals = set(sums.attributes("foo"))
 
     assert described["std:span-attribute"] == CONVENTIONS - METRICS - {STATE} | own | totals
-
-
-def commands(parser: argparse.ArgumentParser) -> Iterator[str]:
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for name, command in action.choices.items():
-                yield name
-                yield from (f"{name} {below}" for below in commands(command))
-
-
-def test_every_command_of_predis() -> None:
-    guide = (DOCS / "guides/predis.rst").read_text()
-    usage = [line.split() for line in guide.splitlines() if line.startswith("    predis ")]
-    shown = {line[1] for line in usage} | {
-        f"queue {word}" for line in usage if line[1] == "queue" for word in line
-    }
-
-    assert set(commands(_parser())) - shown == set()
