@@ -15,6 +15,7 @@ from tests.support.browser import (
     PHONE,
     bury_click,
     clicks_of,
+    go_to,
     make_links,
     open_page,
     open_redis_panel,
@@ -35,7 +36,7 @@ def main() -> None:
     ):
         page = open_page(browser)
         make_links(page, address)
-        page.get_by_role("link", name="One by one").click()
+        go_to(page, "Links")
         page.screenshot(path=IMAGES / "example_app.png")
         open_redis_panel(page).screenshot(path=IMAGES / "debugtoolbar.png")
         picture_queues_page(browser, address, Path(directory))

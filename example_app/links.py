@@ -99,10 +99,15 @@ class Click:
             raise ValueError(f"not a click: {message[:100]!r}") from error
 
 
+def new_code() -> str:
+    """Return a code that is hard to guess."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(_CODE_LENGTH))
+
+
 def add_link(redis: MonitoredRedisConnection, url: str) -> str:
     """Create a link to ``url`` and return its code."""
     while True:
-        code = "".join(secrets.choice(_ALPHABET) for _ in range(_CODE_LENGTH))
+        code = new_code()
         if redis.set(f"link:{code}", url, nx=True):
             return code
 

@@ -21,8 +21,21 @@ def includeme(config: Configurator) -> None:
     where = config.registry.settings.get("tracing", "off")
     if where not in ("otlp", "off"):
         raise ConfigurationError(f"tracing: {where!r} is not one of otlp, off")
-    if where == "off":
-        return
-    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: "example_app"}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    trace.set_tracer_provider(provider)
+    if where == "otlp":
+        tracer_provider().add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+
+
+def tracer_provider() -> TracerProvider:
+    """Return the tracer provider of this process. If there is none yet, set one.
+
+    :raises ConfigurationError: it is not the OpenTelemetry SDK's.
+    """
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, trace.ProxyTracerProvider):
+        provider = TracerProvider(resource=Resource.create({SERVICE_NAME: "example_app"}))
+        trace.set_tracer_provider(provider)
+    if not isinstance(provider, TracerProvider):
+        raise ConfigurationError(
+            f"the tracer provider is a {type(provider).__name__}, not the OpenTelemetry SDK's"
+        )
+    return provider

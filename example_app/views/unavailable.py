@@ -18,4 +18,4 @@ def unavailable(error: redis.RedisError, request: Request) -> dict[str, str]:
     logger.error("%s %s: %s: %s", request.method, request.path, type(error).__name__, error)
     request.response.status_int = 503
     request.response.headers["Retry-After"] = "5"
-    return {}
+    return {"error": type(error).__name__}

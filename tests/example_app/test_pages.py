@@ -182,13 +182,13 @@ class TestQueuesPage:
     @pytest.mark.parametrize("setting", [{}, {"queues_page": "false"}], ids=["default", "false"])
     def test_is_shown_to_no_one_by_default(self, valkey: Server, setting: dict[str, str]) -> None:
         browser = TestApp(main({}, **{"links.url": valkey.url, **setting}))
-        assert "Queues" not in browser.get("/")
+        assert "Queue" not in browser.get("/")
         browser.get("/queues", status=404)
 
     def test_shows_the_clicks(self, valkey: Server) -> None:
         browser = TestApp(main({}, **{"links.url": valkey.url, "queues_page": "true"}))
         browser.get(f"/{made_link(browser)}")
-        page = browser.get("/").click("Queues").click("clicks")
+        page = browser.get("/").click("Queue")
         assert "The body is empty." not in page.click(r"\d+-0")
 
 
@@ -240,7 +240,7 @@ class TestMetrics:
 
 class TestOneByOne:
     def test_page_is_there_before_the_first_link(self, browser: TestApp) -> None:
-        assert "Nobody has followed a link yet" in browser.get("/links").text
+        assert "No link was visited yet" in browser.get("/links").text
 
     def test_page_has_each_link_that_was_followed(self, browser: TestApp) -> None:
         made_link(browser)
@@ -256,7 +256,7 @@ class TestMostFollowed:
         return [[cell.text for cell in row.select("td")] for row in rows]
 
     def test_page_is_there_before_the_first_link(self, browser: TestApp) -> None:
-        assert "Nobody has followed a link yet" in browser.get("/top").text
+        assert "No link was visited yet" in browser.get("/top").text
 
     def test_most_followed_comes_first(self, browser: TestApp) -> None:
         seldom, often = made_link(browser, f"{ADDRESS}/1"), made_link(browser, f"{ADDRESS}/2")

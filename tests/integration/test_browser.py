@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from ..support.browser import (
+    go_to,
     make_links,
     needs_chromium,
     open_page,
@@ -39,7 +40,7 @@ def page(browser_and_address: tuple[Browser, str]) -> Iterator[Page]:
     browser, address = browser_and_address
     page = open_page(browser)
     page.goto(address)
-    page.get_by_role("link", name="One by one").click()
+    go_to(page, "Links")
     yield page
     page.context.close()
 

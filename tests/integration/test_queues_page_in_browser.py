@@ -15,6 +15,7 @@ from ..support.browser import (
     PHONE,
     bury_click,
     clicks_of,
+    go_to,
     needs_chromium,
     open_page,
     running_browser,
@@ -71,6 +72,7 @@ def test_page_is_reached_from_the_application(
     browser, address = browser_and_address
     page = open_page(browser)
     page.goto(address.removesuffix("/queues"))
+    go_to(page, "Queue")
     page.get_by_role("link", name="Queues").click()
 
     expect(page.get_by_role("row", name="clicks")).to_contain_text("links")

@@ -116,6 +116,11 @@ def make_links(page: Page, address: str) -> None:
         page.request.get(short, max_redirects=0)
 
 
+def go_to(page: Page, name: str) -> None:
+    """Click on a link of the example's navigation."""
+    page.get_by_role("navigation", name="Pages").get_by_role("link", name=name).click()
+
+
 def open_redis_panel(page: Page) -> Page:
     """Click on the toolbar's button and then on its tab ``Redis``; the toolbar's page."""
     with page.expect_popup() as opened:
