@@ -19,6 +19,7 @@ from tests.support.browser import (
     make_links,
     open_page,
     open_redis_panel,
+    remove_toolbar_button,
     running_browser,
     running_example,
 )
@@ -58,7 +59,7 @@ def picture_queues_page(browser: Browser, address: str, directory: Path) -> None
     ):
         page = open_page(browser, **options)
         page.goto(f"{address}{path}")
-        page.locator("#pDebug").evaluate_all("buttons => buttons.forEach(each => each.remove())")
+        remove_toolbar_button(page)
         page.screenshot(path=IMAGES / f"{name}.png")
         page.context.close()
 

@@ -61,7 +61,12 @@ def milliseconds_of(span: ReadableSpan) -> float:
 
 
 def duration(milliseconds: float) -> str:
-    """Return a duration for a page: ``0.84 ms``, ``120 ms``, ``5.0 s``."""
+    """Return a duration for a page: ``0.84 ms``, ``120 ms``, ``5.0 s``.
+
+    The space is one at which no line breaks.
+    """
     if milliseconds < 10:
-        return f"{milliseconds:.2f} ms"
-    return f"{milliseconds:.0f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
+        return f"{milliseconds:.2f}\N{NO-BREAK SPACE}ms"
+    if milliseconds < 1000:
+        return f"{milliseconds:.0f}\N{NO-BREAK SPACE}ms"
+    return f"{milliseconds / 1000:.1f}\N{NO-BREAK SPACE}s"

@@ -10,7 +10,7 @@ from pyramid.config import Configurator
 from pyramid.httpexceptions import HTTPNotFound
 from pyramid.request import Request
 
-from .round_trips import RoundTrips, duration, milliseconds_of, round_trips
+from .round_trips import RoundTrips, duration, has_failed, milliseconds_of, round_trips
 from .traces import Trace
 from .waterfall import rows
 
@@ -32,7 +32,8 @@ class Summary:
     name: str
     status: str
     round_trips: RoundTrips
-    redis: str  #: the time that Redis took
+    has_failed: bool
+    redis: str  #: the time that Redis took; empty without a round trip
     total: str
     percent: float  #: Redis's part of the total
 
@@ -48,7 +49,8 @@ def summary(trace: Trace, root: ReadableSpan) -> Summary:
         name=f"{method} {path}" if method and path else root.name,
         status=str(attributes.get("http.response.status_code", "")),
         round_trips=trips,
-        redis=duration(trips.milliseconds),
+        has_failed=has_failed(root),
+        redis=duration(trips.milliseconds) if trips.answered or trips.failed else "",
         total=duration(total),
         percent=round(min(100.0, 100 * trips.milliseconds / max(total, 0.001)), 1),
     )

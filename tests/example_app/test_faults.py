@@ -83,6 +83,7 @@ class TestKilledServer:
     def test_its_trace_has_the_error(self, browser: TestApp) -> None:
         press(browser, "kill")
         trace = browser.get("/top", status=503).click("See its trace")
+        assert state(trace, "Status") == "503"
         span = trace.html.select(".waterfall .span")[1]
         assert span.select_one(".failed").text == "ConnectionError"
 

@@ -89,6 +89,11 @@ def clicks_of(directory: Path) -> Iterator[DurableMessageQueue]:
     pool.disconnect()
 
 
+def remove_toolbar_button(page: Page) -> None:
+    """Remove the debug toolbar's button, which lies over the page."""
+    page.locator("#pDebug").evaluate_all("buttons => buttons.forEach(each => each.remove())")
+
+
 PHONE: dict[str, Any] = {
     "viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True,
 }  # fmt: skip
