@@ -35,6 +35,7 @@ class Summary:
     has_failed: bool
     redis: str  #: the time that Redis took; empty without a round trip
     total: str
+    times: str
     percent: float  #: Redis's part of the total
 
 
@@ -44,14 +45,16 @@ def summary(trace: Trace, root: ReadableSpan) -> Summary:
     method, path = attributes.get("http.request.method"), attributes.get("url.path")
     trips = round_trips(trace.id, [root, *trace.spans])
     total = milliseconds_of(root)
+    redis = duration(trips.milliseconds) if trips.answered or trips.failed else ""
     return Summary(
         id=trace.id,
         name=f"{method} {path}" if method and path else root.name,
         status=str(attributes.get("http.response.status_code", "")),
         round_trips=trips,
         has_failed=has_failed(root),
-        redis=duration(trips.milliseconds) if trips.answered or trips.failed else "",
+        redis=redis,
         total=duration(total),
+        times=f"{trips} of {duration(total)}" if redis else f"{trips}, {duration(total)}",
         percent=round(min(100.0, 100 * trips.milliseconds / max(total, 0.001)), 1),
     )
 

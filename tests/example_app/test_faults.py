@@ -78,7 +78,7 @@ class TestKilledServer:
         assert "0 round trips to Redis, 1 failed" in page.html.select_one(".trips").text
         browser.get("/break?try=yes")
         page = browser.get("/top", status=503)
-        assert "failed at once" in " ".join(page.html.select_one(".aside").text.split())
+        assert "lets requests fail at once" in " ".join(page.html.select_one(".aside").text.split())
 
     def test_its_trace_has_the_error(self, browser: TestApp) -> None:
         press(browser, "kill")

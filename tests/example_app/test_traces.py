@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,7 +51,7 @@ def trips(page: TestResponse) -> str:
 
 class TestRoundTripsOfAPage:
     def test_page_without_redis_has_none(self, browser: TestApp) -> None:
-        assert trips(browser.get("/")) == "This page: No round trip to Redis"
+        assert trips(browser.get("/")) == "This page: no round trip to Redis"
 
     def test_pipeline_is_one(self, browser: TestApp) -> None:
         assert trips(browser.get(f"/links/{made_link(browser)}")).startswith(
@@ -75,13 +76,19 @@ class TestPageOfTraces:
     def test_latest_is_the_first(self, browser: TestApp) -> None:
         browser.get("/links")
         browser.get("/top")
-        table = browser.get("/traces").html.select("main tbody td a")
-        assert [each.text for each in table[:2]] == ["GET /top", "GET /links"]
+        traces = browser.get("/traces").html.select(".traces a")
+        assert [each.text for each in traces[:2]] == ["GET /top", "GET /links"]
+
+    def test_says_how_long_each_request_took(self, browser: TestApp) -> None:
+        browser.get("/top")
+        first = browser.get("/traces").html.select_one(".traces .times")
+        number = r"[\d.]+ m?s"
+        assert re.fullmatch(rf"1 round trip to Redis, {number} of {number}", text(first))
 
     def test_itself_and_static_files_are_not_there(self, browser: TestApp) -> None:
         browser.get("/static/theme.css")
         browser.get("/traces")
-        page = browser.get("/traces").html.select_one("tbody").text
+        page = browser.get("/traces").html.select_one(".traces").text
         assert "/traces" not in page
         assert "/static" not in page
 
