@@ -22,10 +22,10 @@ class RoundTrips:
 
     def __str__(self) -> str:
         if not self.answered and not self.failed:
-            return "no round trip to Redis"
+            return "no round trip"
         trips = "1 round trip" if self.answered == 1 else f"{self.answered} round trips"
         failed = f", {self.failed} failed" if self.failed else ""
-        return f"{trips} to Redis{failed}, {duration(self.milliseconds)}"
+        return f"{trips}{failed}, {duration(self.milliseconds)}"
 
 
 def round_trips(trace_id: str, spans: Iterable[ReadableSpan]) -> RoundTrips:

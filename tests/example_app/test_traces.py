@@ -51,17 +51,17 @@ def trips(page: TestResponse) -> str:
 
 class TestRoundTripsOfAPage:
     def test_page_without_redis_has_none(self, browser: TestApp) -> None:
-        assert trips(browser.get("/")) == "This page: no round trip to Redis"
+        assert trips(browser.get("/")) == "Redis for this page: no round trip"
 
     def test_pipeline_is_one(self, browser: TestApp) -> None:
         assert trips(browser.get(f"/links/{made_link(browser)}")).startswith(
-            "This page: 1 round trip to Redis, "
+            "Redis for this page: 1 round trip, "
         )
 
     def test_each_command_is_one(self, browser: TestApp) -> None:
         browser.post("/samples", {"csrf_token": browser.get("/").form["csrf_token"].value})
-        assert trips(browser.get("/links")).startswith("This page: 21 round trips to Redis, ")
-        assert trips(browser.get("/top")).startswith("This page: 2 round trips to Redis, ")
+        assert trips(browser.get("/links")).startswith("Redis for this page: 21 round trips, ")
+        assert trips(browser.get("/top")).startswith("Redis for this page: 2 round trips, ")
 
     def test_time_has_a_unit(self) -> None:
         shown = [duration(milliseconds).split() for milliseconds in (0.844, 12.3, 5012)]
@@ -83,7 +83,7 @@ class TestPageOfTraces:
         browser.get("/top")
         first = browser.get("/traces").html.select_one(".traces .times")
         number = r"[\d.]+ m?s"
-        assert re.fullmatch(rf"1 round trip to Redis, {number} of {number}", text(first))
+        assert re.fullmatch(rf"1 round trip, {number} of {number}", text(first))
 
     def test_itself_and_static_files_are_not_there(self, browser: TestApp) -> None:
         browser.get("/static/theme.css")
