@@ -38,9 +38,12 @@ def main() -> None:
         page = open_page(browser)
         make_links(page, address)
         go_to(page, "Links")
+        page.set_viewport_size({"width": 1280, "height": 880})
         page.screenshot(path=IMAGES / "example_app.png")
+        page.set_viewport_size({"width": 1280, "height": 800})
         open_redis_panel(page).screenshot(path=IMAGES / "debugtoolbar.png")
         picture_queues_page(browser, address, Path(directory))
+        picture_example(browser, address)
 
 
 def picture_queues_page(browser: Browser, address: str, directory: Path) -> None:
@@ -61,6 +64,40 @@ def picture_queues_page(browser: Browser, address: str, directory: Path) -> None
         page.goto(f"{address}{path}")
         remove_toolbar_button(page)
         page.screenshot(path=IMAGES / f"{name}.png")
+        page.context.close()
+
+
+def picture_example(browser: Browser, address: str) -> None:
+    """Write the pictures of the example's pages, at last those with a Redis that was killed."""
+    page = open_page(browser)
+    for path in ("/", "/links", "/top"):
+        page.goto(address + path)
+    code = page.locator("tbody code").first.inner_text()
+    page.request.get(f"{address}/{code}", max_redirects=0)
+    page.goto(f"{address}/traces")
+    trace = page.get_by_role("link", name=f"GET /{code}").first.get_attribute("href") or ""
+    picture_page(browser, "trace_list", f"{address}/traces")
+    picture_page(browser, "trace", trace)
+    picture_page(browser, "example_app_home", address, 1130)
+    page.goto(f"{address}/break")
+    page.get_by_role("button", name="Kill Redis").click()
+    picture_page(browser, "break", f"{address}/break?try=yes")
+    picture_page(browser, "example_app_503", f"{address}/top")
+    page.context.close()
+
+
+def picture_page(browser: Browser, name: str, address: str, height: int = 750) -> None:
+    """Write two pictures of the top of a page: on a desktop, and on a phone in the dark.
+
+    :param height: of the desktop's picture.
+    """
+    desktop = {"viewport": {"width": 900, "height": height}}
+    phone = {**PHONE, "device_scale_factor": 1.5, "color_scheme": "dark"}  # a file below 150 kB
+    for suffix, options in ("", desktop), ("_phone", phone):
+        page = open_page(browser, **options)
+        page.goto(address)
+        remove_toolbar_button(page)
+        page.screenshot(path=IMAGES / f"{name}{suffix}.png")
         page.context.close()
 
 

@@ -19,7 +19,7 @@ from .round_trips import round_trips_of
 from .traces import TraceStore
 
 # The traces of requests for these paths are kept only if they fail.
-QUIET_PATHS = ("/static/", "/_debug_toolbar/", "/traces")
+QUIET_PATHS = ("/static/", "/favicon.ico", "/queues/style", "/_debug_toolbar/", "/traces")
 
 
 def includeme(config: Configurator) -> None:

@@ -87,9 +87,11 @@ class TestPageOfTraces:
 
     def test_itself_and_static_files_are_not_there(self, browser: TestApp) -> None:
         browser.get("/static/theme.css")
+        browser.get(browser.get("/queues").html.select_one("link[rel=stylesheet]")["href"])
         browser.get("/traces")
         page = browser.get("/traces").html.select_one(".traces").text
         assert "/traces" not in page
+        assert "style" not in page
         assert "/static" not in page
 
     def test_trace_is_a_tree(self, browser: TestApp) -> None:
