@@ -46,7 +46,9 @@ class Faults:
         return max(0, math.ceil(self._slow_until - time.monotonic()))
 
     def make_slow(self) -> None:
-        """Let each round trip take 100 milliseconds or more, for 30 seconds.
+        """Let each round trip take 100 to 200 milliseconds, for 30 seconds.
+
+        A pause takes 100 milliseconds. The server looks for its end ten times a second.
 
         :raises redis.RedisError: the server does not run.
         """
