@@ -27,6 +27,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         "links.breaker_failures": "3",
         "links.breaker_reset": f"{RESET * 1000:.0f} milliseconds",
         "pyramid.includes": "example_app.showcase",
+        "queues_page": "true",
     }
     app = main({}, **settings)
     yield app
@@ -130,6 +131,22 @@ def fast(browser: TestApp) -> bool:
     begun = time.monotonic()
     browser.get("/top")
     return time.monotonic() - begun < 0.05
+
+
+class TestHome:
+    def test_each_link_leads_to_what_it_names(self, browser: TestApp) -> None:
+        links = [link["href"] for link in browser.get("/").html.select(".tour a")]
+        assert {link.partition("localhost")[2] for link in links} == {
+            "/links", "/top", "/traces", "/queues/clicks", "/break", "/break#slow", "/break#kill",
+        }  # fmt: skip
+        for link in links:
+            page = browser.get(link, status=200)
+            anchor = link.partition("#")[2]
+            assert not anchor or page.html.find("button", id=anchor)
+
+    def test_needs_no_redis(self, browser: TestApp) -> None:
+        press(browser, "kill")
+        browser.get("/", status=200)
 
 
 class TestSafety:

@@ -61,7 +61,9 @@ class TestRoundTripsOfAPage:
     def test_each_command_is_one(self, browser: TestApp) -> None:
         browser.post("/samples", {"csrf_token": browser.get("/").form["csrf_token"].value})
         assert trips(browser.get("/links")).startswith("Redis for this page: 21 round trips, ")
-        assert trips(browser.get("/top")).startswith("Redis for this page: 2 round trips, ")
+        top = browser.get("/top")
+        assert trips(top).startswith("Redis for this page: 2 round trips, ")
+        assert "5 clicks wait for the worker" in top
 
     def test_time_has_a_unit(self) -> None:
         shown = [duration(milliseconds).split() for milliseconds in (0.844, 12.3, 5012)]
