@@ -3,13 +3,13 @@
 import json
 
 from dogpile.cache import make_region
+from opentelemetry.trace import INVALID_SPAN
 from pyramid.events import ApplicationCreated
-from pyramid.scripting import prepare
 
-from pyramid_baseplate_redis import MonitoredRedisConnection
+from pyramid_baseplate_redis import ServerContext
 
 region = make_region(
-    key_mangler=lambda key: f"board:{key}",
+    key_mangler="board:{}".format,
     serializer=lambda value: json.dumps(value).encode(),
     deserializer=json.loads,
 )
@@ -20,14 +20,15 @@ def includeme(config):
 
 
 def connect(event):
-    with prepare(registry=event.app.registry) as env:
-        pool = env["request"].cache.connection_pool
+    cache = ServerContext(event.app.registry, INVALID_SPAN).cache
     region.configure(
         "dogpile.cache.redis",
-        arguments={"connection_pool": pool, "redis_expiration_time": 120},  # seconds
-        expiration_time=60,  # seconds
+        expiration_time=60,  # seconds until the value is computed again
+        arguments={
+            "connection_pool": cache.connection_pool,
+            "redis_expiration_time": 120,  # seconds until Redis deletes it
+        },
         replace_existing_backend=True,
     )
-    # dogpile.cache would use a plain client. This one makes spans.
-    backend = region.backend
-    backend.reader_client = backend.writer_client = MonitoredRedisConnection("cache", None, pool)
+    # The backend has made a plain client on this pool. Ours makes spans.
+    region.backend.reader_client = region.backend.writer_client = cache

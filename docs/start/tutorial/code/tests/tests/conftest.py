@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
+from board import main
 from pyramid.paster import get_appsettings
 from pyramid.scripting import prepare
 from webtest import TestApp
 
-from board import main
 from pyramid_baseplate_redis import testing
 
 pytest_plugins = ["pyramid_baseplate_redis.testing.fixtures"]

@@ -1,8 +1,8 @@
 """The queue of mails: what the form puts on it, and what the worker does with it."""
 
 import pytest
-
 from board import mails
+
 from pyramid_baseplate_redis import TimedOutError
 
 from .test_board import post
