@@ -1,4 +1,4 @@
-"""Visit the board of the tutorial: ``python -m tests.documents.board_visitor STEP``.
+"""Visit the board of the tutorial: ``python board_visitor.py STEP``.
 
 It runs in the reader's directory, in a process of its own, since the application prints its traces.
 The lines that the page of the step shows are printed between ``[shown]`` and ``[hidden]``. A line
