@@ -133,9 +133,9 @@ def test_the_worker_sends_the_mail(
 def test_the_tests_of_the_tutorial_pass(build: Build) -> None:
     page = PAGES["tests"]
 
-    done = build("tests").run(page.command("pytest"))
+    lines = masked(build("tests").run(page.command("pytest")).stdout).splitlines()
 
-    assert masked(done.stdout) == masked(page.shown("text")[0])
+    assert [lines[0], lines[-1]] == masked(page.shown("text")[0]).splitlines()
 
 
 @pytest.mark.slow("starts gunicorn and workers")
