@@ -8,6 +8,7 @@ The lines that the page of the step shows are printed between ``[shown]`` and ``
 # ruff: noqa: T201 (its output is what the test reads)
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -110,7 +111,7 @@ def visit_health() -> None:
 
 def report(response: Any) -> None:
     with shown():
-        print(response.text)
+        print(json.dumps(response.json, indent=4))  # as json.tool
 
 
 VISITS: dict[str, Callable[[], None]] = {

@@ -130,5 +130,5 @@ def masked(text: str) -> str:
     """The text without what differs from run to run: times, identifiers, versions, warnings."""
     text = re.sub(r" +\d+\.\d\d ms", " # ms", text)
     text = re.sub(r"\b\d{13}-\d+ (\w+) in \d+ ms", r"# \1 in # ms", text)
-    text = re.sub(r'("latency_ms":)[\d.]+|("server_version":)"[\d.]+"', r"\1\2#", text)
+    text = re.sub(r'("latency_ms": )[\d.]+|("server_version": )"[\d.]+"', r"\1\2#", text)
     return re.sub(r"(\d passed)(, \d+ warnings?)? in [\d.]+s", r"\1", text)
