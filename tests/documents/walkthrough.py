@@ -16,6 +16,11 @@ START = ROOT / "docs/start"
 # After the name of a file: its lines are to be added to those that it has.
 AT_THE_END = ", at the end"
 _SECONDS = 60
+_DIRECTIVE = re.compile(
+    r"^\.\. (?P<kind>code-block|literalinclude):: (?P<argument>\S+)\n"
+    r"(?P<options>(?:   :.*\n)*)(?P<content>(?:   .*\n|\n)*)",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True)
@@ -65,18 +70,16 @@ class Page:
 
 
 def _blocks(text: str, directory: Path) -> Iterator[Block]:
-    for match in re.finditer(
-        r"^\.\. (code-block|literalinclude):: (\S+)\n((?:   .*\n|\n)*)", text, re.M
-    ):
-        kind, argument, body = match.groups()
-        head, _, content = f"{body}\n".partition("\n\n") if ":" in body[:5] else ("", "", body)
-        options = dict(re.findall(r"^   :([a-z-]+): *(.*)$", head, re.M))
-        if kind == "literalinclude":
-            language, content = options.get("language", ""), (directory / argument).read_text()
+    for match in _DIRECTIVE.finditer(text):
+        options = dict(re.findall(r":([a-z-]+): *(.*)", match["options"]))
+        if match["kind"] == "literalinclude":
+            language = options.get("language", "python")
+            content = (directory / match["argument"]).read_text()
         else:
-            language, content = argument, textwrap.dedent(content).strip("\n") + "\n"
-        lines = tuple(_numbers(options.get("emphasize-lines", "")))
-        yield Block(language, options.get("caption", ""), content, lines)
+            language = match["argument"]
+            content = textwrap.dedent(match["content"]).strip("\n") + "\n"
+        emphasized = tuple(_numbers(options.get("emphasize-lines", "")))
+        yield Block(language, options.get("caption", ""), content, emphasized)
 
 
 def _numbers(ranges: str) -> Iterator[int]:
