@@ -23,7 +23,7 @@ from ..support.workers import Workers, running_workers
 
 pytestmark = pytest.mark.slow("starts gunicorn workers")
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "prometheus.rst").read_text()
+DOCUMENT = (Path(__file__).parents[2] / "docs/guides/prometheus.rst").read_text()
 APPLICATION = "tests.integration.prometheus_app:application()"
 Start = Callable[..., Workers]
 # Gauges are written once a second, by a thread that may have to wait for its turn.

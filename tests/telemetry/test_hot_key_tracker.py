@@ -149,7 +149,9 @@ def test_what_is_sampled_beyond_the_most_is_left_out_and_logged_once(
     tracker._round()
     tracker._round()
     assert tracker.dropped == 3
-    assert warnings_of(caplog) == ["foo: hot keys are sampled faster than they can be counted"]
+    # The tracker of an earlier test, whose server is gone, may still log its own warnings.
+    warning = "foo: hot keys are sampled faster than they can be counted"
+    assert warnings_of(caplog).count(warning) == 1
 
 
 def test_what_a_failed_flush_keeps_is_bounded(
