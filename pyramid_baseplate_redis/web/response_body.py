@@ -38,11 +38,16 @@ def follow_body(
 ) -> TrackedBody | None:
     """Replace the body of a response by a :class:`TrackedBody` and return that.
 
-    Return ``None`` if the response isn't WebOb's or its body is the server's own file wrapper.
-    Parameters are those of :class:`TrackedBody`.
+    Return ``None`` if the response isn't WebOb's, has no body, or its body is the server's own file
+    wrapper. Parameters are those of :class:`TrackedBody`.
     """
     body = body_of(response)
-    if type(body) is not list:  # nearly all are
+    if type(body) is list:  # nearly all are
+        if body == [b""]:
+            # Pyramid and WebOb write the text of an HTTP exception when the server calls it, but
+            # only if it has no body: a tracked one would count as a body.
+            return None
+    else:
         file_wrapper = request.environ.get("wsgi.file_wrapper")
         if body is None or (isinstance(file_wrapper, type) and isinstance(body, file_wrapper)):
             return None  # the server recognizes its file wrapper and sends the file without copying

@@ -16,6 +16,7 @@ import pytest
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
+from pyramid.httpexceptions import HTTPBadRequest, HTTPFound
 from pyramid.request import Request
 from pyramid.response import FileResponse, Response
 from webtest import TestApp
@@ -164,6 +165,23 @@ def test_one_response_that_answers_many_requests_does_not_grow(
     app = serve(lambda request: always_the_same)
     for _ in range(sys.getrecursionlimit() + 100):
         assert b"".join(called(app)) == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [(HTTPBadRequest("title is missing"), "title is missing"), (HTTPFound("/new"), "/new")],
+    ids=["400", "302"],
+)
+def test_pyramid_writes_the_body_of_an_http_exception(
+    serve: Callable[..., TestApp], spans: RecordedSpans, error: Exception, text: str
+) -> None:
+    def view(request: Request) -> Response:
+        raise error
+
+    response = serve(view).get("/path/a", expect_errors=True)
+    assert text in response.text
+    assert response.content_type == "text/plain"
+    assert len(server_spans(spans)) == 1
 
 
 def test_a_response_callback_sees_the_body(serve: Callable[..., TestApp]) -> None:
