@@ -62,6 +62,15 @@ def server(tmp_path: Path) -> Any:
         yield server
 
 
+@pytest.fixture(scope="module")
+def baseplate() -> str:
+    """The interpreter of an environment that has baseplate."""
+    try:
+        return installed_baseplate()
+    except NotInstallable as error:
+        pytest.skip(f"baseplate can't be installed: {error}")
+
+
 def responses(said: dict[str, Any]) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for exchange in said["exchanges"]:
@@ -113,20 +122,26 @@ STORED = {
 
 @pytest.mark.slow("installs baseplate in an environment of its own")
 @pytest.mark.parametrize("step", ["before", "step_1"])
-def test_on_baseplate(step: str, tmp_path: Path, server: Server) -> None:
-    try:
-        python = installed_baseplate()
-    except NotInstallable as error:
-        pytest.skip(f"baseplate can't be installed: {error}")
-    service = VotesService.copied(step, tmp_path, server, python)
+def test_on_baseplate(step: str, tmp_path: Path, server: Server, baseplate: str) -> None:
+    service = VotesService.copied(step, tmp_path, server, baseplate)
     said = service.talk()
     assert responses(said) == _RESPONSES
     assert spans(said) == _SPANS
     assert operations(said) == {**_REDIS_OPERATIONS, "ping": 1}
     assert own_counters(said) == ({} if step == "before" else _COUNTERS)
     assert stored(server) == STORED
-    script = str(Path(python).with_name("baseplate-script"))
-    with service.worker(python, script, "service.ini", "worker:main"):
+    script = str(Path(baseplate).with_name("baseplate-script"))
+    with service.worker(baseplate, script, "service.ini", "worker:main"):
+        service.wait_until_ranked()
+
+
+@pytest.mark.slow("installs baseplate in an environment of its own")
+def test_the_new_worker_processes_messages_of_the_old_service(
+    tmp_path: Path, server: Server, baseplate: str
+) -> None:
+    VotesService.copied("step_1", tmp_path, server, baseplate).talk()
+    service = VotesService.copied("step_2", tmp_path, server)
+    with service.worker(sys.executable, "worker.py", "service.ini"):
         service.wait_until_ranked()
 
 
