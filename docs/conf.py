@@ -21,6 +21,7 @@ extensions = [
     "sphinx_argparse_cli",
     "sphinx_copybutton",
     "api_reference",
+    "relative_diffs",
     "repository_files",
     "settings_reference",
 ]
