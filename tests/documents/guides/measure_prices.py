@@ -71,7 +71,7 @@ def measure(fault: str, directory: Path) -> Result:
 
 
 def table(results: list[Result]) -> str:
-    """The results as the guide shows them."""
+    """Return the results as the guide shows them."""
     lines = ["                      first request                     after five more", ""]
     for result in results:
         lines.append(
@@ -82,7 +82,7 @@ def table(results: list[Result]) -> str:
 
 
 def messages(results: list[Result]) -> str:
-    """The texts of the errors, with the port that the reader's server has."""
+    """Return the texts of the errors, with the port that the reader's server has."""
     texts = [re.sub(r"127\.0\.0\.1:\d+", "localhost:6379", result.message) for result in results]
     return "\n".join(text for text in texts if text) + "\n"
 

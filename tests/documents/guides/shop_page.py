@@ -31,7 +31,7 @@ SPANS = Counter({"GET /": 1, "foo.GET": 40, "foo.pipeline_visit": 1, "foo.WAIT":
 
 
 def variables(name: str) -> dict[str, str]:
-    """The variables of one of the page's files."""
+    """Return the variables of one of the page's files."""
     lines = (FILES / name).read_text().splitlines()
     return dict(line.split("=", 1) for line in lines)
 

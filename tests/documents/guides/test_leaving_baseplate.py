@@ -36,11 +36,11 @@ _RESPONSES: dict[str, list[Any]] = {
         (400, None),
     ],
     "GET /posts/1": [(200, {**_NAME, "score": 0}), (200, {**_NAME, "score": 1})],
-    "GET /posts/7": [(404, None)],
-    "GET /nowhere": [(404, None)],
+    "GET /posts/7": [(404, "Not Found")],
+    "GET /nowhere": [(404, "Not Found")],
     "POST /posts/1/vote": [(200, {**_NAME, "score": score}) for score in (1, 2, 0, 1)],
     "POST /posts/2/vote": [(400, None)],
-    "POST /posts/7/vote": [(404, None)],
+    "POST /posts/7/vote": [(404, "Not Found")],
 }
 _SPANS = {
     "GET /health": {"redis.PING"},
@@ -79,7 +79,7 @@ def responses(said: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def spans(said: dict[str, Any]) -> dict[str, set[str]]:
-    """The names of the spans below the server span, for each request that has any."""
+    """Return the names of the spans below the server span, for each request that has any."""
     found: dict[str, set[str]] = {}
     for exchange in said["exchanges"]:
         if exchange["spans"]:
@@ -88,7 +88,7 @@ def spans(said: dict[str, Any]) -> dict[str, set[str]]:
 
 
 def operations(said: dict[str, Any]) -> dict[str, float]:
-    """How many Redis operations Prometheus has counted, by command."""
+    """Return how many Redis operations Prometheus has counted, by command."""
     prefix = "redis_client_requests_total "
     return {
         name.removeprefix(prefix): value
@@ -102,7 +102,7 @@ def own_counters(said: dict[str, Any]) -> dict[str, float]:
 
 
 def stored(server: Server) -> dict[bytes, Any]:
-    """The posts and votes in the server."""
+    """Return the posts and votes in the server."""
     with closing(redis.Redis(port=server.port)) as client:
         return {
             b"posts": client.get("posts"),

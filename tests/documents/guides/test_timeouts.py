@@ -37,7 +37,7 @@ _CACHE_MS = {
 
 
 def shown() -> dict[str, tuple[str, str]]:
-    """The errors in the guide's table, by fault: of the first request, and of a later one."""
+    """Return the errors in the guide's table, by fault: of the first request and of a later one."""
     rows = re.findall(
         r"^(\S.*?)  +\d+ ms  (\w+(?: \w+)?) +\d+ ms  (.*)$", MEASURED.read_text(), re.M
     )

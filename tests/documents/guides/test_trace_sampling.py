@@ -90,7 +90,7 @@ def test_the_page_names_attributes_that_spans_have(
 
 
 def is_redis_or_server(span: ReadableSpan) -> bool:
-    """Whether the attribute by which the queries choose the spans of Redis is right."""
+    """Return whether the attribute by which the queries choose spans of Redis is right."""
     of_redis = (span.attributes or {}).get("db.system.name") == "redis"
     return of_redis == (span.kind is SpanKind.CLIENT)
 
