@@ -60,6 +60,7 @@ class Page:
         started = time.perf_counter()
         try:
             response = Request.blank(path).get_response(self.app)
+            assert response.body  # the server span ends with the body
         finally:
             logger.removeHandler(handler)
         passed = (time.perf_counter() - started) * 1000
