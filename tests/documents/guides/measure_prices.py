@@ -70,14 +70,17 @@ def measure(fault: str, directory: Path) -> Result:
         return measured(fault, page)
 
 
+def _rounded(milliseconds: float) -> str:
+    return "<1" if milliseconds < 1 else f"{milliseconds:.0f}"
+
+
 def table(results: list[Result]) -> str:
     """Return the results as the guide shows them."""
     lines = ["                      first request                     after five more", ""]
     for result in results:
-        lines.append(
-            f"{result.fault:<20}  {result.first_ms:3.0f} ms  {result.error or 'no error':<23}"
-            f"  {result.later_ms:3.0f} ms  {result.later_error or 'no error'}"
-        )
+        first = f"{_rounded(result.first_ms):>3} ms  {result.error or 'no error':<23}"
+        later = f"{_rounded(result.later_ms):>3} ms  {result.later_error or 'no error'}"
+        lines.append(f"{result.fault:<20}  {first}  {later}")
     return "\n".join(lines) + "\n"
 
 

@@ -39,7 +39,7 @@ _CACHE_MS = {
 def shown() -> dict[str, tuple[str, str]]:
     """Return the errors in the guide's table, by fault: of the first request and of a later one."""
     rows = re.findall(
-        r"^(\S.*?)  +\d+ ms  (\w+(?: \w+)?) +\d+ ms  (.*)$", MEASURED.read_text(), re.M
+        r"^(\S.*?)  +\d+ ms  (\w+(?: \w+)?) +<?\d+ ms  (.*)$", MEASURED.read_text(), re.M
     )
     return {fault: (first, later) for fault, first, later in rows}
 
