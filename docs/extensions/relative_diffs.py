@@ -21,7 +21,9 @@ def shorten(app: Sphinx, document: nodes.document) -> None:
     """Replace the two full paths at the beginning of each diff."""
     for block in document.findall(nodes.literal_block):
         if block.get("language") == "udiff":
-            block.children = [nodes.Text(_HEADER.sub(r"\1 \2", block.astext(), count=2))]
+            # Sphinx highlights a block only if its source is its text.
+            block.rawsource = _HEADER.sub(r"\1 \2", block.astext(), count=2)
+            block.children = [nodes.Text(block.rawsource)]
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
