@@ -105,13 +105,19 @@ class Application:
         return sum(client["name"] == "myapp" for client in self.outside.client_list())
 
     @contextmanager
-    def requests_under_way(self, count: int) -> Iterator[list[Future[Any]]]:
-        """Send requests that wait for Redis during the block, and are answered after it."""
+    def requests_under_way(
+        self, count: int, *, begun: int | None = None
+    ) -> Iterator[list[Future[Any]]]:
+        """Send requests that wait for Redis during the block, and are answered after it.
+
+        :param begun: how many of them the server can begin; all of them by default.
+        """
+        begun = count if begun is None else begun
         with ThreadPoolExecutor(count) as visitors:
             self.outside.client_pause(60_000, all=False)
             try:
                 requests = [visitors.submit(fetch, self.port, "/") for _ in range(count)]
-                wait_until(lambda: sum(map(is_paused, self.outside.client_list())) == count, 30)
+                wait_until(lambda: sum(map(is_paused, self.outside.client_list())) == begun, 30)
                 yield requests
             finally:
                 self.outside.client_unpause()
