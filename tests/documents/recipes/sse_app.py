@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "docs/recipes/code"))
 
 
 def application() -> Any:
-    import server_sent_events  # type: ignore[import-not-found]
+    import server_sent_events
 
     server_sent_events.HEARTBEAT = 0.2
     settings = {"events.url": os.environ["REDIS_URL"], "events.trace_exclude": "XREAD"}

@@ -99,7 +99,7 @@ def test_a_view_without_the_option_sends_nothing(
     assert recorded_spans.names == ["GET /free"]
 
 
-def test_a_client_that_waits_as_long_as_it_is_told_is_served(testapp: TestApp) -> None:
+def test_a_client_that_waits_for_retry_after_is_served(testapp: TestApp) -> None:
     while testapp.get("/login", expect_errors=True).status_int == 200:
         pass
     time.sleep(int(testapp.get("/login", status=429).headers["Retry-After"]))

@@ -68,10 +68,12 @@ def pool_of(app: Any) -> Any:
 
 
 # example
-def test_a_page_gets_an_event(app: Any, module: Any) -> None:
+def test_a_page_gets_an_event(app: Any) -> None:
+    from myapp.server_sent_events import publish
+
     body = Request.blank("/events").call_application(app)[2]
-    publish(app, module, "order", {"number": 17})
-    with closing(body):
+    with closing(body), app.request_context({}) as request:
+        publish(request, "order", {"number": 17})
         chunks = iter(body)
         assert next(chunks) == b"retry: 3000\n\n"
         assert next(chunks).endswith(b'\nevent: order\ndata: {"number": 17}\n\n')
