@@ -39,7 +39,9 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recipe]:
 def configure(recipe: Recipe) -> Configure:
     """Make a Configurator with the settings of a recipe's .ini file.
 
-    The application's servers are embedded ones, unless ``changed`` has another URL.
+    The application's servers are embedded ones, unless ``changed`` has another URL. Commands to
+    embedded servers have more time than in the file: a busy machine may not be the reason for a
+    failure.
     """
 
     def configure(name: str, changed: dict[str, str] | None = None) -> Configurator:
@@ -48,6 +50,8 @@ def configure(recipe: Recipe) -> Configure:
         assert parser.read(CODE / f"{name}.ini"), name
         settings = dict(parser["app:main"])
         if changed is None:
+            for key, value in settings.items():
+                settings[key] = value.replace("00 milliseconds", "0 seconds")
             return Configurator(settings=for_tests(settings))
         return Configurator(settings={**settings, **changed})
 

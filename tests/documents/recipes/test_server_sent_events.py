@@ -174,7 +174,7 @@ def test_too_many_pages_are_asked_to_come_back(
         began = time.monotonic()
         with opened(app) as other:
             assert list(other.chunks) == [module.RETRY]
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 3
 
 
 def test_without_redis_a_page_is_asked_to_come_back(
