@@ -50,7 +50,8 @@ class Page:
         return next(self.chunks).decode()
 
     def next_event(self) -> str:
-        return next(text for text in iter(self.next, None) if text.startswith("id:"))
+        chunks = (self.next() for _ in range(40))  # of which most are heartbeats
+        return next(text for text in chunks if text.startswith("id:"))
 
     def close(self) -> None:
         self.body.close()
