@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from ..command_table import only_reads
 from ..runtime.call_stack import CallingLine
-from .records import Group, Recording, ReplySize
+from .marks import MANY, is_large, is_slow
+from .quantities import milliseconds, size_text
+from .records import Group, Recording
+from .savings import Saving, Savings
 
-MANY = 5  # operations with one name from one line
-SLOW_SECONDS = 0.1
-LARGE_BYTES = 100_000
 _IN_ONE = {
     "GET": "MGET",
     "HGET": "HMGET",
@@ -30,8 +30,8 @@ _SCANS = {"SCAN", "HSCAN", "SSCAN", "ZSCAN"}
 class Advice:
     """One suggestion."""
 
-    #: ``many``, ``slow``, ``wait`` or ``large``.
-    kind: str
+    #: ``many``, ``slow``, ``waiting`` or ``large``.
+    mark: str
     client: str
     #: The observation: ``12 GETs``.
     seen: str
@@ -39,24 +39,18 @@ class Advice:
     lines: tuple[CallingLine, ...]
     #: A possible remedy: ``use MGET or a named pipeline``.
     remedy: str
+    #: ``None`` if it cannot be estimated.
+    saving: Saving | None
 
 
 def advice(recording: Recording) -> list[Advice]:
-    """Return the suggestions for a request, in the order in which the operations were recorded."""
-    return [found for group in recording.groups for found in _of_group(group)]
+    """Return the suggestions for a request, those that save the most time first."""
+    savings = Savings(recording)
+    found = [each for group in recording.groups for each in _of_group(group, savings)]
+    return sorted(found, key=lambda each: -each.saving.seconds if each.saving else 0.0)
 
 
-def is_slow(seconds: float) -> bool:
-    """Return whether a duration is at least 100 ms."""
-    return seconds >= SLOW_SECONDS
-
-
-def is_large(size: ReplySize) -> bool:
-    """Return whether a reply has at least 100 kB or more than 10,000 values."""
-    return size.bytes >= LARGE_BYTES or size.is_least
-
-
-def _of_group(group: Group) -> Iterator[Advice]:
+def _of_group(group: Group, savings: Savings) -> Iterator[Advice]:
     client, lines = group.first.client, group.first.lines
     is_one_command = group.count == 1 and not group.first.is_pipeline
     what = group.first.commands[0] if is_one_command else group.first.name
@@ -64,21 +58,22 @@ def _of_group(group: Group) -> Iterator[Advice]:
     if group.count >= MANY and not group.is_blocking:
         seen, remedy = _many(group)
         if remedy:
-            yield Advice("many", client, seen, lines, remedy)
+            yield Advice("many", client, seen, lines, remedy, savings.of_many(group))
     if is_slow(group.longest) and not group.is_blocking:
         seen = f"{what} took {up_to}{milliseconds(group.longest)}"
         remedy = "ask for less data at once, or check whether the server is busy or far away"
-        yield Advice("slow", client, seen, lines, remedy)
+        yield Advice("slow", client, seen, lines, remedy, savings.of_slow(group))
     if is_slow(group.longest_wait):
         seen = f"{what} waited {up_to}{milliseconds(group.longest_wait)} for a connection"
         remedy = (
             f"raise {client}.max_connections, or set {client}.leak_warning to find out what keeps "
             "connections"
         )
-        yield Advice("wait", client, seen, lines, remedy)
+        yield Advice("waiting", client, seen, lines, remedy, savings.of_wait(group))
     if is_large(group.largest):
         seen = f"reply of {up_to}{size_text(group.largest)} to {what}"
-        yield Advice("large", client, seen, lines, "ask for a part: a range, or some fields")
+        remedy = "ask for a part: a range, or some fields"
+        yield Advice("large", client, seen, lines, remedy, savings.of_large(group))
 
 
 def _many(group: Group) -> tuple[str, str]:
@@ -94,21 +89,3 @@ def _many(group: Group) -> tuple[str, str]:
         return seen, "raise COUNT"
     remedies = [_IN_ONE[command]] if command in _IN_ONE else []
     return seen, f"use {' or '.join([*remedies, 'a named pipeline'])}"
-
-
-def milliseconds(seconds: float) -> str:
-    """Return a duration as text: ``0.21 ms``, ``3.4 ms``, ``312 ms``."""
-    value = seconds * 1000
-    digits = 2 if value < 1 else 1 if value < 100 else 0
-    return f"{value:.{digits}f} ms"
-
-
-def size_text(size: ReplySize) -> str:
-    """Return a size as text: ``97 bytes``, ``1.2 kB``, ``more than 3.4 MB``."""
-    value, unit = float(size.bytes), "bytes"
-    for larger in ("kB", "MB", "GB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    number = f"{value:.0f}" if unit == "bytes" else f"{value:.1f}"
-    return f"{'more than ' if size.is_least else ''}{number} {unit}"

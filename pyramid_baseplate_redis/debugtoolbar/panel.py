@@ -7,16 +7,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pyramid_debugtoolbar.panels import DebugPanel
 
 from ..interfaces import IRedisContextFactory
-from ..runtime.call_stack import CallingLine
-from .advice import advice, is_large, is_slow, milliseconds, size_text
+from .advice import advice
+from .badge import badge_of
+from .quantities import milliseconds
 from .recorder import Recorder
-from .records import RecordedOperation, Recording, Totals
+from .rendering import template_values
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from pyramid.response import Response
 
     Handler = Callable[[Request], Response]
-
-_LABELS = {"many": "many", "slow": "slow", "wait": "waiting", "large": "large"}
-_MOST_OPEN = 5  # a pipeline with more commands is shown folded
-_WARNING = "progress-bar-warning"
 
 
 def includeme(config: Configurator) -> None:
@@ -67,11 +64,9 @@ class RedisDebugPanel(DebugPanel):
 
     @property
     def nav_subtitle_style(self) -> str:
-        """Red if an operation failed, yellow if there are suggestions."""
+        """Red if an operation failed, orange if there are suggestions."""
         recording = self._recorder.recording()
-        if recording.total.errors:
-            return "progress-bar-danger"
-        return _WARNING if advice(recording) else ""
+        return badge_of(recording, advice(recording)).style
 
     def wrap_handler(self, handler: Handler) -> Handler:
         """Record the handler's operations, including exception views and subrequests."""
@@ -87,70 +82,4 @@ class RedisDebugPanel(DebugPanel):
 
     def render_vars(self, request: Request) -> dict[str, Any]:
         """Return the variables of the template."""
-        recording = self._recorder.recording()
-        clients = [_totals(name, totals) for name, totals in recording.clients.items()]
-        return {
-            "advice": [
-                {
-                    "label": _LABELS[found.kind],
-                    "seen": found.seen,
-                    **_place(found.lines),
-                    "remedy": found.remedy,
-                }
-                for found in advice(recording)
-            ],
-            "clients": clients,
-            "total": _totals("All", recording.total) if len(clients) > 1 else None,
-            "rows": [
-                _row(number, operation, recording)
-                for number, operation in enumerate(recording.operations, 1)
-            ],
-            "left_out": recording.left_out,
-            "seconds": milliseconds(recording.seconds),
-        }
-
-
-def _totals(name: str, totals: Totals) -> dict[str, Any]:
-    return {
-        "name": name,
-        "operations": totals.operations,
-        "commands": totals.commands,
-        "duration": milliseconds(totals.duration),
-        "waited": milliseconds(totals.waited),
-        "size": size_text(totals.size),
-        "errors": totals.errors,
-    }
-
-
-def _place(lines: Sequence[CallingLine]) -> dict[str, str]:
-    return {
-        "line": str(lines[0]) if lines else "an unknown line",
-        "lines": "\n".join(line.whole for line in lines),
-    }
-
-
-def _row(number: int, operation: RecordedOperation, recording: Recording) -> dict[str, Any]:
-    seconds = recording.seconds or 1.0
-    count = len(operation.commands) + operation.left_out
-    executed = operation.duration - operation.waited
-    is_odd = is_slow(executed) or is_slow(operation.waited) or is_large(operation.size)
-    return {
-        "number": number,
-        "client": operation.client,
-        "pipeline": operation.name if operation.is_pipeline else None,
-        "count": f"{count} command{'' if count == 1 else 's'}",
-        "is_short": count <= _MOST_OPEN,
-        "commands": operation.commands,
-        "left_out": operation.left_out,
-        "error": operation.error,
-        "duration": f"{operation.duration * 1000:.2f}",
-        "waited": f"{operation.waited * 1000:.2f}" if operation.waited else "",
-        "size": size_text(operation.size),
-        "bytes": operation.size.bytes,
-        **_place(operation.lines),
-        "is_after_response": recording.handled is not None and operation.at > recording.handled,
-        "style": "danger" if operation.error else "warning" if is_odd else "",
-        "left": f"{100 * operation.at / seconds:.2f}",
-        "waiting_width": f"{100 * operation.waited / seconds:.2f}",
-        "width": f"{100 * executed / seconds:.2f}",
-    }
+        return template_values(self._recorder.recording())

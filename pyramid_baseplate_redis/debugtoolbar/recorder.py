@@ -83,7 +83,7 @@ class Recorder:
         )
         with self._lock:
             self._add(recorded, len(sent))
-            key = (client, recorded.name, recorded.lines[:1])
+            key = recorded.origin
             group = self._groups.get(key)
             if group is None and len(self._groups) < _MOST_GROUPS:
                 is_blocking = commands is None and _is_blocking(name, operation.args)

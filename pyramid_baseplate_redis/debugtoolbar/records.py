@@ -76,6 +76,16 @@ class RecordedOperation:
     #: The calling lines of the application, innermost first; empty if unknown.
     lines: tuple[CallingLine, ...]
 
+    @property
+    def executed(self) -> float:
+        """The duration without the wait for a connection."""
+        return self.duration - self.waited
+
+    @property
+    def origin(self) -> tuple[object, ...]:
+        """The client, the name and the innermost line, which the operations of a group share."""
+        return (self.client, self.name, self.lines[:1])
+
 
 @dataclass
 class Totals:
@@ -121,7 +131,7 @@ class Group:
         """Count an operation."""
         self.count += 1
         self.is_same = self.is_same and operation.commands == self.first.commands
-        self.longest = max(self.longest, operation.duration - operation.waited)
+        self.longest = max(self.longest, operation.executed)
         self.longest_wait = max(self.longest_wait, operation.waited)
         self.largest = max(self.largest, operation.size, key=lambda size: size.bytes)
 
@@ -146,6 +156,20 @@ class Recording:
         for totals in self.clients.values():
             total.add(totals)
         return total
+
+    def is_after_response(self, operation: RecordedOperation) -> bool:
+        """Return whether an operation started after the handler had returned."""
+        return self.handled is not None and operation.at > self.handled
+
+    @property
+    def seconds_left_out(self) -> dict[str, float]:
+        """The duration of each client's operations that only totals and groups count."""
+        if not self.left_out:
+            return {}
+        seconds = {name: totals.duration for name, totals in self.clients.items()}
+        for operation in self.operations:
+            seconds[operation.client] -= operation.duration
+        return {name: max(0.0, value) for name, value in seconds.items()}
 
     @property
     def seconds(self) -> float:

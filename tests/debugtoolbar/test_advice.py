@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 
-from pyramid_baseplate_redis.debugtoolbar.advice import Advice, advice, milliseconds, size_text
+from pyramid_baseplate_redis.debugtoolbar.advice import Advice, advice
+from pyramid_baseplate_redis.debugtoolbar.quantities import milliseconds, size_text
 from pyramid_baseplate_redis.debugtoolbar.records import (
     Group,
     RecordedOperation,
     Recording,
     ReplySize,
 )
-from pyramid_baseplate_redis.runtime.call_stack import CallingLine
 
-LINE = CallingLine("my_app/views.py", 41, "home")
-
-
-def recorded(command: str, **attributes: Any) -> RecordedOperation:
-    values: dict[str, Any] = {
-        "client": "foo",
-        "name": command.partition(" ")[0],
-        "is_pipeline": False,
-        "commands": (command,),
-        "left_out": 0,
-        "at": 0.0,
-        "duration": 0.001,
-        "waited": 0.0,
-        "size": ReplySize(),
-        "error": None,
-        "lines": (LINE,),
-    }
-    return RecordedOperation(**{**values, **attributes})
+from .operations import LINE, recorded
 
 
 def advised(operations: Sequence[RecordedOperation], is_blocking: bool = False) -> list[Advice]:
@@ -41,7 +23,7 @@ def advised(operations: Sequence[RecordedOperation], is_blocking: bool = False) 
     group = Group(operations[0], is_blocking)
     for operation in operations:
         group.add(operation)
-    return advice(Recording((), 0, {}, (group,), None))
+    return advice(Recording(tuple(operations), 0, {}, (group,), None))
 
 
 def told(operations: Sequence[RecordedOperation], is_blocking: bool = False) -> list[str]:
@@ -75,7 +57,7 @@ def test_many_are_five() -> None:
 def test_advice_names_the_client_and_the_lines() -> None:
     (found,) = advised(different("GET"))
 
-    assert (found.kind, found.client, found.lines) == ("many", "foo", (LINE,))
+    assert (found.mark, found.client, found.lines) == ("many", "foo", (LINE,))
 
 
 def test_same_question_is_to_be_asked_once() -> None:
@@ -147,7 +129,13 @@ def test_reply_below_100_kb_is_not_large() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.0, "0.00 ms"), (0.00021, "0.21 ms"), (0.0034, "3.4 ms"), (0.3123, "312 ms")],
+    [
+        (0.0, "0.00 ms"),
+        (0.000044, "0.044 ms"),
+        (0.00021, "0.21 ms"),
+        (0.0034, "3.4 ms"),
+        (0.3123, "312 ms"),
+    ],
 )
 def test_times_have_the_digits_that_matter(seconds: float, text: str) -> None:
     assert milliseconds(seconds) == text
