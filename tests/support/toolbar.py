@@ -39,6 +39,23 @@ class Toolbar:
         return words(self.panel)
 
     @property
+    def share(self) -> str:
+        """The part at the top, which says how much of the request was Redis."""
+        return words(self.panel.select_one("#redis-share"))
+
+    @property
+    def share_in_ms(self) -> tuple[float, float]:
+        """The milliseconds of Redis, and those of the request."""
+        found = re.search(r": ([\d.]+) ms of ([\d.]+) ms\.", self.share)
+        assert found is not None, self.share
+        return float(found[1]), float(found[2])
+
+    @property
+    def badge_reason(self) -> str | None:
+        reason = self.panel.select_one("#redis-badge")
+        return None if reason is None else words(reason)
+
+    @property
     def rows(self) -> list[Any]:
         return list(self.panel.select("#redis-operations > tbody > tr"))
 
