@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .records import RecordedOperation, ReplySize
+from .quantities import milliseconds
+from .records import MOST_VALUES, RecordedOperation, ReplySize
 
 MANY = 5  # operations with one name from one line
 SLOW_SECONDS = 0.1
@@ -10,10 +11,10 @@ LARGE_BYTES = 100_000
 
 #: The mark of each kind of suggestion, and its meaning.
 MEANINGS = {
-    "many": "5 or more operations of one name from one line",
-    "slow": "an operation took 100 ms or more",
-    "waiting": "an operation waited 100 ms or more for a connection",
-    "large": "a reply of 100 kB or more, or of more than 10,000 values",
+    "many": f"{MANY} or more operations of one name from one line",
+    "slow": f"an operation took {milliseconds(SLOW_SECONDS)} or more",
+    "waiting": f"an operation waited {milliseconds(SLOW_SECONDS)} or more for a connection",
+    "large": f"a reply of {LARGE_BYTES // 1000} kB or more, or of more than {MOST_VALUES:,} values",
 }
 
 
