@@ -1,17 +1,20 @@
-"""What pip-audit said, judged: vulnerabilities fail the gate; where there is no data, that is told.
+"""Run pip-audit on a requirements file and judge its report.
 
-Usage: audit.py STATUS REPORT LOG: its exit status, and the files with its JSON and its messages.
+Known vulnerabilities end with 1. Without a connection to the server with the data, the script says
+that nothing was audited and ends with 0.
+
+Usage: audit.py REQUIREMENTS
 """
 
 from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
-from pathlib import Path
 
 NO_DATA = "pip-audit: no vulnerability data here, dependencies not audited"
-# The errors with which pip-audit ends when whoever has the data can't be reached or is ill.
+# The errors with which pip-audit ends when the server with the data is unreachable or broken.
 UNREACHABLE = re.compile(
     r"^(requests\.exceptions\.\w+|pip_audit\._service\.interface\.\w*Error)\b"
     r"|Could not connect to|is not redirecting properly",
@@ -20,7 +23,10 @@ UNREACHABLE = re.compile(
 
 
 def judge(status: int, report: str, log: str) -> tuple[bool, str]:
-    """Whether the gate is open, and what to say."""
+    """Return whether the audit passes, and the message to print.
+
+    pip-audit's exit status is 1 when it finds something and also when it reaches no server.
+    """
     if not report.strip() and UNREACHABLE.search(log):
         return True, NO_DATA
     try:
@@ -41,11 +47,20 @@ def judge(status: int, report: str, log: str) -> tuple[bool, str]:
         return False, f"pip-audit: exit status {status}, {len(dependencies)} audited\n{log}"
     if 2 * len(skipped) > len(dependencies):
         return True, NO_DATA
-    told = f"pip-audit: {len(dependencies) - len(skipped)} dependencies without vulnerabilities"
-    return True, f"{told}; without data: {', '.join(skipped)}" if skipped else told
+    summary = f"pip-audit: {len(dependencies) - len(skipped)} dependencies without vulnerabilities"
+    return True, f"{summary}; without data: {', '.join(skipped)}" if skipped else summary
+
+
+def main(requirements: str) -> int:
+    command = (
+        "pip-audit", "--requirement", requirements, "--no-deps", "--disable-pip",
+        "--progress-spinner", "off", "--format", "json",
+    )  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    passed, message = judge(done.returncode, done.stdout, done.stderr)
+    sys.stdout.write(f"{message}\n")
+    return 0 if passed else 1
 
 
 if __name__ == "__main__":
-    passed, message = judge(int(sys.argv[1]), *(Path(name).read_text() for name in sys.argv[2:4]))
-    sys.stdout.write(f"{message}\n")
-    sys.exit(0 if passed else 1)
+    sys.exit(main(sys.argv[1]))
