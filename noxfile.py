@@ -113,8 +113,9 @@ def changes(session: nox.Session) -> None:
     """
     install_groups(session, "changes")
     section = Path(session.create_tmp()) / "section.rst"
+    version = PROJECT["project"]["version"]  # towncrier would import the package to find it
     with section.open("w") as file:
-        session.run("towncrier", "build", "--draft", stdout=file, stderr=None)
+        session.run("towncrier", "build", "--draft", "--version", version, stdout=file, stderr=None)
     session.log(section.read_text())
     session.run("docutils", "--strict", str(section), "/dev/null", silent=True)
     if session.posargs:
