@@ -99,7 +99,7 @@ def audit(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the site, and check the documents outside of it."""
-    session.install("-e", ".[test]", *nox.project.dependency_groups(PROJECT, "docs"))
+    session.install("-e", ".[test]")
     session.run("sphinx-build", "-W", "-n", "-q", "docs", "docs/_build")
     for document in DOCUMENTS:
         session.run("docutils", "--strict", document, "/dev/null", silent=True)
