@@ -83,7 +83,7 @@ def imports(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """Test what depends on a dependency's version on the lowest versions of all of them."""
     session.install("-e", ".", "-r", ".ci/lowest.txt")
-    session.run("pytest", "-q", "@.ci/lowest_tests.txt", *session.posargs)
+    session.run("pytest", "@.ci/lowest_tests.txt", *session.posargs)
 
 
 @nox.session
