@@ -41,7 +41,9 @@ def main() -> None:
         page.set_viewport_size({"width": 1280, "height": 880})
         page.screenshot(path=IMAGES / "example_app.png")
         page.set_viewport_size({"width": 1280, "height": 800})
-        open_redis_panel(page).screenshot(path=IMAGES / "debugtoolbar.png")
+        panel = open_redis_panel(page)
+        panel.set_viewport_size({"width": 1280, "height": 970})
+        panel.screenshot(path=IMAGES / "debugtoolbar.png")
         picture_queues_page(browser, address, Path(directory))
         picture_example(browser, address)
 
