@@ -65,7 +65,9 @@ class ClientFields:
     out. 0 never does.
     """
     retries: int = setting(parsers.whole_number(0, 100), 0)
-    """How often to try a command again after a connection error or a timeout."""
+    """How often to try a command again after a connection error or a timeout. A write that the
+    server may have executed is never repeated.
+    """
     retry_budget: timedelta = setting(parsers.Timespan, _FIVE_SECONDS)
     """No retry begins later than this after the first attempt."""
     breaker_failures: int = setting(parsers.whole_number(0, 1_000_000), 0)

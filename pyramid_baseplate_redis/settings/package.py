@@ -19,7 +19,10 @@ class PackageSettings:
     clients: list[str] | None = setting(parsers.words)
     """The names of the clients. No other prefix is read then."""
     server_span: str = setting(parsers.choice("auto", "always", "never"), "auto")
-    """``auto`` starts a server span unless there is one; ``always``; ``never``."""
+    """``auto`` starts a server span for each request, unless there is one already, such as that of
+    OpenTelemetry's instrumentation of Pyramid or WSGI. ``always`` starts one in any case, and
+    ``never`` starts none.
+    """
     trust_trace_headers: bool = setting(parsers.boolean, False)
     """Continue the trace that a request's headers name. Never set it for requests from the public
     internet.

@@ -86,14 +86,17 @@ def parse(found: Mapping[bytes | str, bytes | str]) -> Mapping[str, float]:
     percentages = {}
     for name, value in ((text(name), text(value)) for name, value in found.items()):
         try:
-            percentages[name] = float(WORDS.get(value, value))
+            percentage = float(WORDS.get(value, value))
+            if not 0 <= percentage <= 100:
+                raise ValueError(percentage)
+            percentages[name] = percentage
         except ValueError:
             logger.warning("flag %r: %r is not on, off or a percentage", name, value)
     return percentages
 
 
 def text(value: bytes | str) -> str:
-    return value if isinstance(value, str) else value.decode()
+    return value if isinstance(value, str) else value.decode(errors="replace")
 
 
 def place_of(name: str, user: str) -> float:

@@ -22,12 +22,13 @@ from pyramid.httpexceptions import (
 )
 from pyramid.request import Request
 from pyramid.response import Response
-from redis import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 logger = logging.getLogger(__name__)
 
 RUNNING_SECONDS = 60  # longer than any of these requests takes; then the claim of a crash ends
 KEPT_SECONDS = 24 * 3600  # how long a repeated request gets the stored response
+UNAVAILABLE = (RedisError, RedisClusterException)
 NOT_KEPT = {"content-length", "date", "set-cookie"}
 
 View = Callable[[Any, Request], Response]
@@ -42,7 +43,7 @@ def idempotent_view(view: View, info: Any) -> View:
         claim = Claim(request)
         try:
             found = request.foo.set(claim.key, claim.value, nx=True, get=True, ex=RUNNING_SECONDS)
-        except RedisError as error:
+        except UNAVAILABLE as error:
             raise HTTPServiceUnavailable(headers={"Retry-After": "5"}) from error
         if found is not None:
             return repeated(json.loads(found), claim.fingerprint)
@@ -110,7 +111,7 @@ class Claim:
             replace = request.foo.register_script(self.REPLACE)
             if not replace(keys=[self.key], args=[self.value, record, KEPT_SECONDS]):
                 logger.warning("%s: the claim expired while the view was running", self.key)
-        except RedisError:
+        except UNAVAILABLE:
             # The transaction is committed, and the client must get its response.
             logger.exception("%s: the response was not stored", self.key)
 

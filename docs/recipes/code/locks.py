@@ -8,8 +8,9 @@ from contextlib import contextmanager
 
 from pyramid.httpexceptions import HTTPServiceUnavailable
 from pyramid.request import Request
-from redis import Redis, RedisError
+from redis import Redis
 from redis.client import Pipeline
+from redis.exceptions import RedisClusterException, RedisError
 from redis.lock import Lock
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -37,7 +38,7 @@ def locked(client: Redis, name: str, timeout: float, wait: float) -> Iterator[Lo
     finally:
         try:
             lock.release()
-        except RedisError as error:
+        except (RedisError, RedisClusterException) as error:
             # The work is done, and the lock has expired or is going to.
             logger.warning("%s: was not released by its holder: %s", name, error)
 

@@ -52,7 +52,9 @@ def rate_limited_view(view: View, info: Any) -> View:
     if text is None:
         return view
     limit = parse(text)
-    place = info.options.get("route_name") or info.options.get("name")
+    place = (
+        info.options.get("route_name") or info.options.get("name") or info.original_view.__name__
+    )
     fails = info.options.get("rate_limit_fails", "open")
     if fails not in ("open", "closed"):
         raise ConfigurationError(f'rate_limit_fails: {fails!r} is neither "open" nor "closed".')
@@ -92,4 +94,7 @@ def caller_of(request: Request) -> str:
         address = ip_address(request.remote_addr)
     except ValueError:  # a Unix socket
         return "unknown"
-    return str(ip_network((address, 64), strict=False) if address.version == 6 else address)
+    if address.version == 4:
+        return str(address)
+    # A server that listens on IPv6 sees an IPv4 client as ::ffff:192.0.2.1.
+    return str(address.ipv4_mapped or ip_network((address, 64), strict=False))
