@@ -41,17 +41,17 @@ class ClientFields:
     max_connections: int = redis_setting(parsers.whole_number(1, 65_535), 50)
     """The size of the connection pool, in each process. On a Cluster, for each node."""
     pool_timeout: timedelta = redis_setting(parsers.Timespan, _FIVE_SECONDS, keyword="timeout")
-    """How long a command waits for a free connection."""
+    """The longest time that a command waits for a free connection."""
     socket_connect_timeout: timedelta = redis_setting(parsers.positive_timespan, _FIVE_SECONDS)
-    """How long to wait until a connection is established, for all addresses of a host together."""
+    """The longest time for opening a connection, for all addresses of a host together."""
     socket_timeout: timedelta = redis_setting(parsers.positive_timespan, _FIVE_SECONDS)
-    """How long to wait for the whole reply of a command."""
+    """The longest time that a command waits for its whole reply."""
     deadline: timedelta | None = setting(parsers.positive_timespan)
-    """How long one call may take in all, including the wait for a connection, connecting, sending
-    and retries. No limit by default.
+    """The longest time for one call in all, including the wait for a connection, connecting,
+    sending and retries. There is no limit by default.
     """
     socket_keepalive: bool = redis_setting(parsers.boolean, True)
-    """Whether connections use TCP keepalive."""
+    """Use TCP keepalive on connections."""
     health_check_interval: timedelta = redis_setting(parsers.Timespan, timedelta(0))
     """PING a connection before use if it was idle for longer than this. 0 never does."""
     max_idle_time: timedelta = setting(parsers.Timespan, timedelta(minutes=10))
@@ -65,19 +65,19 @@ class ClientFields:
     out. 0 never does.
     """
     retries: int = setting(parsers.whole_number(0, 100), 0)
-    """How often to try a command again after a connection error or a timeout. A write that the
-    server may have executed is never repeated.
+    """The number of times that a command is tried again after a connection error or a timeout.
+    A write that the server may have executed is never repeated.
     """
     retry_budget: timedelta = setting(parsers.Timespan, _FIVE_SECONDS)
     """No retry begins later than this after the first attempt."""
     breaker_failures: int = setting(parsers.whole_number(0, 1_000_000), 0)
     """Open the circuit breaker after this many connection failures in a row. 0 never does."""
     breaker_reset: timedelta = setting(parsers.positive_timespan, _FIVE_SECONDS)
-    """How long an open breaker keeps commands from the server."""
+    """The time for which an open breaker keeps commands from the server."""
     required: bool = setting(parsers.boolean, True)
-    """Whether the health view fails if this client fails."""
+    """Let the health view fail if this client fails."""
     health_timeout: timedelta = setting(parsers.positive_timespan, timedelta(seconds=1))
-    """How long a health probe waits for this client's server."""
+    """The longest time that a health probe waits for this client's server."""
     # By default redis-py speaks RESP3 and converts replies to the shapes of RESP2. An explicit
     # number turns the conversion off, so redis-py gets one only if the application sets it.
     protocol: int | None = redis_setting(parsers.whole_number(2, 3))
@@ -96,7 +96,7 @@ class ClientFields:
     """
 
     ssl_ca_certs: str | None = tls_setting(parsers.path)
-    """A file with the certificates of the authorities to trust."""
+    """A file with the certificates of the authorities to trust. The default is the system's."""
     ssl_ca_path: str | None = tls_setting(parsers.path)
     """A directory with files of such certificates."""
     ssl_ca_data: str | None = tls_setting(parsers.lines, hidden=True)
@@ -112,7 +112,7 @@ class ClientFields:
     treats ``optional`` as ``required``.
     """
     ssl_check_hostname: bool = tls_setting(parsers.boolean, True)
-    """Whether the certificate must be for the host's name."""
+    """Require that the certificate is for the host's name."""
     ssl_min_version: ssl.TLSVersion = tls_setting(parsers.tls_version, ssl.TLSVersion.TLSv1_2)
     """``TLSv1.2`` or ``TLSv1.3``."""
     ssl_ciphers: str | None = tls_setting(parsers.text)
@@ -125,7 +125,7 @@ class ClientFields:
     sentinel_password_file: str | None = setting(parsers.path, hidden=True, only="Sentinel")
     """A file with the password of the Sentinels. It is read for each new connection to one."""
     min_other_sentinels: int = setting(parsers.whole_number(0, 1_000), 0, only="Sentinel")
-    """How many other Sentinels a Sentinel must see before its answer is used."""
+    """The number of other Sentinels that a Sentinel must see before its answer is used."""
     read_from: str = setting(parsers.choice("primary", "replica"), "primary", only="Sentinel")
     """``replica`` makes a client that only reads, from the replicas in turn. Replicas lag behind
     the primary.
@@ -161,7 +161,7 @@ class ClientFields:
     request. 0 turns this off.
     """
     metrics: bool = setting(parsers.boolean, True)
-    """Whether the client's operations and its pool have metrics."""
+    """Record metrics of the client's operations and its pool."""
     track_key_reads_sample_rate: float = setting(parsers.percentage, 0.0)
     """The share of reading commands that are sampled for hot keys."""
     track_key_writes_sample_rate: float = setting(parsers.percentage, 0.0)

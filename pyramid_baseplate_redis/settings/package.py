@@ -28,9 +28,9 @@ class PackageSettings:
     internet.
     """
     health_details: bool = setting(parsers.boolean, False)
-    """Whether the health view shows addresses and errors."""
+    """Show addresses and errors in the health view."""
     prometheus: bool = setting(parsers.boolean, False)
-    """Whether the clients have metrics for Prometheus."""
+    """Record metrics for Prometheus."""
     queues: list[str] | None = setting(parsers.words)
     """The names of the queues. No other ``<name>.queue`` is read then."""
     print_spans: bool = setting(parsers.boolean, False)

@@ -25,24 +25,26 @@ class QueueSettings:
     queue: str | None = setting(parsers.text)  # the client's name
     """The name of a client. Declares the message queue ``request.jobs`` on that client."""
     durable: bool = setting(parsers.boolean, False)
-    """Whether it is a durable queue. The settings below are for durable queues only."""
+    """Make the queue a durable one. The other settings of queues are for durable queues only."""
     group: str = setting(parsers.text, "workers")
     """The name of the consumer group."""
     lease: timedelta = setting(parsers.positive_timespan, timedelta(seconds=30))
-    """How long a consumer may work on a message before another one receives it."""
+    """The time for which a consumer may work on a message before another one receives it."""
     max_attempts: int = setting(parsers.whole_number(1, 1_000_000), BACKOFF_ATTEMPTS)
-    """How often a message is received before it becomes a dead letter. The default is 5 if
-    ``jobs.backoff`` or ``jobs.delay`` is set.
+    """The number of times that a message is received before it becomes a dead letter. The default
+    is 5 if ``jobs.backoff`` or ``jobs.delay`` is set.
     """
     max_length: int | None = setting(parsers.whole_number(1, 2**53))
-    """How many messages the queue may have. When it is full, ``put`` raises ``QueueFullError``."""
+    """The most messages that the queue may have. When it is full, ``put`` raises
+    ``QueueFullError``. There is no limit by default.
+    """
     backoff: tuple[timedelta, ...] | None = setting(parsers.timespans, BACKOFF)
-    """How long a failed message waits before it can be received again, after its first failure, its
+    """The waits of a failed message before it can be received again, after its first failure, its
     second one, and so on. After further failures it waits as after the last of them. Each wait is
     changed at random by up to a fifth. Write ``none`` if it should not wait.
     """
     delay: timedelta | None = setting(parsers.Timespan)  # instead of ``backoff``
-    """How long a failed message waits, instead of ``jobs.backoff``: the same time after each
+    """The wait of a failed message, instead of ``jobs.backoff``: the same time after each
     failure.
     """
     keep_errors: str = setting(parsers.choice("all", "class"), "all")
@@ -50,7 +52,7 @@ class QueueSettings:
     ``class`` keeps only the class; choose it if the texts of your errors can contain secrets.
     """
     trace_parent: bool = setting(parsers.boolean, False)
-    """Whether the span of processing is a child of the sender's span, in the same trace, instead of
+    """Make the span of processing a child of the sender's span, in the same trace, instead of
     linked to it.
     """
     base_url: str | None = setting(parsers.http_url)  # of the requests that a worker makes
