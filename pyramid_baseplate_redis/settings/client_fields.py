@@ -140,14 +140,14 @@ class ClientFields:
         "round_robin",
         only="Cluster",
     )
-    """Which nodes of a Cluster get the commands that only read: ``round_robin`` and ``random``
+    """The nodes of a Cluster that get the commands that only read: ``round_robin`` and ``random``
     include the primary, ``round_robin_replicas`` and ``random_replica`` do not.
     """
     require_full_coverage: bool = setting(parsers.boolean, True, only="Cluster")
     """On a Cluster: whether it is an error if no node serves some of the keys."""
 
     trace: str = setting(parsers.choice("all", "children", "pipelines", "off"), "all")
-    """Which commands have spans: ``all``; ``children``, only those below another span;
+    """The commands that have spans: ``all``; ``children``, only those below another span;
     ``pipelines``, only pipelines; ``off``, none.
     """
     trace_query_text: str = setting(parsers.choice("off", "sanitized", "keys"), "off")

@@ -91,6 +91,8 @@ def openings_of(module: Path) -> Iterator[tuple[int, str]]:
             docstring = ast.get_docstring(node)
             if docstring:
                 yield getattr(node, "lineno", 1), docstring
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            yield node.lineno, str(node.value.value)  # the docstring of an attribute
 
 
 def found(path: Path, texts: Iterator[tuple[int, str]], rules: list[Rule]) -> list[str]:
