@@ -76,23 +76,20 @@ def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Debian's Redis, where it is installed."""
-    with running_server("redis", tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
 @pytest.fixture(scope="session", params=KINDS)
-def any_server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """Each of the servers in turn: Valkey always, Debian's Redis where it is installed.
+def any_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """Each of the servers in turn: Valkey always, the others where they are installed.
 
-    Like all tests with Debian's Redis as a parameter, the latter are slow ones.
+    Tests with one of the others as a parameter are slow ones.
     """
     if request.param == "valkey":
         yield request.getfixturevalue("valkey_server")
     else:
-        yield request.getfixturevalue("redis_server")
+        directory = tmp_path_factory.mktemp(f"{request.param}-server")
+        with running_server(request.param, directory) as server:
+            yield server
 
 
 @pytest.fixture
@@ -181,20 +178,17 @@ def valkey_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster
         yield cluster
 
 
-@pytest.fixture(scope="session")
-def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A Cluster of six of Debian's Redis."""
-    with running_cluster("redis", tmp_path_factory.mktemp("redis-cluster")) as cluster:
-        yield cluster
-
-
 @pytest.fixture(scope="session", params=KINDS)
-def any_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+def any_cluster(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
     """A Cluster of each kind in turn, as the test before has left it."""
     if request.param == "valkey":
         yield request.getfixturevalue("valkey_cluster")
     else:
-        yield request.getfixturevalue("redis_cluster")
+        directory = tmp_path_factory.mktemp(f"{request.param}-cluster")
+        with running_cluster(request.param, directory) as cluster:
+            yield cluster
 
 
 @pytest.fixture(scope="session")
@@ -204,20 +198,17 @@ def valkey_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Senti
         yield sentinels
 
 
-@pytest.fixture(scope="session")
-def redis_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelSet]:
-    """Debian's Redis and its replica, watched by three Sentinels."""
-    with running_sentinels("redis", tmp_path_factory.mktemp("redis-sentinels")) as sentinels:
-        yield sentinels
-
-
 @pytest.fixture(scope="session", params=KINDS)
-def any_sentinels(request: pytest.FixtureRequest) -> Iterator[SentinelSet]:
+def any_sentinels(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SentinelSet]:
     """A Sentinel set of each kind in turn, as the test before has left it."""
     if request.param == "valkey":
         yield request.getfixturevalue("valkey_sentinels")
     else:
-        yield request.getfixturevalue("redis_sentinels")
+        directory = tmp_path_factory.mktemp(f"{request.param}-sentinels")
+        with running_sentinels(request.param, directory) as sentinels:
+            yield sentinels
 
 
 @pytest.fixture

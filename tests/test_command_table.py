@@ -15,7 +15,7 @@ from pyramid_baseplate_redis.command_table import COMMAND_NAMES, known_name
 
 from .support.servers import Server
 
-VERSIONS = {"valkey": (9, 1), "redis": (8, 0)}  # later ones may have more
+VERSIONS = {"valkey": (9, 1), "redis": (8, 0), "redis-8.2": (8, 2)}  # later ones may have more
 
 
 def names_of(server: Server) -> set[str]:
@@ -27,7 +27,8 @@ def names_of(server: Server) -> set[str]:
     def collect(pairs: list[Any], prefix: str = "") -> None:
         for name, flat in zip(pairs[::2], pairs[1::2], strict=True):
             documented = dict(zip(flat[::2], flat[1::2], strict=True))
-            major, minor = map(int, documented["since"].split(".")[:2])
+            # Modules need not say it.
+            major, minor = map(int, documented.get("since", "0.0").split(".")[:2])
             if (major, minor) <= VERSIONS[server.kind]:
                 names.add(name.upper().replace("|", " "))
             collect(documented.get("subcommands", []))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,17 @@ def test_no_other_test_runs_beside_one_that_is_alone(tmp_path: Path) -> None:
     notes = (tmp_path / "notes").read_text().split()
     assert notes.count("shared") == 20
     assert [notes[index + 1] for index, note in enumerate(notes) if note == "begin"] == ["end"] * 5
+
+
+def test_nor_does_one_of_another_run_with_the_same_lock(tmp_path: Path) -> None:
+    lock = ["--lock", str(tmp_path / "lock")]
+    runs = [partial(run, tmp_path, "-n", "0", *lock, alone=ALONE)]
+    runs.append(partial(run, tmp_path, "-n", "2", "--dist", "loadfile", *lock, others=OTHERS))
+    with ThreadPoolExecutor() as threads:
+        ended = [future.result() for future in [threads.submit(each) for each in runs]]
+    assert [each.returncode for each in ended] == [0, 0]
+    notes = (tmp_path / "notes").read_text().split()
+    assert {notes[index + 1] for index, note in enumerate(notes) if note == "begin"} == {"end"}
 
 
 def failing(times: int) -> str:

@@ -38,7 +38,7 @@ def test_a_server_that_answers_is_ok(predis: Predis, server: Server) -> None:
     version = info.get("valkey_version") or info["redis_version"]
     assert address == f"127.0.0.1:{server.port}"
     assert found["role"] == "primary"
-    assert found["server"] == f"{server.kind} {version}"
+    assert found["server"] == f"{server.software} {version}"
     assert found["ping_seconds"] > 0
 
 

@@ -58,7 +58,7 @@ def test_a_server_introduces_itself(asked: Any, server: Server) -> None:
         info = client.info("server")
     health = asked(server.url)
     assert (health.server, health.server_version, health.role) == (
-        server.kind,
+        server.software,
         info.get("valkey_version") or info["redis_version"],
         "master",
     )

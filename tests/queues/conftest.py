@@ -22,8 +22,13 @@ _made: WeakSet[DurableMessageQueue] = WeakSet()
 
 
 def search_soon(queue: DurableMessageQueue) -> None:
-    """Let a queue search for expired leases when it receives next."""
-    queue._receiver._group.search_soon()
+    """Let a queue search for expired leases when it receives next.
+
+    What an earlier search found is discarded, as it is half a lease later.
+    """
+    group = queue._receiver._group
+    group._expired._found_until = 0.0
+    group.search_soon()
 
 
 class HandlerError(Exception):

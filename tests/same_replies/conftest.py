@@ -38,9 +38,11 @@ def permissive_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
 
 
 @pytest.fixture(scope="session", params=KINDS[1:])
-def permissive_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Debian's Redis, likewise."""
-    yield from _permissive("redis", tmp_path_factory)
+def permissive_redis(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """Debian's Redis and Redis 8.2, likewise."""
+    yield from _permissive(request.param, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

