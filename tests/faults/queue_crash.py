@@ -2,26 +2,25 @@
 
     python -m tests.faults.queue_crash --messages 20000 --workers 4 --restarts 3 [--kind redis]
 
-Producers put numbered messages while worker processes are killed at random, again and again, and
-the server is killed and started anew. Every message has to be processed at least once, and those
-that a consumer receives for the first time have to come in the order in which they were put.
+Producers put numbered messages, some of them delayed, while worker processes are killed at random,
+again and again, and the server is killed and started anew. All record what they asked and got, and
+``tests.histories.queue_contract`` decides whether the queue has kept its contract. Besides, the
+messages that a consumer receives for the first time have to come in the order in which they were
+put.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import multiprocessing
-import os
 import random
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import redis
 from rich.console import Console
@@ -29,10 +28,13 @@ from rich.table import Table
 
 from pyramid_baseplate_redis import DurableMessageQueue, is_retryable, pool_from_config
 
+from ..histories.journal import Journal, deliveries
+from ..histories.queue_contract import Put, QueueHistory, check
 from ..support.servers import Server, running_server
+from .killed_workers import KilledWorkers
 
 LEASE = 2.0
-MOST_ATTEMPTS = 1_000_000  # nobody is to be buried for being killed
+MOST_ATTEMPTS = 1_000_000  # a message must not become a dead letter for being killed
 MOST_SECONDS = 300
 CONSOLE = Console()
 
@@ -42,29 +44,31 @@ def queue_on(url: str) -> DurableMessageQueue:
     return DurableMessageQueue("jobs", pool, lease=LEASE, max_attempts=MOST_ATTEMPTS)
 
 
-def work(url: str, log: str, seed: int) -> None:
-    """A worker: what it has processed it writes to a file, one line each, then acknowledges."""
+def work(url: str, path: str, seed: int) -> None:
+    """Process messages until the process is killed."""
     chance = random.Random(seed)
     queue = queue_on(url)
-    written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    journal = Journal(path)
     while True:
+        leased_at = time.monotonic_ns()
         try:
             with queue.receive() as message:
+                journal.received(message.id, int(message.body), message.attempts, leased_at)
                 time.sleep(chance.random() * 0.003)
-                line = f"{message.id} {message.attempts} {message.body.decode()}\n"
-                os.write(written, line.encode())
+                journal.processed(message.id)
+            journal.acknowledged(message.id)
         except redis.RedisError:
-            time.sleep(0.05)  # the acknowledgement failed: it comes back
+            time.sleep(0.05)  # if the acknowledgement failed, the message comes again
 
 
 @dataclass
 class Producer:
-    """Puts its share of the numbers; what may have been put or not it puts again."""
+    """Puts its share of the numbers. Those that may have been put or not are put again."""
 
     url: str
     numbers: list[int]
     seed: int
-    repeated: int = 0
+    puts: list[Put] = field(default_factory=list)
     failure: BaseException | None = None
     thread: threading.Thread = field(init=False)
 
@@ -84,81 +88,43 @@ class Producer:
         left = list(self.numbers)
         while left:
             batch = left[: chance.choice([1, 1, 1, 5, 20])]
+            delay = chance.choice([None] * 9 + [timedelta(seconds=1)])
+            puts = [Put(number) for number in batch]
+            if delay is not None:
+                not_before = time.monotonic_ns() + int(delay.total_seconds() * 1e9)
+                for put in puts:
+                    put.not_before = not_before
+            self.puts += puts
             try:
-                if len(batch) == 1:
-                    queue.put(str(batch[0]))
-                else:
-                    queue.put_many([str(number) for number in batch])
+                ids = queue.put_many([str(number) for number in batch], delay=delay)
             except redis.RedisError as error:
-                if is_retryable(error) is None:
-                    self.repeated += len(batch)
+                if is_retryable(error) is not None:
+                    for put in puts:
+                        put.outcome = "failed"
                 time.sleep(0.02)
                 continue
+            for put, entry_id in zip(puts, ids, strict=True):
+                put.id, put.outcome = str(entry_id), "acknowledged"
             left = left[len(batch) :]
             time.sleep(0.0005 * len(batch))
 
 
-class Workers:
-    """Processes that are killed and replaced."""
-
-    def __init__(self, url: str, directory: Path, size: int, chance: random.Random) -> None:
-        # Forked from a process that has no threads.
-        self._context: Any = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["tests.faults.queue_crash"])
-        self._url = url
-        self._directory = directory
-        self._chance = chance
-        self._numbers = itertools.count()
-        self._processes = [self._started() for _ in range(size)]
-        self.kills = 0
-
-    def _started(self) -> Any:
-        log = str(self._directory / f"worker-{next(self._numbers)}")
-        arguments = (self._url, log, self._chance.getrandbits(32))
-        process = self._context.Process(target=work, args=arguments, daemon=True)
-        process.start()
-        return process
-
-    def kill_one(self) -> None:
-        number = self._chance.randrange(len(self._processes))
-        self._processes[number].kill()
-        self._processes[number].join()
-        self._processes[number] = self._started()
-        self.kills += 1
-
-    def kill_all(self) -> None:
-        for process in self._processes:
-            process.kill()
-            process.join()
-
-    def logs(self) -> list[list[tuple[str, int, int]]]:
-        """What each of them has processed: identifiers, attempts and numbers."""
-        found = []
-        for path in self._directory.glob("worker-*"):
-            lines = [line.split() for line in path.read_text().splitlines()]
-            found.append([(entry, int(attempts), int(number)) for entry, attempts, number in lines])
-        return found
-
-    def processed(self) -> int:
-        return sum(path.read_bytes().count(b"\n") for path in self._directory.glob("worker-*"))
-
-
 def crash(arguments: argparse.Namespace, server: Server, directory: Path) -> list[str]:
-    """Do it; what is wrong."""
+    """Run the test, print the figures, and return what is wrong."""
     chance = random.Random(arguments.seed)
     started = time.monotonic()
     producers = [
         Producer(server.url, list(range(number, arguments.messages, 2)), chance.getrandbits(32))
         for number in range(2)
     ]
-    workers = Workers(server.url, directory, arguments.workers, chance)
+    workers = KilledWorkers(work, server.url, directory, arguments.workers, chance)
     for producer in producers:
         producer.start()
     steps = arguments.restarts + 1
     restarts = [arguments.messages * step // steps for step in range(1, steps)]
     restarted = 0
     queue = queue_on(server.url)
-    dead = -1
+    stats = None
     while time.monotonic() - started < MOST_SECONDS:
         time.sleep(chance.uniform(0.05, 0.3))
         workers.kill_one()
@@ -170,36 +136,50 @@ def crash(arguments: argparse.Namespace, server: Server, directory: Path) -> lis
             restarted += 1
         if not any(producer.thread.is_alive() for producer in producers) and not restarts:
             try:
-                stats = queue.stats()
+                found = queue.stats()
             except redis.RedisError:
                 continue
-            if not stats.length + stats.waiting:
-                dead = stats.dead
+            if not found.length + found.waiting + found.delayed:
+                stats = found
                 break
     seconds = time.monotonic() - started
     workers.kill_all()
-    logs = workers.logs()
-    counts = Counter(number for log in logs for _, _, number in log)
-    repeated = sum(producer.repeated for producer in producers)
+    history = QueueHistory(int(LEASE * 1e9), deliveries=list(deliveries(directory, "worker-*")))
+    for producer in producers:
+        history.puts += producer.puts
+    wrong = check(history)
+    counts = Counter(each.number for each in history.deliveries if each.is_processed)
+    outcomes = Counter(put.outcome for put in history.puts)
     table = Table("", "", show_header=False)
     for name, value in {
         "server": server.kind, "messages": arguments.messages, "processed": len(counts),
-        "lost": arguments.messages - len(counts), "duplicates": counts.total() - len(counts),
-        "of these perhaps put twice": repeated, "workers killed": workers.kills,
-        "server restarts": restarted, "seconds": f"{seconds:.1f}",
+        "lost": sum("is lost" in each for each in wrong),
+        "processed again": counts.total() - len(counts),
+        "deliveries": len(history.deliveries), "puts acknowledged": outcomes["acknowledged"],
+        "puts refused": outcomes["failed"], "puts perhaps done": outcomes["unknown"],
+        "workers killed": workers.kills, "server restarts": restarted, "seconds": f"{seconds:.1f}",
     }.items():  # fmt: skip
         table.add_row(name, str(value))
     CONSOLE.print(table)
-    wrong = [f"a producer failed: {each.failure!r}" for each in producers if each.failure]
-    if dead:
-        wrong.append("the queue wasn't emptied in time" if dead < 0 else f"{dead} dead letters")
-    if len(counts) != arguments.messages:
-        wrong.append(f"lost: {sorted(set(range(arguments.messages)) - counts.keys())[:20]}")
-    for log in logs:
-        first = [tuple(map(int, entry.split("-"))) for entry, attempts, _ in log if attempts == 1]
-        if first != sorted(first):
-            wrong.append("a consumer received messages out of their order")
-    return wrong
+    wrong += [f"a producer failed: {each.failure!r}" for each in producers if each.failure]
+    if stats is None:
+        wrong.append("the queue was not emptied in time")
+    elif stats.dead:
+        wrong.append(f"{stats.dead} dead letters")
+    return wrong + _out_of_order(history)
+
+
+def _out_of_order(history: QueueHistory) -> list[str]:
+    delayed = {put.number for put in history.puts if put.not_before is not None}
+    by_worker: dict[str, list[tuple[int, ...]]] = defaultdict(list)
+    for each in history.deliveries:
+        if each.attempts == 1 and each.number not in delayed:
+            by_worker[each.worker].append(tuple(map(int, each.id.split("-"))))
+    return [
+        f"{worker} received messages out of their order"
+        for worker, received in by_worker.items()
+        if received != sorted(received)
+    ]
 
 
 def main() -> int:
@@ -207,7 +187,7 @@ def main() -> int:
     parser.add_argument("--messages", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--restarts", type=int, default=3, help="of the server")
-    parser.add_argument("--kind", choices=["valkey", "redis"], default="valkey")
+    parser.add_argument("--kind", choices=["valkey", "redis", "redis-8.2"], default="valkey")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     arguments = parser.parse_args()
     CONSOLE.print(f"seed {arguments.seed}")
