@@ -163,14 +163,21 @@ def is_retryable(error: BaseException) -> bool | None:
 
 
 def lost_reply(error: redis.WatchError) -> Exception | None:
+    """Return the connection's error after which EXEC may have been executed, or ``None``."""
+    cause = connection_error(error)
+    return None if getattr(cause, "unsent", False) else cause
+
+
+def connection_error(error: redis.WatchError) -> Exception | None:
     """Return the connection's error that redis-py replaced with a WatchError, or ``None``.
 
     While keys are watched, redis-py replaces every connection error in this way:
 
     - also one after EXEC, which the server may have executed;
+    - also the reply that the server is loading its data;
     - also a TimeoutError raised by a signal handler, which it mistakes for the socket's.
     """
     cause = error.__context__
-    if not isinstance(cause, (redis.ConnectionError, redis.TimeoutError, TimeoutError)):
-        return None
-    return None if getattr(cause, "unsent", False) else cause
+    if isinstance(cause, (redis.ConnectionError, redis.TimeoutError, TimeoutError)):
+        return cause
+    return None

@@ -158,8 +158,10 @@ class MonitoredClient(Generic[P]):
         :param shard_hint: see :meth:`redis.Redis.pipeline`.
         :param value_from_callable: return the result of ``func`` instead of the commands' results.
         :param watch_delay: seconds to wait before each further attempt.
-        :raises redis.ConnectionError: the reply to the transaction was lost, and it is unknown
-            whether the transaction was executed. (redis-py would execute it again.)
+        :raises redis.ConnectionError: the connection was lost, or the server is loading its data.
+            If the reply to ``EXEC`` was lost, it is unknown whether the transaction was executed.
+            (redis-py would begin again in both cases.)
+        :raises redis.TimeoutError: a reply did not arrive in time, with the same uncertainty.
         """
 
         def named(pipeline: P) -> Any:

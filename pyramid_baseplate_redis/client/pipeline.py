@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import redis
 from opentelemetry.trace import Span
@@ -13,7 +13,7 @@ from redis.client import Pipeline
 
 from ..command_table import only_reads
 from ..deadlines import DeadlinePolicy
-from ..exceptions import lost_reply
+from ..exceptions import connection_error
 from ..pool.blocking_pool import BlockingConnectionPool
 from ..retries import RetryPolicy
 from ..telemetry import command_spans
@@ -25,6 +25,8 @@ from .pipeline_base import (
     MonitoredPipelineBase,
     copied_callbacks,
 )
+
+T = TypeVar("T")
 
 # OpenTelemetry's instrumentation of redis-py wraps these, which would start further spans.
 _execute = inspect.unwrap(Pipeline.execute)
@@ -41,13 +43,20 @@ class MonitoredPipelineMixin(MonitoredPipelineBase, KeepsErrorCodes, Pipeline):
         return self.command_stack, bool(in_transaction or self.explicit_transaction)
 
     def _executed(self, raise_on_error: bool) -> list[Any]:
+        return self._unrepeated(lambda: self._tried(raise_on_error))
+
+    def _unrepeated(self, call: Callable[[], T]) -> T:
+        """Call ``call``; in a transaction function, raise a lost connection's own error.
+
+        redis-py turns that error into a WatchError, and ``transaction()`` would do all again: also
+        what EXEC may have executed, and without end while a server answers WATCH and no more.
+        """
         try:
-            return self._tried(raise_on_error)
+            return call()
         except redis.WatchError as error:
-            lost = lost_reply(error)
+            lost = connection_error(error)
             if lost is None or not self.is_repeated:
                 raise
-        # redis-py turns a lost reply to EXEC into a WatchError, and would execute it all again.
         raise lost
 
     def _tried(self, raise_on_error: bool) -> list[Any]:
@@ -122,7 +131,7 @@ class MonitoredPipelineMixin(MonitoredPipelineBase, KeepsErrorCodes, Pipeline):
 
     def _immediately_executed(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if self._retry is None or self.watching:
-            return _immediate_execute_command(self, *args, **options)
+            return self._unrepeated(lambda: _immediate_execute_command(self, *args, **options))
         return self._retry.call(
             lambda: _immediate_execute_command(self, *args, **options),
             reads=args[0] == "WATCH" or only_reads(args[0]),
