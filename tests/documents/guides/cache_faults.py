@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 from ...support.servers import Server
 from .prices_page import Page
@@ -45,20 +45,6 @@ def full_pool(server: Server, page: Page) -> Iterator[None]:
     finally:
         for connection in held:
             page.pool.release(connection)
-
-
-@contextmanager
-def unreachable_port() -> Iterator[int]:
-    """A port whose packets are dropped: the queue of its listener is full."""
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
-        yield listener.getsockname()[1]
 
 
 @contextmanager

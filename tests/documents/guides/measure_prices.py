@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ...support.servers import Server, running_server
-from .cache_faults import dead, delaying_port, frozen, full_pool, no_fault, unreachable_port
+from ...support.unreachable import unreachable_port
+from .cache_faults import dead, delaying_port, frozen, full_pool, no_fault
 from .prices_page import GUIDE, Page
 
 MEASURED = GUIDE / "measured.txt"

@@ -11,7 +11,8 @@ import pytest
 from webob import Request
 
 from ...support.servers import running_server, wait_until
-from .cache_faults import delaying_port, frozen, full_pool, unreachable_port
+from ...support.unreachable import unreachable_port
+from .cache_faults import delaying_port, frozen, full_pool
 from .measure_prices import ALL, BREAKER_FAILURES, MEASURED, UNREACHABLE, measure
 from .prices_page import Page
 
