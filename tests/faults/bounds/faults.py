@@ -20,6 +20,7 @@ class Fault:
     :param left_out: the names of operations to which it does not apply, with reasons.
     :param together: whether all operations are measured at the same time. Those that need the CPU
         would disturb each other.
+    :param threads: how many threads make the same call at the same time; the slowest counts.
     :param begin: makes the fault for all operations, when the applications are ready.
     """
 
@@ -28,4 +29,5 @@ class Fault:
     formula: Formula
     left_out: Mapping[str, str] = field(default_factory=dict)
     together: bool = True
+    threads: int = 1
     begin: Callable[[], AbstractContextManager[object]] = nullcontext

@@ -87,6 +87,13 @@ REPLIES = Formula(
     "A pipeline waits for each of its replies as long as that, and ``transaction()`` for each "
     "of its commands.",
 )
+HEALTH_CHECKS = Formula(
+    "health checks",
+    lambda limits, operation: operation.wait(limits) + 2 * operation.replies * limits.reply,
+    _TIMEOUTS,
+    "With ``foo.health_check_interval``, the ``PING`` before a command may take one more "
+    "``socket_timeout``.",
+)
 SENDING = Formula(
     "sending",
     lambda limits, operation: limits.reply,
@@ -141,6 +148,12 @@ SENTINELS = Formula(
     _TOPOLOGIES,
     "Asking the Sentinels takes at most ``foo.socket_connect_timeout`` and ``foo.socket_timeout``",
 )
+CROWD = Formula(
+    "many ask",
+    lambda limits, operation: 2 * (limits.connect + limits.reply) + operation.wait(limits),
+    _TOPOLOGIES,
+    "It takes up to twice as long while more than five threads ask at the same time.",
+)
 PRIMARY = Formula(
     "primary",
     lambda limits, operation: (
@@ -172,11 +185,12 @@ SERVERS = Formula(
 )
 
 FORMULAE = (
-    AT_ONCE, BREAKER, CONNECT, LOGIN, HANDSHAKE, REPLY, REPLIES, SENDING, PIECES, POOL, NAME,
-    DEADLINE, PROBE, CHECKED, MESSAGE, SENTINELS, PRIMARY, LAYOUT, FIRST_LAYOUT, SERVERS,
+    AT_ONCE, BREAKER, CONNECT, LOGIN, HANDSHAKE, REPLY, REPLIES, HEALTH_CHECKS, SENDING, PIECES,
+    POOL, NAME, DEADLINE, PROBE, CHECKED, MESSAGE, SENTINELS, CROWD, PRIMARY, LAYOUT, FIRST_LAYOUT,
+    SERVERS,
 )  # fmt: skip
-_WAITING_FOR_REPLIES = (REPLY, REPLIES)
-_SEVERAL_SERVERS = (SENTINELS, PRIMARY, LAYOUT, FIRST_LAYOUT)
+_WAITING_FOR_REPLIES = (REPLY, REPLIES, HEALTH_CHECKS)
+_SEVERAL_SERVERS = (SENTINELS, CROWD, PRIMARY, LAYOUT, FIRST_LAYOUT)
 
 
 def promised(formula: Formula, operation: Operation, limits: Limits) -> Bound:

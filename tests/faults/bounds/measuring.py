@@ -45,11 +45,11 @@ class Cell:
 
 
 class _Call(threading.Thread):
-    """One call of an operation, which is given up if it does not end."""
+    """A call of an operation, which is given up if it does not end."""
 
     def __init__(self, operation: Operation, app: App, together: threading.Barrier) -> None:
         super().__init__(daemon=True)
-        self._operation = operation
+        self.operation = operation
         self._app = app
         self._together = together
         self.seconds: float | None = None
@@ -60,7 +60,7 @@ class _Call(threading.Thread):
         self._together.wait(_GIVEN_UP)
         started = time.monotonic()
         try:
-            self._operation.run(self._app)
+            self.operation.run(self._app)
         except Exception as error:
             outcome = type(error).__name__
         self.seconds, self.outcome = time.monotonic() - started, outcome
@@ -70,26 +70,30 @@ def measured(fault: Fault, operations: Sequence[Operation], limits: Limits) -> l
     """Make the fault for each operation, and measure the operations; see :class:`Fault`."""
     affected = [each for each in operations if each.name not in fault.left_out]
     groups = [affected] if fault.together else [[each] for each in affected]
-    calls: dict[str, _Call] = {}
+    slowest: dict[str, _Call] = {}
     for group in groups:
-        calls.update(_called(fault, group))
-    return [_cell(fault, operation, calls.get(operation.name), limits) for operation in operations]
+        for call in sorted(_called(fault, group), key=lambda call: call.seconds or _GIVEN_UP):
+            slowest[call.operation.name] = call
+    return [
+        _cell(fault, operation, slowest.get(operation.name), limits) for operation in operations
+    ]
 
 
-def _called(fault: Fault, operations: Sequence[Operation]) -> dict[str, _Call]:
+def _called(fault: Fault, operations: Sequence[Operation]) -> list[_Call]:
     """Call operations at the same time, and wait for their ends."""
     with ExitStack() as stack:
         apps = [stack.enter_context(fault.stage(operation)) for operation in operations]
-        together = threading.Barrier(max(1, len(apps)))
+        together = threading.Barrier(max(1, len(apps) * fault.threads))
         stack.enter_context(fault.begin())
-        calls = {
-            operation.name: _Call(operation, app, together)
+        calls = [
+            _Call(operation, app, together)
             for operation, app in zip(operations, apps, strict=True)
-        }
-        for call in calls.values():
+            for _ in range(fault.threads)
+        ]
+        for call in calls:
             call.start()
         ends_at = time.monotonic() + _GIVEN_UP
-        for call in calls.values():
+        for call in calls:
             call.join(max(0.0, ends_at - time.monotonic()))
     return calls
 

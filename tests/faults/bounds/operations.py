@@ -62,6 +62,7 @@ class App:
         self.durable_queue: Any = getattr(context, durable_queue)
         #: A key in the slot of the list queue, which no other application changes.
         self.key = f"{{{list_queue}}}:key:{next(_numbers)}"
+        self.pipeline_keys = [f"{self.key}:{number}" for number in range(PIPELINE)]
         self.payload = b"x"
         self.subscriber: Any = None
         self._context = context
@@ -110,8 +111,8 @@ def _within(app: App) -> None:
 
 def _pipeline(app: App) -> None:
     with app.foo.pipeline("bounds", transaction=False) as pipeline:
-        for number in range(PIPELINE):
-            pipeline.set(f"{app.key}:{number}", app.payload)
+        for key in app.pipeline_keys:
+            pipeline.set(key, app.payload)
         pipeline.execute()
 
 

@@ -26,6 +26,7 @@ from .slow_proxy import SlowProxy
 _LARGE = b"x" * 6_000_000  # more than the buffers of the sockets hold
 _BYTE_PAUSE = 0.05  # seconds, so that a reply takes longer than socket_timeout
 _PUSH = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$6\r\nbounds\r\n"
+_HEALTH_CHECKS = {"health_check_interval": "1 millisecond"}
 _HANGING_HOST = "hangs.invalid"
 
 _OWN_CONNECTION = "it opens a connection of its own"
@@ -137,10 +138,10 @@ class Standalone:
             yield app
 
     @contextmanager
-    def late_replies(self, operation: Operation) -> Iterator[App]:
-        with self.proxied() as (proxy, app):
+    def late_replies(self, settings: dict[str, str], operation: Operation) -> Iterator[App]:
+        with self.proxied(**settings) as (proxy, app):
             operation.connect(app)
-            proxy.reply_pause = self.limits.reply * 0.8
+            proxy.reply_pause = self.limits.reply * 0.7
             self._publish(operation)
             yield app
 
@@ -227,8 +228,8 @@ class Standalone:
             yield app
 
     @contextmanager
-    def proxied(self) -> Iterator[tuple[SlowProxy, App]]:
-        with SlowProxy(self.server.port) as proxy, self.app(proxy.port) as app:
+    def proxied(self, **settings: str) -> Iterator[tuple[SlowProxy, App]]:
+        with SlowProxy(self.server.port) as proxy, self.app(proxy.port, **settings) as app:
             yield proxy, app
 
     @contextmanager
@@ -256,7 +257,11 @@ class Standalone:
             Fault("login, a byte at a time", self.slow_login, formulae.LOGIN),
             Fault("reply, a byte at a time", self.slow_reply, formulae.REPLY),
             Fault("push, a byte at a time", self.slow_push, formulae.REPLY),
-            Fault("each reply just in time", self.late_replies, formulae.REPLIES),
+            Fault("each reply just in time", partial(self.late_replies, {}), formulae.REPLIES),
+            Fault(
+                "the same with health checks", partial(self.late_replies, _HEALTH_CHECKS),
+                formulae.HEALTH_CHECKS,
+            ),
             Fault("half-open", self.half_open, formulae.REPLY),
             one_by_one(
                 "TLS stalls in the handshake", self.tls_handshake, formulae.HANDSHAKE, no_tls

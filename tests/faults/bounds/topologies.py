@@ -23,6 +23,11 @@ from .limits import Limits
 from .operations import App, Operation
 
 _LIST_QUEUE = "jobs"
+_THREADS = 20
+_ALONE = {
+    "pub/sub": "a subscriber belongs to one thread",
+    "predis check": "predis is a process of its own",
+}
 _ELECTION_SECONDS = 0.7  # after which a failover is under way
 
 
@@ -68,6 +73,11 @@ class BehindSentinels:
                     formulae.SENTINELS, begin=partial(self._frozen_sentinels, count),
                 )
                 for count in (1, 2, 3)
+            ),
+            Fault(
+                f"Sentinel: 3 frozen, {_THREADS} threads", partial(self._app, False),
+                formulae.CROWD, _ALONE, together=False, threads=_THREADS,
+                begin=partial(self._frozen_sentinels, 3),
             ),
         ]  # fmt: skip
 
@@ -139,19 +149,27 @@ class OnCluster:
             "Cluster: first command", partial(self._app, False), formulae.FIRST_LAYOUT,
             begin=partial(self._broken, frozen),
         )  # fmt: skip
-        return [*frozen_nodes, first_command, failover]
+        crowd = Fault(
+            f"Cluster: 6 frozen, {_THREADS} threads", partial(self._app, True), formulae.LAYOUT,
+            _ALONE, together=False, threads=_THREADS, begin=partial(self._broken, frozen),
+        )  # fmt: skip
+        return [*frozen_nodes, crowd, first_command, failover]
 
     @contextmanager
     def _app(self, is_connected: bool, operation: Operation) -> Iterator[App]:
-        queues = (_LIST_QUEUE, self._name_on(self.cluster.node_of(_LIST_QUEUE)))
+        queues = (_LIST_QUEUE, self._name_on(self.cluster.node_of(_LIST_QUEUE), "letters"))
         with App(self.cluster.url, self._limits, queues) as app:
+            app.pipeline_keys = [self._name_on(node, "key") for node in self.cluster.primaries()]
             if is_connected:
                 operation.connect(app)
             yield app
 
-    def _name_on(self, node: Node) -> str:
-        """Return the name of a durable queue that this node has."""
-        names = (f"letters{number}" for number in range(1000))
+    def _name_on(self, node: Node, start: str) -> str:
+        """Return a key that this node has.
+
+        :param start: how the key begins.
+        """
+        names = (f"{start}{number}" for number in range(1000))
         return next(name for name in names if self.cluster.node_of(name) is node)
 
     @contextmanager
