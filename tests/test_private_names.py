@@ -367,6 +367,8 @@ NEEDED = [
            "another thread may shut the socket down"),
     Needed("redis.connection.Connection", "_host", "pool/owned_connection.py",
            "a released connection still shows its address"),
+    Needed("redis.connection.SSLConnection", "_wrap_socket_with_ssl",
+           "pool/connections/timeouts.py", "the TLS handshake is bounded", "self sock"),
     Needed("redis.connection.UnixDomainSocketConnection", "_connect", "pool/embedded.py",
            "starts the embedded server before it connects", "self"),
     Needed("redis._parsers.hiredis._HiredisParser", "_socket_timeout", "pool/deadline_parser.py",

@@ -16,6 +16,7 @@ from redis.connection import DefaultParser
 from redis.utils import HIREDIS_AVAILABLE, SENTINEL
 
 from ..runtime.deadline import READING, current_deadline
+from ..runtime.gevent_timeouts import in_total, restarts_timeout
 
 
 class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # it depends on hiredis
@@ -29,6 +30,7 @@ class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # it dep
     deadline: float | None = None
     # The end of the time for several replies together, those of the handshake.
     last_deadline: float | None = None
+    _restarts_timeout = False  # whether its socket needs in_total()
 
     @property
     def reader(self) -> Any:
@@ -51,7 +53,7 @@ class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # it dep
             seconds = self._socket_timeout if timeout is SENTINEL else timeout
             if seconds:
                 self.deadline = time.monotonic() + seconds
-            if of_call is None:
+            if of_call is None and not (self._restarts_timeout and self.deadline):
                 if timeout is not SENTINEL or not raise_on_timeout:
                     return super().read_from_socket(timeout, raise_on_timeout)
                 # The usual case: the same as redis-py's method does, in fewer steps.
@@ -74,7 +76,15 @@ class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # it dep
         left = min(deadlines) - time.monotonic()
         if left <= 0:
             raise redis.TimeoutError("Timeout reading from socket")
-        return super().read_from_socket(left, raise_on_timeout)
+        if not self._restarts_timeout:
+            return super().read_from_socket(left, raise_on_timeout)
+        with in_total(self._sock, left):
+            return super().read_from_socket(left, raise_on_timeout)
+
+    def on_connect(self, connection: Any) -> None:
+        """Use the socket of a connection from now on."""
+        super().on_connect(connection)
+        self._restarts_timeout = restarts_timeout(self._sock)
 
     def _receiving_failed(self, sock: Any, error: OSError) -> Any:
         """Raise an error of redis-py's own, which depends on ``error``."""

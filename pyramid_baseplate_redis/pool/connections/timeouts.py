@@ -13,6 +13,7 @@ import redis
 from redis.connection import AbstractConnection
 
 from ...runtime.deadline import LEAST_SECONDS, SENDING, Deadline, shortened
+from ...runtime.gevent_timeouts import in_total
 from ..deadline_parser import DeadlineParser
 
 
@@ -53,6 +54,12 @@ class TimedConnection(AbstractConnection):
         parser.last_deadline = time.monotonic() + seconds if seconds else None
         super().on_connect_check_health(check_health)
         parser.last_deadline = None
+
+    def _wrap_socket_with_ssl(self, sock: Any) -> Any:
+        """Make the TLS handshake; its time is bounded under gevent, too."""
+        plain: Any = super()
+        with in_total(sock, sock.gettimeout()):
+            return plain._wrap_socket_with_ssl(sock)
 
     def _restore_timeout(self) -> None:
         """Undo what the deadline of the call that connected has changed."""

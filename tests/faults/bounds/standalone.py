@@ -175,6 +175,12 @@ class Standalone:
             yield app
 
     @contextmanager
+    def tls_slow_handshake(self, operation: Operation) -> Iterator[App]:
+        with self.proxied_with_tls() as (proxy, app):
+            proxy.byte_pause = _BYTE_PAUSE
+            yield app
+
+    @contextmanager
     def tls_data(self, operation: Operation) -> Iterator[App]:
         with self.proxied_with_tls() as (proxy, app):
             operation.connect(app)
@@ -265,6 +271,10 @@ class Standalone:
             Fault("half-open", self.half_open, formulae.REPLY),
             one_by_one(
                 "TLS stalls in the handshake", self.tls_handshake, formulae.HANDSHAKE, no_tls
+            ),
+            one_by_one(
+                "TLS handshake, a byte at a time", self.tls_slow_handshake, formulae.HANDSHAKE,
+                no_tls,
             ),
             Fault("TLS stalls in data", self.tls_data, formulae.REPLY, no_tls),
             Fault("TLS reply, a byte at a time", self.tls_slow_reply, formulae.REPLY, no_tls),
