@@ -132,6 +132,12 @@ def test_a_fault_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch)
     assert caught.value.code == 2
 
 
+def test_a_part_of_the_table_is_not_recorded() -> None:
+    with pytest.raises(SystemExit) as caught:
+        command.main(["--only", "DNS", "--write"])
+    assert caught.value.code == 2
+
+
 def test_a_recorded_table_shows_the_bounds() -> None:
     cells = [
         Cell("reads slowly, TLS", "a", 0.2, "f", 0.1, "no error"),

@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.gevent and "gevent" not in sys.modules:  # it has to come before everything else
         module = ["-m", "gevent.monkey", "--module", "tests.faults.bounds"]
         os.execv(sys.executable, [sys.executable, *module, *sys.argv[1:]])
+    if given.write and given.only is not None:
+        parser.error("--write: records all faults. Leave out --only.")
     logging.disable(logging.CRITICAL)
     limits = Limits()
     cells: list[Cell] = []
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not cells:
         parser.error(f"--only: no fault has {given.only!r} in its name")
     text = rendered(cells)
-    if given.write and given.only is None:
+    if given.write:
         RECORDED.write_text(text)
     output = "\n".join(map(json.dumps, as_json(cells))) if given.json else text
     sys.stdout.write(f"{output}\n")
