@@ -47,6 +47,7 @@ def slow_reader(directory: Path, delay: float) -> Iterator[tuple[str, dict[str, 
         yield url, {"ssl_ca_certs": str(directory / "authority.pem")}
 
 
+@pytest.mark.alone("packing has to end in time")
 @pytest.mark.parametrize("direct", [True, False])
 def test_a_large_value_with_tls_is_bounded_as_a_whole(
     make_client: MakeClient, tmp_path: Path, direct: bool

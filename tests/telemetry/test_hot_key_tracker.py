@@ -307,6 +307,7 @@ def test_a_script_that_ends_writes_what_it_has(valkey: Server, gevent: bool) -> 
     assert in_sets(valkey)[0] == {"a": 2}
 
 
+@pytest.mark.alone("compares how long processes take")
 def test_a_frozen_server_delays_the_end_by_no_more_than_a_second(mortal: Server) -> None:
     usual = run_script(False, mortal.url)
     process = mortal.executor.process

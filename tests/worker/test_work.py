@@ -147,7 +147,7 @@ def test_what_was_begun_is_finished_when_it_stops(
     working.stop.set()
     may_end.set()
     assert working.wait() == FINISHED
-    assert queue.get(0) == b"b"
+    assert queue.get(5) == b"b"
 
 
 def test_what_is_not_finished_in_time_is_given_back_at_once(

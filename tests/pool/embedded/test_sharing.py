@@ -67,6 +67,7 @@ def test_two_processes_that_race_to_replace_a_killed_server_share_the_new_one(
 
 
 @pytest.mark.slow("starts processes, which import everything again")
+@pytest.mark.alone("a process joins in the moment in which another one leaves")
 def test_a_process_that_joins_while_the_last_user_leaves_has_a_server(
     make_owner: Callable[[], Owner], owner: Owner, url: str, tmp_path: Path
 ) -> None:
