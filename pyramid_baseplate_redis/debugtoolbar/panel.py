@@ -18,6 +18,7 @@ from .badge import badge_of
 from .quantities import milliseconds
 from .recorder import Recorder
 from .rendering import template_values
+from .settings_panel import RedactedSettingsPanel
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
 
 
 def includeme(config: Configurator) -> None:
-    """Add the panel to the toolbar.
+    """Add the panel to the toolbar, and hide secrets in the toolbar's panel of settings.
 
     :param config: the toolbar's configurator, which includes the modules that the setting
         ``debugtoolbar.includes`` lists.
     """
     config.add_debugtoolbar_panel(RedisDebugPanel)
+    config.add_debugtoolbar_panel(RedactedSettingsPanel, is_global=True)
 
 
 class RedisDebugPanel(DebugPanel):

@@ -1,0 +1,67 @@
+"""The toolbar's panel of the application's settings, with the secrets of Redis clients hidden."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus
+
+from pyramid_debugtoolbar.panels.settings import SettingsDebugPanel
+
+from ..interfaces import IRedisContextFactory
+from ..settings.client import HIDDEN, ClientSettings
+
+if TYPE_CHECKING:
+    from pyramid.request import Request
+
+_HIDDEN = "***"
+# A password in a URL: what stands between the colon after a user name and the last @ of a word.
+_PASSWORD_IN_URL = re.compile(r"(?<=://)([^\s:/?#]*):\S*(?=@)")
+
+
+class RedactedSettingsPanel(SettingsDebugPanel):
+    """Replaces the toolbar's own panel, which shows ``registry.settings`` as they are.
+
+    It hides the values of the settings that may be secrets, for each client of the application. In
+    all other values it hides the passwords of URLs and those that a client has.
+    """
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        clients = dict(_clients(request.registry))
+        keys = {f"{prefix}{key}" for prefix in clients for key in HIDDEN}
+        secrets = {text for settings in clients.values() for text in _secrets(settings)}
+        urls = {f"{prefix}url": settings.url for prefix, settings in clients.items()}
+        settings: Mapping[str, Any] = request.registry.settings
+        self.data["settings"] = [
+            (key, _shown(key, settings[key], shown, keys, urls, secrets))
+            for key, shown in self.data["settings"]
+        ]
+
+
+def _clients(registry: Any) -> Iterator[tuple[str, ClientSettings]]:
+    for _, factory in registry.getUtilitiesFor(IRedisContextFactory):
+        settings = getattr(factory.connection_pool, "client_settings", None)
+        if settings is not None:
+            yield settings.prefix, settings
+
+
+def _secrets(settings: ClientSettings) -> Iterator[str]:
+    for key in HIDDEN:
+        value = getattr(settings, key)
+        if isinstance(value, str) and value:
+            text = str.__str__(value)
+            yield from {text, repr(text)[1:-1], quote(text, safe=""), quote(text), quote_plus(text)}
+
+
+def _shown(
+    key: str, value: object, shown: str, keys: set[str], urls: Mapping[str, str], secrets: set[str]
+) -> str:
+    if key in urls:
+        return repr(urls[key])
+    if key in keys:
+        return repr(_HIDDEN) if value else shown
+    for secret in sorted(secrets, key=len, reverse=True):
+        shown = shown.replace(secret, _HIDDEN)
+    return _PASSWORD_IN_URL.sub(rf"\1:{_HIDDEN}", shown)
