@@ -1,0 +1,129 @@
+"""Change the package in small ways and count how many changes the tests notice.
+
+Exits with 1 if the score is below the floor, or if a survivor is not in survivors.toml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from .groups import GROUPS, ROOT, Group
+from .mutants import Mutant, find_mutants, sample
+from .running import Records, preload, read_records, record, run_mutant
+from .score import (
+    Result,
+    append_result,
+    failures,
+    read_reasons,
+    read_results,
+    score,
+    table,
+)
+
+FLOOR = 85.0
+SURVIVORS = Path(__file__).parent / "survivors.toml"
+
+
+def main() -> int:
+    options = _options()
+    options.directory.mkdir(exist_ok=True)
+    preload()
+    results = options.directory / "results.jsonl"
+    if not options.resume and not options.report:
+        results.unlink(missing_ok=True)
+    known = {} if not results.exists() else {r.key: r for r in read_results(results)}
+    groups = [group for group in GROUPS if not options.group or group.name in options.group]
+    populations: dict[str, int] = {}
+    for group in groups:
+        mutants = [mutant for module in _modules(group, options) for mutant in find_mutants(module)]
+        populations[group.name] = len(mutants)
+        if options.report or not mutants:
+            continue
+        chosen = sample(mutants, options.sample, f"{options.seed} {group.name}")
+        if options.survivors:
+            chosen = [m for m in mutants if m.key in known and not known[m.key].killed]
+        elif options.resume:
+            chosen = [mutant for mutant in chosen if mutant.key not in known]
+        if chosen:
+            _run(group, chosen, _records(group, options), options.directory)
+    return _report(results, populations, options.floor)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    names = [group.name for group in GROUPS]
+    parser.add_argument("--group", action="append", choices=names, help="only this group")
+    parser.add_argument("--module", action="append", help="only this module: pool/fair_queue.py")
+    parser.add_argument("--sample", type=int, metavar="N", help="only N mutants of each group")
+    parser.add_argument("--seed", type=int, default=1, help="which sample is taken (1)")
+    parser.add_argument("--floor", type=float, default=FLOOR, help=f"least percentage ({FLOOR:g})")
+    parser.add_argument("--resume", action="store_true", help="keep earlier results and records")
+    parser.add_argument(
+        "--survivors", action="store_true", help="test earlier survivors again; implies --resume"
+    )
+    parser.add_argument("--report", action="store_true", help="only print the earlier results")
+    parser.add_argument(
+        "--directory", type=Path, default=ROOT / ".mutation", help="for results (.mutation)"
+    )
+    options = parser.parse_args()
+    options.resume = options.resume or options.survivors
+    return options
+
+
+def _modules(group: Group, options: argparse.Namespace) -> list[str]:
+    return [name for name in group.files() if not options.module or name in options.module]
+
+
+def _records(group: Group, options: argparse.Namespace) -> Records:
+    output = options.directory / f"records {group.name}.txt"
+    if options.resume and output.with_suffix(".json").exists():
+        return read_records(output.with_suffix(".json"))
+    _print(f"{group.name}: running the tests without a mutant")
+    return record(group, output)
+
+
+def _run(group: Group, mutants: list[Mutant], records: Records, directory: Path) -> None:
+    for number, mutant in enumerate(mutants, 1):
+        started = time.monotonic()
+        outcome = run_mutant(mutant, records, directory / "last.txt")
+        word = "SURVIVED" if outcome.passed else "hangs" if outcome.hung else "killed"
+        before, after = mutant.key[2:]
+        _print(
+            f"{group.name} {number}/{len(mutants)} {word} in {time.monotonic() - started:.1f} s: "
+            f"{mutant.module}:{mutant.line} {before}  ->  {after}"
+        )
+        killed_by = "" if outcome.passed else outcome.failed or "import"
+        append_result(
+            directory / "results.jsonl",
+            Result(group.name, mutant.key, not outcome.passed, killed_by, outcome.hung),
+        )
+
+
+def _report(path: Path, populations: dict[str, int], floor: float) -> int:
+    reasons = read_reasons(SURVIVORS)
+    results = [result for result in read_results(path) if result.group in populations]
+    scores = [
+        score(name, (r for r in results if r.group == name), population, reasons)
+        for name, population in populations.items()
+    ]
+    survivors = [result for result in results if not result.killed]
+    for result in sorted(survivors, key=lambda result: result.key):
+        module, function, before, after = result.key
+        reason = reasons.get(result.key, "NO REASON YET")
+        _print(f"survived: {module} {function}: {before}  ->  {after}\n    {reason}")
+    _print(table(scores))
+    wrong = failures(scores, floor)
+    for line in wrong:
+        _print(line)
+    return 1 if wrong else 0
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())
