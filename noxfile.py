@@ -86,6 +86,14 @@ def lowest(session: nox.Session) -> None:
     session.run("pytest", "@.ci/lowest_tests.txt", *session.posargs)
 
 
+@nox.session(default=False)
+def mutation(session: nox.Session) -> None:
+    """Change the package in small ways and count how many changes the tests notice."""
+    session.install("-e", ".[test]")
+    install_groups(session, "mutation")
+    session.run("python", "-m", "tests.mutation", *session.posargs)
+
+
 @nox.session
 def audit(session: nox.Session) -> None:
     """Look for known vulnerabilities in what the tests run with."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import threading
 from dataclasses import asdict
 from typing import Any
 
@@ -263,6 +264,34 @@ def test_a_subclass_may_make_its_own_connections(valkey: Server) -> None:
     pool.release(connection)
     assert redis.Redis(connection_pool=pool).ping()
     pool.disconnect()
+
+
+def test_callers_wait_while_redis_py_handles_a_move_of_the_server(make_pool: MakePool) -> None:
+    pool = make_pool()
+    served = threading.Event()
+
+    def take() -> None:
+        pool.release(pool.get_connection())
+        served.set()
+
+    with pool._get_pool_lock():  # redis-py holds it while it changes the connections
+        pool._in_maintenance = True
+        threading.Thread(target=take, daemon=True).start()
+        assert not served.wait(0.05)
+    assert served.wait(10)
+
+
+def test_callers_do_not_wait_for_redis_pys_lock_otherwise(make_pool: MakePool) -> None:
+    pool = make_pool()
+    served = threading.Event()
+
+    def take() -> None:
+        pool.get_connection()
+        served.set()
+
+    with pool._get_pool_lock():
+        threading.Thread(target=take, daemon=True).start()
+        assert served.wait(10)
 
 
 def test_a_closed_pool_has_no_connections(make_pool: MakePool) -> None:

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from pyramid_baseplate_redis import BlockingConnectionPool
+from pyramid_baseplate_redis.pool.connection import PooledConnection
 
 from ..support.servers import Server, wait_until
 from .conftest import MakePool, identity, state_of_next
@@ -55,6 +56,26 @@ def test_a_connection_that_outlived_its_time_isnt_kept(make_pool: MakePool) -> N
     time.sleep(0.06)
     pool.release(connection)
     assert pool.stats.open == 0
+
+
+@pytest.mark.parametrize("error", [redis.ConnectionError, redis.TimeoutError, OSError])
+def test_an_idle_connection_that_cannot_be_read_is_replaced(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    pool = make_pool()
+    connection = pool.get_connection()
+    connection.is_direct = False  # as a connection on which redis-py's own commands are sent
+    number = identity(connection)
+    pool.release(connection)
+
+    def fail(self: Any, timeout: float = 0) -> bool:
+        raise error
+
+    monkeypatch.setattr(PooledConnection, "can_read", fail)
+    monkeypatch.setattr(PooledConnection, "is_quiet", lambda self: False)
+
+    assert state_of_next(pool)[0] != number
+    assert pool.stats.discards == 1
 
 
 def test_lifetimes_differ_by_up_to_a_tenth(make_pool: MakePool) -> None:

@@ -361,6 +361,23 @@ def test_a_connection_that_is_idle_for_too_long_is_found_at_the_far_end() -> Non
     assert queue.take_idle(since=1.5) is None
 
 
+def test_a_line_that_changes_while_a_waiter_is_looked_for_counts_as_having_it() -> None:
+    queue = FairLifoQueue(1)
+
+    class Joining(_Waiter):
+        """Another waiter joins while the line is compared with it."""
+
+        def __eq__(self, other: object) -> bool:
+            queue._waiters.append(_Waiter())
+            return False
+
+        __hash__ = None  # type: ignore[assignment]
+
+    queue._waiters.append(Joining())
+
+    assert queue._is_waiting(_Waiter())
+
+
 class _GivesBackWhenCollected:
     """Like a pipeline that watches keys: whatever collects it, its connection goes back."""
 
