@@ -12,7 +12,8 @@ from pathlib import Path
 
 from .groups import GROUPS, ROOT, Group
 from .mutants import Mutant, find_mutants, sample
-from .running import Records, preload, read_records, record, run_mutant
+from .records import Records, files_of_tests, read_records, write_records
+from .running import preload, record, run_mutant
 from .score import (
     Result,
     append_result,
@@ -78,11 +79,17 @@ def _modules(group: Group, options: argparse.Namespace) -> list[str]:
 
 
 def _records(group: Group, options: argparse.Namespace) -> Records:
-    output = options.directory / f"records {group.name}.txt"
-    if options.resume and output.with_suffix(".json").exists():
-        return read_records(output.with_suffix(".json"))
-    _print(f"{group.name}: running the tests without a mutant")
-    return record(group, output)
+    path = options.directory / f"records {group.name}.json"
+    known, since = {}, 0.0
+    if options.resume and path.exists():
+        known, since = read_records(path), path.stat().st_mtime
+    files = files_of_tests(group, newer_than=since)
+    if files:
+        _print(f"{group.name}: running {len(files)} test files without a mutant")
+        known = {test: entry for test, entry in known.items() if test.split("::")[0] not in files}
+        known.update(record(files, path.with_suffix(".txt")))
+        write_records(path, known)
+    return known
 
 
 def _run(group: Group, mutants: list[Mutant], records: Records, directory: Path) -> None:

@@ -153,8 +153,11 @@ class _Noise:
         elif isinstance(node, (ast.If, ast.While, ast.IfExp)):
             if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
                 self._skip(node)
-            simple = isinstance(node.test, ast.Compare) and len(node.test.ops) == 1
-            mutated = simple and not isinstance(node.test.ops[0], (ast.In, ast.NotIn))
+            mutated = (
+                isinstance(node.test, ast.Compare)
+                and len(node.test.ops) == 1
+                and not isinstance(node.test.ops[0], (ast.In, ast.NotIn))
+            )
             negated = isinstance(node.test, ast.UnaryOp) and isinstance(node.test.op, ast.Not)
             if mutated or negated:
                 self._conditions.add((node.test.lineno, node.test.col_offset))

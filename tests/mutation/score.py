@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from collections.abc import Iterable
@@ -69,8 +70,7 @@ def read_reasons(path: Path) -> dict[Key, str]:
 
     :raises ValueError: a survivor has no reason, or is listed twice.
     """
-    import tomllib  # Python 3.11
-
+    tomllib: Any = importlib.import_module("tomllib")  # Python 3.11
     reasons: dict[Key, str] = {}
     for entry in tomllib.loads(path.read_text()).get("survivor", []):
         key = entry["module"], entry["function"], entry["line"], entry["mutant"]

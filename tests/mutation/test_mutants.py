@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from typing import Any
 
 import pytest
 
@@ -81,7 +82,7 @@ def test_a_larger_sample_contains_the_smaller_one() -> None:
 
 
 @pytest.mark.parametrize("operator", OWN_OPERATORS.values())
-def test_the_examples_of_our_operators_hold(operator: type) -> None:
+def test_the_examples_of_our_operators_hold(operator: Any) -> None:
     for example in operator.examples():
         changed = mutate_code(example.pre_mutation_code, operator(), example.occurrence)
         assert changed == example.post_mutation_code

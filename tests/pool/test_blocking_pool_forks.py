@@ -46,6 +46,17 @@ def test_a_child_has_connections_of_its_own(make_pool: MakePool) -> None:
     assert state_of_next(pool)[0] == number
 
 
+def test_the_figures_of_a_child_do_not_count_its_parents_connections(make_pool: MakePool) -> None:
+    pool = make_pool()
+    pool.release(pool.get_connection())
+
+    def child() -> None:
+        assert (pool.stats.open, pool.stats.idle) == (0, 0)
+
+    assert in_child(child) == 0
+    assert (pool.stats.open, pool.stats.idle) == (1, 1)
+
+
 def test_a_child_cant_release_what_its_parent_took(make_pool: MakePool) -> None:
     pool = make_pool()
     connection = pool.get_connection()

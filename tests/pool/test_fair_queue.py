@@ -238,6 +238,20 @@ def test_a_slot_that_was_lost_is_found_by_one_who_waits() -> None:
     assert [name for name, _ in taken] == ["waiter"]
 
 
+def test_a_waiter_that_finds_a_lost_connection_leaves_it_to_the_first_in_line() -> None:
+    queue = FairLifoQueue(1)
+    slot, _, _ = queue.get()
+    taken: list[Any] = []
+    thread = started_waiter(queue, taken, "first")
+    queue._idle.append((slot, "connection", 0.0))  # the hand-over was interrupted
+
+    with pytest.raises(Empty):
+        queue.get(timeout=0.01)  # it looks for lost connections before the first one does
+
+    thread.join(5)
+    assert [name for name, _ in taken] == ["first"]
+
+
 def test_what_is_handed_to_an_interrupted_waiter_goes_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
