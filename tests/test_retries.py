@@ -16,7 +16,8 @@ from redis.commands import READ_COMMANDS
 
 from pyramid_baseplate_redis import MonitoredRedisConnection
 from pyramid_baseplate_redis.command_table import only_reads
-from pyramid_baseplate_redis.retries import RetryPolicy
+from pyramid_baseplate_redis.retries import RetryPolicy, _Backoff
+from pyramid_baseplate_redis.runtime.deadline import Deadline, called
 
 from .support.servers import MakeClient, RecordedSpans, Server, attributes, free_port
 
@@ -299,3 +300,23 @@ def test_commands_that_only_read_are_those_that_the_server_calls_readonly(server
 @pytest.mark.parametrize("command", ["SET", "INCR", "GETDEL", "EVAL", "PUBLISH", "BLPOP", b"GET"])
 def test_other_commands_are_taken_for_writes(command: Any) -> None:
     assert not only_reads(command)
+
+
+def test_pauses_grow_to_a_second_at_most() -> None:
+    backoff = _Backoff(budget=100)
+
+    longest = {
+        failures: max(backoff.compute(failures) for _ in range(300)) for failures in (1, 5, 30)
+    }
+
+    assert 0.015 < longest[1] <= 0.02
+    assert 0.25 < longest[5] <= 0.32
+    assert 0.8 < longest[30] <= 1.0
+
+
+def test_a_pause_ends_with_the_budget_or_the_calls_deadline() -> None:
+    assert max(_Backoff(budget=0.05).compute(30) for _ in range(300)) <= 0.05
+    assert _Backoff(budget=-1).compute(30) == 0.0
+    assert _Backoff(budget=0).is_spent
+    assert not _Backoff(budget=100).is_spent
+    assert called(Deadline(time.monotonic() - 1), lambda: _Backoff(budget=100).is_spent)

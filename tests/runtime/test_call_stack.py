@@ -134,3 +134,19 @@ def test_path_that_is_below_none_of_them_is_whole(monkeypatch: pytest.MonkeyPatc
     assert through(Path("/elsewhere/views.py"))(lambda: calling_lines())[1].path == (
         "/elsewhere/views.py"
     )
+
+
+def test_only_the_innermost_200_frames_are_looked_at() -> None:
+    assert [line.function for line in lines_below(250)] == ["deepest"]
+    assert inspect.stack()[0].function in [line.function for line in lines_below(150)]
+
+
+def lines_below(depth: int) -> tuple[CallingLine, ...]:
+    """Look at the stack below so many calls of a library."""
+    names = imported(
+        Path(inspect.__file__),
+        "def deepest(f, n):\n    return f() if not n else deepest(f, n - 1)\n",
+        "other",
+    )
+    lines: tuple[CallingLine, ...] = names["deepest"](calling_lines, depth)
+    return lines
