@@ -46,7 +46,8 @@ GROUPS = (
         "resilience",
         ("retries.py", "deadlines.py", "runtime/*.py", "pool/deadline_parser.py"),
         (
-            "tests/test_retries.py", "tests/client/test_deadlines*.py", "tests/runtime",
+            "tests/test_retries.py", "tests/test_deadlines.py", "tests/client/test_deadlines*.py",
+            "tests/runtime",
             "tests/pool/test_deadlines.py", "tests/pool/direct",
         ),
     ),
@@ -64,7 +65,10 @@ GROUPS = (
             "client/base.py", "client/client.py", "client/direct_pipeline.py",
             "pool/direct/*.py", "telemetry/fast_spans/*.py",
         ),
-        ("tests/pool/direct", "tests/telemetry/fast_spans", "tests/client"),
+        (
+            "tests/pool/direct", "tests/telemetry/fast_spans", "tests/client",
+            "tests/pool/sentinel/test_spans.py", "tests/cluster/test_direct*.py",
+        ),
     ),
     Group(
         "connections",

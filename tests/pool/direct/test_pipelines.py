@@ -87,6 +87,23 @@ def test_a_transaction_that_fails(
     compared([], executed(True, raise_on_error))
 
 
+@pytest.mark.parametrize("transaction", [False, True])
+@pytest.mark.parametrize("options", [{"NEVER_DECODE": True}, {"EMPTY_RESPONSE": []}], ids=str)
+def test_a_command_with_redis_py_s_own_options_makes_the_pipeline_go_its_way(
+    compared: Any, server: ScriptedServer, options: dict[str, Any], transaction: bool
+) -> None:
+    def call(client: Client) -> Any:
+        with client.pipeline(transaction=transaction) as pipeline:
+            pipeline.get("a").execute_command("GET", "b", **options)
+            return pipeline.execute()
+
+    around: list[list[Step]] = [[b"+OK\r\n"], [b"+QUEUED\r\n"], [b"+QUEUED\r\n"]]
+    replies: list[Step] = [b"$1\r\nx\r\n", b"$1\r\ny\r\n"]
+    scripts = [*around, [b"*2\r\n", *replies]] if transaction else [[reply] for reply in replies]
+    server.scripts = scripts * 2
+    compared([], call, direct=False, decode_responses=True)
+
+
 ENDINGS: dict[str, list[list[Step]]] = {
     "no reply": [[]],
     "no second reply": [[b"+OK\r\n"], []],

@@ -25,6 +25,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Span
 
 from pyramid_baseplate_redis.telemetry import command_spans, span_outcomes
+from pyramid_baseplate_redis.telemetry.fast_spans import span as fast_span
 from pyramid_baseplate_redis.telemetry.fast_spans.qualification import SdkTracer
 from pyramid_baseplate_redis.telemetry.fast_spans.span import FastSpan
 
@@ -54,6 +55,17 @@ def is_fast(monkeypatch: pytest.MonkeyPatch, tracer: Any) -> bool:
 def test_the_release_and_the_processors_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_fast(monkeypatch, Recorder(True).tracer) is IS_FAST
     assert not is_fast(monkeypatch, Recorder(False).tracer)
+
+
+@only_fast
+def test_the_context_of_a_child_is_made_without_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This takes less time; without it, the span would be the same."""
+    monkeypatch.setattr(command_spans, "tracer", Recorder(True).tracer)
+    monkeypatch.setattr(fast_span, "_sampled", Mock(side_effect=AssertionError))
+
+    span = started(context_of(local()))
+    span.end()
+    assert type(span) is FastSpan
 
 
 @only_fast

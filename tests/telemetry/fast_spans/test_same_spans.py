@@ -26,6 +26,7 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode
 
 from pyramid_baseplate_redis.telemetry import command_spans, span_outcomes
+from pyramid_baseplate_redis.telemetry.fast_spans.span import MOST_ATTRIBUTES
 
 from ...support.fast_spans import (
     GET,
@@ -144,6 +145,27 @@ def many(context: Context) -> None:
     span_outcomes.end(span)
 
 
+def as_many_as_possible(context: Context) -> None:
+    span = started(context)
+    for number in range(MOST_ATTRIBUTES - len(TRACER.command_attributes("GET"))):
+        span.set_attribute(f"number{number}", number)
+    span_outcomes.end(span)
+
+
+def one_too_many(context: Context) -> None:
+    span = started(context)
+    for number in range(MOST_ATTRIBUTES - len(TRACER.command_attributes("GET")) + 1):
+        span.set_attribute(f"number{number}", number)
+    span_outcomes.end(span)
+
+
+def one_too_many_at_once(context: Context) -> None:
+    span = started(context)
+    added = MOST_ATTRIBUTES - len(TRACER.command_attributes("GET")) + 1
+    span.set_attributes({f"number{number}": number for number in range(added)})
+    span_outcomes.end(span)
+
+
 def many_at_once(context: Context) -> None:
     span = started(context)
     span.set_attributes({f"number{number}": number for number in range(200)})
@@ -187,7 +209,8 @@ def in_another_thread(context: Context) -> None:
 BODIES = [
     success, with_details, failed, failed_without_code, conflict, noscript, renamed, late, batch,
     unusual, statuses, status_then_event, status_with_two_descriptions, changed_list, twice, many,
-    many_at_once, empty_name, number_as_name, read, in_another_thread,
+    as_many_as_possible, one_too_many, one_too_many_at_once, many_at_once, empty_name,
+    number_as_name, read, in_another_thread,
 ]  # fmt: skip
 
 
