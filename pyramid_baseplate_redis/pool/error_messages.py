@@ -25,7 +25,7 @@ def add_context(error: BaseException, client: str, connection: Any, unsent: bool
         return False
     if unsent:
         error.unsent = True  # type: ignore[union-attr]  # read by is_retryable()
-    text = str(error.args[0]) if error.args else type(error).__name__
+    text = _text_of(error) or type(error).__name__
     if text.startswith((f"{client}: ", f"{client}.")):
         return False  # it has its context already, or is about a setting
     address = address_of(connection)
@@ -59,7 +59,7 @@ def explain_unfound(error: redis.ConnectionError, client: str, where: str) -> No
     :param where: text about the Sentinels that were asked.
     """
     error.unsent = True  # type: ignore[attr-defined]  # as above
-    error.args = (f"{client}: {error or type(error).__name__} ({where})", *error.args[1:])
+    error.args = (f"{client}: {_text_of(error) or type(error).__name__} ({where})", *error.args[1:])
 
 
 _HASH_TAGS = (
@@ -73,7 +73,7 @@ def explain_cross_slot(error: BaseException) -> None:
 
     :param error: changed in place; other errors are left alone.
     """
-    text = str(error)
+    text = _text_of(error)
     if isinstance(error, redis.exceptions.ClusterCrossSlotError):
         crosses = True
     else:
@@ -93,9 +93,14 @@ def hide_arguments(error: BaseException, args: Sequence[Any]) -> None:
     :param args: the command's name and arguments.
     """
     if isinstance(error, RedisClusterException) and len(args) > 1:
-        text, quoted = str(error), str(tuple(args))
+        text, quoted = _text_of(error), str(tuple(args))
         if quoted in text:
             error.args = (text.replace(quoted, f"({args[0]!r}, ...)"), *error.args[1:])
+
+
+def _text_of(error: BaseException) -> str:
+    """Return the first argument; ``str()`` would show all of them as a tuple."""
+    return str(error.args[0]) if error.args else ""
 
 
 def address_of(connection: Any) -> str:

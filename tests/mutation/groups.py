@@ -76,7 +76,10 @@ GROUPS = (
             "pool/connection.py", "pool/connections/*.py", "pool/connection_kwargs.py",
             "pool/credentials.py", "pool/error_messages.py", "pool/factory.py", "pool/embedded.py",
         ),
-        ("tests/pool/test_*.py", "tests/pool/factory", "tests/pool/embedded", "tests/client"),
+        (
+            "tests/pool/test_*.py", "tests/pool/factory", "tests/pool/embedded", "tests/client",
+            "tests/pool/sentinel/test_settings.py",
+        ),
     ),
     Group("sentinel", ("pool/sentinel/*.py",), ("tests/pool/sentinel",)),
     Group(

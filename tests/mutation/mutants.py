@@ -153,6 +153,8 @@ class _Noise:
         elif isinstance(node, (ast.If, ast.While, ast.IfExp)):
             if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
                 self._skip(node)
+            if ast.unparse(node.test).startswith("sys.version_info"):
+                self._skip(node.test)  # decides on another Python
             mutated = (
                 isinstance(node.test, ast.Compare)
                 and len(node.test.ops) == 1

@@ -103,3 +103,14 @@ def test_an_error_that_is_raised_again_has_one_note(make_pool: MakePool) -> None
         note_client(error, "foo", connection)
     assert len(notes(error)) == 1
     assert notes(pickle.loads(pickle.dumps(error))) == notes(error)
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_an_error_that_is_no_refusal_of_a_replica_closes_nothing(
+    client: MonitoredRedisConnection, call: Callable[[MonitoredRedisConnection], Any]
+) -> None:
+    with pytest.raises(redis.ResponseError) as caught:
+        call(client)
+
+    assert not getattr(caught.value, "unsent", False)  # or a retry would send it again
+    assert client.connection_pool.stats.discards == 0
