@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from typing import Any
 
@@ -56,6 +57,22 @@ def heard(announced: tuple[bytes, bytes], **says: Any) -> list[Any]:
 
 def test_a_switch_is_believed() -> None:
     assert heard(SWITCHED, port=2, epoch=1) == [("switched", 2)]
+
+
+def test_a_switch_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    pool = HearingPool()
+    reference: Any = weakref.ref(pool)
+    sentinel: Any = FakeSentinel(1, port=2, epoch=1)
+    message = {"channel": SWITCHED[0], "data": SWITCHED[1]}
+
+    for _ in range(2):  # each Sentinel announces it
+        announcements_module._heard(reference, sentinel, message)
+
+    assert [record.message for record in caplog.records] == [
+        "Sentinel: the primary of mymaster is 10.0.0.1:2 now"
+    ]
+    assert pool.heard == [("switched", 2)]
 
 
 def test_a_promotion_is_believed_before_the_switch() -> None:

@@ -75,6 +75,34 @@ def test_the_sentinels_have_a_user_and_a_password_of_their_own() -> None:
         assert (its["username"], its["password"]) == ("watch", "word")
 
 
+@pytest.mark.parametrize(
+    ("reply", "connect", "shares", "waiting"),
+    [
+        (4.0, 2.0, (2.0, 1.0), 3.0),
+        (None, 2.0, (None, 1.0), 1.0),
+        (4.0, None, (2.0, None), 2.0),
+        (None, None, (None, None), 7.0),
+    ],
+)
+def test_asking_all_sentinels_takes_no_longer_than_one_server(
+    reply: float | None,
+    connect: float | None,
+    shares: tuple[float | None, float | None],
+    waiting: float,
+) -> None:
+    settings = {"foo.url": "redis+sentinel://one,two/mymaster", "foo.pool_timeout": "7 seconds"}
+    made = sentinel_pool_from_config(
+        settings, "foo.", socket_timeout=reply, socket_connect_timeout=connect
+    )
+    for client in made.sentinel_manager.sentinels:
+        pool = client.connection_pool
+        its = pool.connection_kwargs
+        assert (its["socket_timeout"], its["socket_connect_timeout"]) == shares
+        assert (pool.timeout, pool.max_connections) == (waiting, 5)
+        assert its["health_check_interval"] == 5.0
+        assert not pool.maint_notifications_enabled()
+
+
 @pytest.mark.parametrize("role", ["servers", "Sentinels"])
 def test_rediss_is_tls_to_the_servers_and_to_the_sentinels(role: str, tmp_path: Path) -> None:
     authority = tmp_path / "ca.pem"
