@@ -15,6 +15,7 @@ from .mutants import Mutant, find_mutants, sample
 from .records import Records, files_of_tests, read_records, write_records
 from .running import preload, record, run_mutant
 from .score import (
+    Key,
     Result,
     append_result,
     failures,
@@ -35,7 +36,7 @@ def main() -> int:
     results = options.directory / "results.jsonl"
     if not options.resume and not options.report:
         results.unlink(missing_ok=True)
-    known = {} if not results.exists() else {r.key: r for r in read_results(results)}
+    known = {result.key: result.killed for result in read_results(results)}
     groups = [group for group in GROUPS if not options.group or group.name in options.group]
     populations: dict[str, int] = {}
     for group in groups:
@@ -43,12 +44,7 @@ def main() -> int:
         populations[group.name] = len(mutants)
         if options.report or not mutants:
             continue
-        chosen = sample(mutants, options.sample, f"{options.seed} {group.name}")
-        if options.survivors:
-            chosen = [m for m in mutants if m.key in known and not known[m.key].killed]
-        elif options.resume:
-            chosen = [mutant for mutant in chosen if mutant.key not in known]
-        if chosen:
+        if chosen := _choose(mutants, known, f"{options.seed} {group.name}", options):
             _run(group, chosen, _records(group, options), options.directory)
     return _report(results, populations, options.floor)
 
@@ -72,6 +68,19 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     options.resume = options.resume or options.survivors
     return options
+
+
+def _choose(
+    mutants: list[Mutant], known: dict[Key, bool], seed: str, options: argparse.Namespace
+) -> list[Mutant]:
+    """Return the mutants to test; ``known`` has the earlier ones, and whether they were killed."""
+    if options.survivors:
+        # To find out the key of each mutant would take minutes.
+        places = {key[:2] for key, killed in known.items() if not killed}
+        near = [mutant for mutant in mutants if (mutant.module, mutant.function) in places]
+        return [mutant for mutant in near if known.get(mutant.key) is False]
+    chosen = sample(mutants, options.sample, seed)
+    return [mutant for mutant in chosen if mutant.key not in known]
 
 
 def _modules(group: Group, options: argparse.Namespace) -> list[str]:

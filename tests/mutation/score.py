@@ -84,6 +84,8 @@ def read_reasons(path: Path) -> dict[Key, str]:
 
 def read_results(path: Path) -> list[Result]:
     """Return what :func:`append_result` has written; of a mutant's results the last one."""
+    if not path.exists():
+        return []
     results: dict[tuple[str, Key], Result] = {}
     for line in path.read_text().splitlines():
         values: dict[str, Any] = json.loads(line)

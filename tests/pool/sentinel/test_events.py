@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import weakref
 from typing import Any
 
 import pytest
+import redis
 
 from pyramid_baseplate_redis.pool.sentinel import events as announcements_module
 
@@ -112,3 +114,45 @@ def test_a_failover_that_nobody_asks_about_is_heard(
     sentinels.failover()
     wait_until(lambda: pool.master_address == (new.host, new.port))
     assert pool.stats.open == 0
+
+
+class _Announcing:
+    """A Sentinel that cannot be reached at first, and then announces nothing."""
+
+    def __init__(self, pools: list[HearingPool], errors: list[Exception]) -> None:
+        self.timeouts: list[float] = []
+        self._pools = pools
+        self._errors = errors
+
+    def pubsub(self, **options: Any) -> Any:
+        assert options == {"ignore_subscribe_messages": True}
+        if self._errors:
+            raise self._errors.pop(0)
+        return contextlib.nullcontext(self)
+
+    def subscribe(self, *channels: str) -> None:
+        assert len(channels) == 3
+
+    def get_message(self, timeout: float) -> None:
+        self.timeouts.append(timeout)
+        if len(self.timeouts) == 2:
+            self._pools.clear()
+
+
+def test_a_listener_pauses_between_attempts_and_looks_every_second_for_its_pool(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    pools = [HearingPool()]
+    reference: Any = weakref.ref(pools[0])
+    errors: list[Exception] = [redis.ConnectionError(f"refused {n}") for n in range(20)]
+    sentinel: Any = _Announcing(pools, [*errors, ValueError("a bug")])
+
+    pauses = list(announcements_module._listen(reference, sentinel))
+
+    assert len(pauses) == 21
+    assert pauses[0] <= 0.2
+    assert 0.2 < max(pauses) <= 2
+    assert sentinel.timeouts == [1.0, 1.0]
+    levels = [record.levelname for record in caplog.records]
+    assert levels == ["DEBUG"] * 20 + ["ERROR"]
