@@ -32,6 +32,11 @@ def test_an_empty_queue_is_a_timeout(queue: DurableMessageQueue) -> None:
         queue.get(0)
 
 
+def test_the_shortest_wait_is_not_endless(queue: DurableMessageQueue) -> None:
+    """The server takes a BLOCK of 0 milliseconds for no limit."""
+    assert queue._receiver._group.read(1, block=0.0001) == []
+
+
 def test_waiting_longer_than_the_socket_timeout_is_fine(
     queue: DurableMessageQueue, other: DurableMessageQueue
 ) -> None:
