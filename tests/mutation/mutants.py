@@ -150,6 +150,8 @@ class _Noise:
             self._skip(*node.args)  # type: ignore[attr-defined]
         elif isinstance(node, ast.BinOp) and _is_union(node):
             self._skip(node)
+        elif isinstance(node, ast.keyword) and node.arg == "strict":
+            self._skip(node.value)  # zip() checks the code itself
         elif isinstance(node, (ast.If, ast.While, ast.IfExp)):
             if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
                 self._skip(node)

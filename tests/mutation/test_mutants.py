@@ -54,6 +54,7 @@ def test_each_exception_of_a_clause_is_left_out() -> None:
         "raise ValueError('a' + 'b', 1)",
         "@cache(True)\ndef f(): ...",
         "if TYPE_CHECKING:\n    a = 1\n",
+        "a = zip(b, c, strict=True)",
         "if sys.version_info >= (3, 11):\n    a = b\n",
     ],
 )
