@@ -238,18 +238,27 @@ def test_a_slot_that_was_lost_is_found_by_one_who_waits() -> None:
     assert [name for name, _ in taken] == ["waiter"]
 
 
-def test_a_waiter_that_finds_a_lost_connection_leaves_it_to_the_first_in_line() -> None:
+def test_a_waiter_that_finds_a_lost_connection_leaves_it_to_the_first_in_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     queue = FairLifoQueue(1)
     slot, _, _ = queue.get()
-    taken: list[Any] = []
-    thread = started_waiter(queue, taken, "first")
-    queue._idle.append((slot, "connection", 0.0))  # the hand-over was interrupted
+    first = _Waiter()
+    queue._waiters.append(first)
+    lost: list[Entry] = []
 
+    def lose(waiter: _Waiter, seconds: float) -> bool:
+        if not lost:
+            lost.append((slot, "connection", 0.0))
+            queue._idle.extend(lost)  # the hand-over was interrupted
+        time.sleep(seconds)
+        return False
+
+    monkeypatch.setattr(_Waiter, "wait", lose)
     with pytest.raises(Empty):
         queue.get(timeout=0.01)  # it looks for lost connections before the first one does
 
-    thread.join(5)
-    assert [name for name, _ in taken] == ["first"]
+    assert first.given == lost
 
 
 def test_what_is_handed_to_an_interrupted_waiter_goes_to_the_next(
