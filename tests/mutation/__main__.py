@@ -92,7 +92,9 @@ def _records(group: Group, options: argparse.Namespace) -> Records:
     known, since = {}, 0.0
     if options.resume and path.exists():
         known, since = read_records(path), path.stat().st_mtime
-    files = files_of_tests(group, newer_than=since)
+    seen = {test.split("::")[0] for test in known}
+    changed = files_of_tests(group, newer_than=since)
+    files = [file for file in files_of_tests(group) if file in changed or file not in seen]
     if files:
         _print(f"{group.name}: running {len(files)} test files without a mutant")
         known = {test: entry for test, entry in known.items() if test.split("::")[0] not in files}
