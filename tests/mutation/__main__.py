@@ -59,7 +59,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--floor", type=float, default=FLOOR, help=f"least percentage ({FLOOR:g})")
     parser.add_argument("--resume", action="store_true", help="keep earlier results and records")
     parser.add_argument(
-        "--survivors", action="store_true", help="test earlier survivors again; implies --resume"
+        "--survivors",
+        action="store_true",
+        help="only test earlier survivors without a reason again; implies --resume",
     )
     parser.add_argument("--report", action="store_true", help="only print the earlier results")
     parser.add_argument(
@@ -76,6 +78,8 @@ def _choose(
     """Return the mutants to test; ``known`` has the earlier ones, and whether they were killed."""
     if options.survivors:
         # To find out the key of each mutant would take minutes.
+        explained = read_reasons(SURVIVORS)
+        known = {key: killed for key, killed in known.items() if key not in explained}
         places = {key[:2] for key, killed in known.items() if not killed}
         near = [mutant for mutant in mutants if (mutant.module, mutant.function) in places]
         return [mutant for mutant in near if known.get(mutant.key) is False]
