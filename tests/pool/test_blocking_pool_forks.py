@@ -57,6 +57,22 @@ def test_the_figures_of_a_child_do_not_count_its_parents_connections(make_pool: 
     assert (pool.stats.open, pool.stats.idle) == (1, 1)
 
 
+def test_a_child_that_closes_a_pool_leaves_its_parents_connections_alone(
+    make_pool: MakePool,
+) -> None:
+    pool = make_pool()
+    held = pool.get_connection()
+    number = identity(held)
+
+    def child() -> None:
+        pool.disconnect()
+        assert held.is_connected  # not even this process's copy is closed
+        assert (pool.pid, pool.stats.discards) == (os.getpid(), 0)
+
+    assert in_child(child) == 0
+    assert identity(held) == number
+
+
 def test_a_child_cant_release_what_its_parent_took(make_pool: MakePool) -> None:
     pool = make_pool()
     connection = pool.get_connection()
