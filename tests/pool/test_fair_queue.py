@@ -226,20 +226,6 @@ def test_what_an_interrupted_waiter_was_woken_up_for_is_the_next_ones(
     assert [name for name, _ in taken] == ["next"]
 
 
-def test_the_time_of_the_wait_is_recorded() -> None:
-    queue = FairLifoQueue(1)
-    taken = queue.get()
-    pop_call_details()
-
-    with pytest.raises(Empty):
-        queue.get(timeout=0.02)
-
-    details = pop_call_details()
-    assert details is not None
-    assert 0.02 <= details.waited < 5
-    del taken
-
-
 def test_a_slot_that_was_lost_is_found_by_one_who_waits() -> None:
     queue = FairLifoQueue(1)
     place: Entry | None = queue.get()
@@ -371,7 +357,7 @@ def test_only_waiting_counts_as_waiting() -> None:
         queue.get(timeout=0.02)
     notes = pop_call_details()
     assert notes is not None
-    assert notes.waited >= 0.02
+    assert 0.02 <= notes.waited < 5
     assert pop_call_details() is None
     del place
 
