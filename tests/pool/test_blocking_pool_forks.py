@@ -51,10 +51,12 @@ def test_the_figures_of_a_child_do_not_count_its_parents_connections(make_pool: 
     pool.release(pool.get_connection())
 
     def child() -> None:
-        assert (pool.stats.open, pool.stats.idle) == (0, 0)
+        assert (pool.stats.open, pool.stats.idle, pool.stats.creations) == (0, 0, 0)
 
     assert in_child(child) == 0
-    assert (pool.stats.open, pool.stats.idle) == (1, 1)
+    assert (pool.stats.open, pool.stats.idle, pool.stats.creations) == (1, 1, 1)
+    pool.reset()
+    assert (pool.stats.open, pool.stats.creations) == (0, 1)  # what has happened is still counted
 
 
 def test_a_child_that_closes_a_pool_leaves_its_parents_connections_alone(
