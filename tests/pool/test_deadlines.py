@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from ..support.servers import MakeClient, RecordedSpans, Server, attributes
+from .conftest import MakePool
 
 ENOUGH = 0.25  # seconds for a socket_timeout of 0.1 on a busy machine
 
@@ -217,3 +218,13 @@ def test_an_interrupted_command_of_the_pool_leaves_no_reply_behind(
         client.echo("first")
     assert client.echo("second") == b"second"
     assert attributes(spans.all[0])["error.type"].endswith("_Interrupted")
+
+
+def test_a_timeout_for_one_reply_is_kept(make_pool: MakePool) -> None:
+    pool = make_pool(socket_timeout="5 seconds")
+    connection = pool.get_connection()
+    started = time.monotonic()
+    with pytest.raises(redis.TimeoutError):
+        connection.read_response(timeout=0.05)
+    assert 0.04 < time.monotonic() - started < 2
+    pool.release(connection)

@@ -12,7 +12,15 @@ from typing import Any
 
 import pytest
 
-from pyramid_baseplate_redis.runtime.call_stack import MOST_LINES, CallingLine, calling_lines
+from pyramid_baseplate_redis.runtime.call_stack import (
+    MOST_LINES,
+    CallingLine,
+    calling_frames,
+    calling_lines,
+    frames_of_thread,
+    place_of,
+    stack_of,
+)
 
 HERE = Path(__file__)
 
@@ -150,3 +158,48 @@ def lines_below(depth: int) -> tuple[CallingLine, ...]:
     )
     lines: tuple[CallingLine, ...] = names["deepest"](calling_lines, depth)
     return lines
+
+
+# Frames
+
+
+def nested(depth: int, call: Callable[[], Any]) -> Any:
+    return call() if not depth else nested(depth - 1, call)
+
+
+def test_frames_begin_outside_of_redis_py_and_this_package() -> None:
+    frames = through(HERE.with_name("client.py"), "redis.client")(calling_frames)
+
+    assert frames[0][0].co_name == inspect.stack()[0].function
+    assert place_of(frames).startswith(f"{HERE}:")
+    assert place_of(frames).endswith(f" in {inspect.stack()[0].function}")
+
+
+def test_fifty_frames_are_enough() -> None:
+    assert len(nested(100, calling_frames)) == 50
+    assert len(nested(100, lambda: calling_frames(7))) == 7
+    thread = threading.get_ident()
+    assert len(nested(100, lambda: frames_of_thread(thread))) == 50
+    assert len(nested(100, lambda: frames_of_thread(thread, 7))) == 7
+
+
+def test_frames_are_shown_outermost_first() -> None:
+    frames = nested(0, calling_frames)[:2]
+
+    assert [line.split(" in ")[1] for line in stack_of(frames).splitlines()] == [
+        inspect.stack()[0].function,
+        "nested",
+    ]
+
+
+def test_a_place_that_is_not_known_is_not_named() -> None:
+    assert place_of([]) == "an unknown place"
+
+
+def test_a_thread_that_has_ended_has_no_frames() -> None:
+    thread = threading.Thread(target=lambda: None)
+    thread.start()
+    thread.join()
+    assert thread.ident is not None
+
+    assert frames_of_thread(thread.ident) == []
