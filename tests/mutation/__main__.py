@@ -126,7 +126,12 @@ def _run(group: Group, mutants: list[Mutant], records: Records, directory: Path)
 
 def _report(path: Path, populations: dict[str, int], floor: float) -> int:
     reasons = read_reasons(SURVIVORS)
-    results = [result for result in read_results(path) if result.group in populations]
+    modules = {file for group in GROUPS if group.name in populations for file in group.files()}
+    results = [
+        result
+        for result in read_results(path)
+        if result.group in populations and result.key[0] in modules
+    ]
     scores = [
         score(name, (r for r in results if r.group == name), population, reasons)
         for name, population in populations.items()

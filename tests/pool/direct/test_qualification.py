@@ -7,6 +7,7 @@ import select
 import socket
 import ssl
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from redis.connection import (
 )
 
 from pyramid_baseplate_redis import MonitoredRedisConnection, pool_from_config
+from pyramid_baseplate_redis.client.direct_pipeline import is_direct as is_direct_pipeline
 from pyramid_baseplate_redis.pool.connection import PooledConnection
 from pyramid_baseplate_redis.pool.connections.command_states import state_after
 from pyramid_baseplate_redis.pool.direct.connection import DirectConnection
@@ -223,3 +225,27 @@ def test_a_check_out_notices_what_was_received_or_closed(valkey: Server) -> None
     assert not connection.is_quiet()
     pool.release(connection)
     pool.disconnect()
+
+
+@pytest.mark.parametrize(
+    ("revision", "is_current"), [(None, True), (0, True), (1, False)], ids=["none", "same", "newer"]
+)
+def test_a_pipeline_after_a_change_of_fieldsets_is_left_to_redis_py(
+    valkey: Server, make_client: MakeClient, revision: int | None, is_current: bool
+) -> None:
+    """redis-py then sends HIMPORT commands before those of the pipeline."""
+    client = make_client(valkey)
+    connection: Any = client.connection_pool.get_connection()
+    if revision is None:  # redis-py 8.0
+        connection.himport_registry = None
+    else:
+        connection._himport_reconciled_revision = 0
+        connection.himport_registry = SimpleNamespace(revision=revision)
+
+    with client.pipeline(transaction=False) as pipeline:
+        pipeline.get("key")
+        commands = pipeline.command_stack
+        assert connection.has_current_fieldsets is is_current
+        assert is_direct_pipeline(pipeline, connection, commands) is is_current
+    connection.disconnect()
+    client.connection_pool.release(connection)
