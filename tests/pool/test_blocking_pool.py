@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from pyramid_baseplate_redis import (
     BlockingConnectionPool,
@@ -264,6 +266,23 @@ def test_a_subclass_may_make_its_own_connections(valkey: Server) -> None:
     pool.release(connection)
     assert redis.Redis(connection_pool=pool).ping()
     pool.disconnect()
+
+
+def test_a_connection_that_connects_again_has_redis_pys_retries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = BlockingConnectionPool(retry=Retry(NoBackoff(), 2))
+    connection = pool.make_connection()
+    attempts = []
+
+    def refused() -> None:
+        attempts.append(1)
+        raise redis.ConnectionError("refused")
+
+    monkeypatch.setattr(connection, "_connect", refused)
+    with pytest.raises(redis.ConnectionError, match="refused"):
+        connection.reconnect()
+    assert len(attempts) == 3
 
 
 def test_callers_wait_while_redis_py_handles_a_move_of_the_server(make_pool: MakePool) -> None:
