@@ -203,6 +203,12 @@ def test_whom_a_sentinel_promotes_is_known_before_it_names_him() -> None:
     assert found(manager) == 2
 
 
+def test_the_announced_primary_is_not_used_if_no_failover_is_in_progress() -> None:
+    manager = manager_of(FakeSentinel(1, port=1, epoch=4))
+    manager.learn(4, ("10.0.0.1", 2))
+    assert found(manager) is None
+
+
 @pytest.mark.parametrize("news", ["a switch", "a doubt"])
 def test_an_answer_that_was_overtaken_by_an_announcement_is_not_used(news: str) -> None:
     def answer_late() -> dict[str, Any]:
