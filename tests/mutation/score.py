@@ -132,8 +132,8 @@ def total(scores: list[Score]) -> tuple[float, float, float]:
     return 100 * share, 100 * max(0.0, share - spread), 100 * min(1.0, share + spread)
 
 
-def failures(scores: list[Score], floor: float) -> list[str]:
-    """Return what is wrong: a score below ``floor`` percent, or survivors without a reason."""
+def failures(scores: list[Score], floor: float, *, strict: bool) -> list[str]:
+    """Return what is wrong: a score below ``floor`` percent, or with ``strict`` unknown reasons."""
     found = []
     if not any(entry.tested for entry in scores):
         return ["No mutant was tested."]
@@ -141,7 +141,7 @@ def failures(scores: list[Score], floor: float) -> list[str]:
     if percent < floor:
         found.append(f"The score is {percent:.1f} %, which is below the floor of {floor:g} %.")
     unexplained = sum(entry.unexplained for entry in scores)
-    if unexplained:
+    if strict and unexplained:
         found.append(f"{unexplained} mutants survived without a reason in survivors.toml.")
     return found
 
