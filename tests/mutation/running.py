@@ -68,7 +68,11 @@ def record(files: list[str], output: Path) -> Records:
         return code
 
     outcome = in_child(run, output, lambda test: 120.0)
-    if outcome.hung or outcome.code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+    ran = (
+        pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED,
+        pytest.ExitCode.NO_TESTS_COLLECTED,  # all of them are slow
+    )  # fmt: skip
+    if outcome.hung or outcome.code not in ran:
         raise RuntimeError(f"The tests cannot be run without a mutant. See {output}.")
     records = read_records(result)
     result.unlink()
