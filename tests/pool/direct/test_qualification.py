@@ -27,6 +27,7 @@ from pyramid_baseplate_redis.pool.connections.command_states import state_after
 from pyramid_baseplate_redis.pool.direct.connection import DirectConnection
 from pyramid_baseplate_redis.pool.direct.packing import DIRECT_COMMANDS
 from pyramid_baseplate_redis.pool.direct.qualification import poll_of
+from pyramid_baseplate_redis.telemetry.call_details import pop_call_details
 
 from ...support.servers import MakeClient, Server, wait_until
 
@@ -249,3 +250,18 @@ def test_a_pipeline_after_a_change_of_fieldsets_is_left_to_redis_py(
         assert is_direct_pipeline(pipeline, connection, commands) is is_current
     connection.disconnect()
     client.connection_pool.release(connection)
+
+
+def test_a_connection_to_a_node_notes_it_with_each_command(
+    valkey: Server, make_client: MakeClient
+) -> None:
+    pool = make_client(valkey).connection_pool
+    connection: Any = pool.get_connection()
+    connection.is_node = True
+    pop_call_details()
+    connection.ask(("GET", "key"))
+    details = pop_call_details()
+    pool.release(connection)
+
+    assert details is not None
+    assert details.server == ("127.0.0.1", valkey.port)
