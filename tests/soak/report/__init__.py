@@ -1,0 +1,1 @@
+"""The report on a soak: a text, and plots."""
