@@ -1,4 +1,4 @@
-"""The response to a request while Redis cannot be reached."""
+"""The response to a request while Redis cannot be reached or refuses writes."""
 
 from __future__ import annotations
 
@@ -19,3 +19,11 @@ def unavailable(error: redis.RedisError, request: Request) -> dict[str, str]:
     request.response.status_int = 503
     request.response.headers["Retry-After"] = "5"
     return {"error": type(error).__name__}
+
+
+@exception_view_config(redis.OutOfMemoryError, renderer="example_app:templates/503.jinja2")
+@exception_view_config(redis.ReadOnlyError, renderer="example_app:templates/503.jinja2")
+def refused(error: redis.RedisError, request: Request) -> dict[str, str]:
+    # Full memory, or a primary that has become a replica: both pass without a change of the app.
+    answer: dict[str, str] = unavailable(error, request)
+    return answer
