@@ -39,6 +39,7 @@ class Bounds:
     pool_timeout: float
     connect_timeout: float
     socket_timeout: float
+    health_timeout: float
 
     @classmethod
     def of(cls, settings: dict[str, str]) -> Bounds:
@@ -54,10 +55,13 @@ class Bounds:
             links.pool_timeout.total_seconds(),
             links.socket_connect_timeout.total_seconds(),
             links.socket_timeout.total_seconds(),
+            links.health_timeout.total_seconds(),
         )
 
     def of_page(self, page: str) -> float:
         """Return the seconds that a page may take."""
+        if page == "health":
+            return self.health_timeout
         if page == "lock":  # SET, GET, the release
             return LOCK_WAIT + 4 * self.deadline
         if page == "pubsub":  # connecting, logging in, SUBSCRIBE; PUBLISH; the message

@@ -24,7 +24,7 @@ PAUSE = 0.12  # seconds, on average, between two requests of a visitor
 BURST = 24  # requests at once, of each worker class
 HANGS = 60.0  # seconds after which a visitor goes away
 ADDRESS = "https://example.com/"
-APP_PAGES = ("shorten", "link", "follow", "follow", "top", "links")
+APP_PAGES = ("shorten", "link", "follow", "follow", "top", "links", "health")
 SOAK_PAGES = ("echo", "pipeline", "transaction", "watch", "lock", "pubsub")
 _ROW = re.compile(
     r'<code>(\w+)</code></a></td>\s*<td class="address">(.*?)</td>'  # of the tables of links
@@ -85,8 +85,8 @@ class Visitors:
         begun, status, wrong = self._now(), 0, ""
         try:
             status, wrong = self._compared(page)
-        except (OSError, http.client.HTTPException) as error:
-            wrong = f"no answer: {type(error).__name__}: {error}"
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            wrong = f"no answer that can be read: {type(error).__name__}: {error}"
         self._records.answers.append(
             Answer(
                 begun, self._now() - begun, self._group, page, status,
@@ -106,6 +106,11 @@ class Visitors:
             response = self._ask("GET", f"/{page}")
             rows = [(code, unescape(address)) for code, address in _ROW.findall(response.body)]
             return response.status, _unless(response, 200, self._are_ours(rows))
+        if page == "health":
+            response = self._ask("GET", "/health/redis")
+            state = json.loads(response.body)["clients"]["links"]["status"]
+            agrees = state == ("failing" if response.status == 503 else "ok")
+            return response.status, _unless(response, 200, agrees)
         if page in ("link", "follow"):
             code = random.choice([*self._addresses] if page == "link" else self._followed)
             address = self._addresses[code]
@@ -115,11 +120,13 @@ class Visitors:
             return response.status, _unless(response, 302, response.location == address)
         text = f"{self._group}-{time.time_ns()}-{next(self._numbers)}"
         response = self._ask("GET", f"{PREFIX}/{page}/{quote(text)}")
-        expected = {
-            "pipeline": [f"{text}-{number}" for number in range(3)],
-            "watch": [None, text],
-        }.get(page, [text])
-        status = 409 if page == "lock" and response.status == 409 else 200
+        expected: list[str | None] = [text]
+        conflict = response.status == 409 and page in ("lock", "watch")
+        if page == "pipeline":
+            expected = [f"{text}-{number}" for number in range(3)]
+        elif page == "watch" and not conflict:
+            expected = [None, text]
+        status = 409 if conflict else 200
         matches = response.status == status and json.loads(response.body) == expected
         return response.status, _unless(response, status, matches)
 

@@ -45,14 +45,20 @@ def transaction(request: Request) -> list[str]:
 
 
 def watch(request: Request) -> list[Any]:
-    """Read a watched key, which is new, and write it."""
+    """Read a watched key, which is new, and write it.
+
+    Answer 409 after a ``WatchError``, which redis-py raises when a connection fails that watches.
+    """
     text = request.matchdict["text"]
-    with request.links.pipeline("soak") as commands:
-        commands.watch(f"soak:{text}")
-        before = commands.get(f"soak:{text}")
-        commands.multi()
-        commands.set(f"soak:{text}", text, ex=_SECONDS).echo(text)
-        return [before, commands.execute()[1]]
+    try:
+        with request.links.pipeline("soak") as commands:
+            commands.watch(f"soak:{text}")
+            before = commands.get(f"soak:{text}")
+            commands.multi()
+            commands.set(f"soak:{text}", text, ex=_SECONDS).echo(text)
+            return [before, commands.execute()[1]]
+    except redis.WatchError:
+        return _conflict(request)
 
 
 def lock(request: Request) -> list[str | None]:
@@ -64,8 +70,12 @@ def lock(request: Request) -> list[str | None]:
             request.links.set(key, text, ex=_SECONDS)
             return [request.links.get(key)]
     except redis.exceptions.LockError:
-        request.response.status_int = 409
-        return [text]
+        return _conflict(request)
+
+
+def _conflict(request: Request) -> list[Any]:
+    request.response.status_int = 409
+    return [request.matchdict["text"]]
 
 
 def pubsub(request: Request) -> list[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import tempfile
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +20,11 @@ from .faults import Faults
 from .load import VISITORS, Visitors
 from .records import Records
 from .sampling import Sampler
+
+# The last line of a traceback. Pyramid raises HTTPNotFound when there is no exception view.
+_ERROR = re.compile(
+    r"^(?!pyramid\.httpexceptions)([a-z_]\w*\.[\w.]+|\w+Error)(?=:|$)", re.MULTILINE
+)
 
 
 def soak(minutes: float, worker_classes: list[str], seed: int, quiet: float) -> Records:
@@ -43,7 +50,7 @@ def soak(minutes: float, worker_classes: list[str], seed: int, quiet: float) -> 
         records.clicks = {
             "acknowledged": sum(each.status == 302 for each in found), **_queue(running)
         }  # fmt: skip
-        records.errors += _logged(Path(directory))
+        records.errors += _logged(Path(directory), worker_classes)
         return records
 
 
@@ -100,14 +107,16 @@ def _queue(running: Deployment) -> dict[str, int]:
         }
 
 
-def _logged(directory: Path) -> list[str]:
-    """Return the tracebacks that the processes have logged, once each."""
-    found = []
-    for log in sorted(directory.glob("*.log")):
-        if log.name != "valkey.log" and "Traceback" in (text := log.read_text()):
-            begin = text.index("Traceback")
-            found.append(f"{log.stem} logged a traceback: {text[begin : begin + 3000]}")
-    return found
+def _logged(directory: Path, worker_classes: list[str]) -> list[str]:
+    """Return the errors whose tracebacks gunicorn has logged, each with its number.
+
+    The queue's worker logs each failure of its handler, which is what it should do.
+    """
+    found: Counter[str] = Counter()
+    for worker_class in worker_classes:
+        errors = _ERROR.findall((directory / f"{worker_class}.log").read_text())
+        found.update(f"{worker_class} logged {error}" for error in errors)
+    return [f"{error} ({count} times)" for error, count in found.items()]
 
 
 def _machine(running: Deployment, worker_classes: list[str], seed: int) -> dict[str, str]:

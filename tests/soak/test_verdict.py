@@ -83,7 +83,7 @@ def test_connections_that_leak_are_refused() -> None:
 
 
 def test_more_sockets_than_the_pool_has_are_refused() -> None:
-    assert "had 5 sockets to Redis" in reasons(records_of(sockets=5))
+    assert "more than the pool's 4 sockets" in reasons(records_of(sockets=5))
 
 
 def test_a_short_soak_says_that_it_judges_no_series() -> None:

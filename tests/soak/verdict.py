@@ -130,15 +130,21 @@ def series_of(
 
 
 def _full_pools(records: Records) -> list[str]:
-    """Return a reason for each process that had more connections than its pool allows."""
-    most = records.max_connections
-    found = {
-        sample.process: sample.sockets
-        for sample in records.samples
-        if sample.sockets > most and records.phase(sample.at) == QUIET
-    }
-    return [f"{name} had {count} sockets to Redis; its pool has {most}" for name, count in
-            found.items()]  # fmt: skip
+    """Return a reason for each process that had more connections than its pool allows.
+
+    A single sample is none: it can see a connection that is about to be closed.
+    """
+    reasons = []
+    quiet = [sample for sample in records.samples if records.phase(sample.at) == QUIET]
+    for process, count in Counter(sample.process for sample in quiet).items():
+        sockets = [sample.sockets for sample in quiet if sample.process == process]
+        above = sum(each > records.max_connections for each in sockets)
+        if above > max(1, count / 100):
+            reasons.append(
+                f"{process} had more than the pool's {records.max_connections} sockets to Redis "
+                f"in {above} of {count} quiet samples"
+            )
+    return reasons
 
 
 def _requests(records: Records) -> list[str]:
