@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import median
+from textwrap import fill
 
 from ..bounds import SLACK
 from ..records import QUIET, SETTLES, Records
@@ -40,7 +41,11 @@ def _machine(records: Records) -> str:
         ),
     ]
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:{width}}  {value}" for name, value in rows)
+    indent = " " * (width + 2)
+    return "\n".join(
+        fill(value, 98, initial_indent=f"{name:{width}}  ", subsequent_indent=indent)
+        for name, value in rows
+    )
 
 
 def _pages(records: Records) -> str:
