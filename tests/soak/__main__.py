@@ -11,6 +11,7 @@ process died. Whether they rose is judged if the soak is long enough, about ten 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -38,6 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     if given.again:
         records = Records.read(given.again)
     else:
+        # Everything that was started is stopped then.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped by SIGTERM"))
         both = given.worker_class == "both"
         worker_classes = [*OPTIONS] if both else [given.worker_class]
         records = soak(given.minutes, worker_classes, given.seed, given.quiet)

@@ -68,6 +68,11 @@ class Visitors:
             address = self._new_address()
             self._followed.append(self._made(self._post(address), address))
 
+    def fill(self, size: int) -> None:
+        """Ask a page many times at once, without a record of the answers."""
+        with ThreadPoolExecutor(size) as crowd:
+            list(crowd.map(self._compared, ["echo"] * size))
+
     def visit(self, stopping: threading.Event) -> None:
         """Ask one page after another until the event is set."""
         chance = random.Random(next(self._numbers))

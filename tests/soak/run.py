@@ -64,6 +64,12 @@ def _run(records: Records, running: Deployment, seed: int, quiet: float) -> None
     crowds = [Visitors(group, port, bounds, records, now) for group, port in running.ports.items()]
     for crowd in crowds:
         crowd.prepare()
+    # gunicorn starts a thread when a request needs one, and keeps it: all of them are there when
+    # the time begins.
+    running.proxy.delay(0.3)
+    for crowd in crowds:
+        crowd.fill(2 * WORKERS * THREADS)
+    running.proxy.delay(0)
 
     def burst() -> None:
         bursts = [threading.Thread(target=crowd.burst) for crowd in crowds]
