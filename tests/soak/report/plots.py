@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
@@ -17,24 +18,37 @@ from ..records import QUIET, Records, Sample
 from ..verdict import QUANTITIES
 
 BIN = 5.0  # seconds of which a plot of requests shows one value
-INK = {"light": "#333333", "dark": "#d0d0d0"}
-LINES = {  # readable on white and on black, and told apart by those who see few colors
-    "gthread 1": "#0072b2", "gthread 2": "#56b4e9", "gevent 1": "#d55e00", "gevent 2": "#e69f00",
-    "queue worker": "#009e73",
-}  # fmt: skip
-GROUPS = {"gthread": "#0072b2", "gevent": "#d55e00"}
+PROCESSES = ("gthread 1", "gthread 2", "gevent 1", "gevent 2", "queue worker")
+
+
+class Scheme(NamedTuple):
+    """The colors of a page. Those of the processes can be told apart by the color-blind."""
+
+    ink: str
+    processes: tuple[str, ...]  #: of :data:`PROCESSES`
+    limit: str
+
+    @property
+    def groups(self) -> dict[str, str]:
+        return {"gthread": self.processes[0], "gevent": self.processes[2]}
+
+
+SCHEMES = {
+    "light": Scheme("#333333", ("#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#009e73"), "#cc3311"),
+    "dark": Scheme("#d0d0d0", ("#4aa8ff", "#a5d8ff", "#ff7f3f", "#ffc24d", "#2fd0a0"), "#ff6655"),
+}
 mpl.use("svg")
 
 
 def draw(records: Records, directory: Path) -> None:
     """Write each plot as SVG."""
     plots = {"memory": _memory, "resources": _resources, "requests": _requests, "bounds": _bounds}
-    for scheme, ink in INK.items():
+    for scheme_name, scheme in SCHEMES.items():
         for name, plot in plots.items():
-            with _style(ink):
-                plot(records)
+            with _style(scheme.ink):
+                plot(records, scheme)
                 # Without its date, and with the same ids each time.
-                plt.savefig(directory / f"{name}-{scheme}.svg", metadata={"Date": None})
+                plt.savefig(directory / f"{name}-{scheme_name}.svg", metadata={"Date": None})
                 plt.close()
 
 
@@ -72,18 +86,22 @@ def _panels(records: Records, titles: list[str], height: float) -> list[Axes]:
 
 def _legend(panel: Axes) -> None:
     panel.figure.legend(
-        *panel.get_legend_handles_labels(), loc="outside upper right", ncols=5, handlelength=1.2
+        *panel.get_legend_handles_labels(), loc="outside upper right", ncols=6, handlelength=1.2
     )
 
 
 def _lines(
-    panel: Axes, records: Records, value: Callable[[Sample], float], from_second: bool
+    panel: Axes,
+    records: Records,
+    scheme: Scheme,
+    value: Callable[[Sample], float],
+    from_second: bool = False,
 ) -> None:
     """Draw a line for each process.
 
     :param from_second: draw the difference from the median of the second quarter.
     """
-    for name, color in LINES.items():
+    for name, color in zip(PROCESSES, scheme.processes, strict=True):
         samples = [sample for sample in records.samples if sample.process == name]
         if not samples:
             continue
@@ -101,34 +119,34 @@ def _lines(
         )  # fmt: skip
 
 
-def _memory(records: Records) -> None:
+def _memory(records: Records, scheme: Scheme) -> None:
     names = ["USS", "RSS"]
     titles = [f"{name}, MB above the median of the second quarter" for name in names]
     panels = _panels(records, titles, 2.1)
     for panel, name in zip(panels, names, strict=True):
         quantity = QUANTITIES[name]
-        _lines(panel, records, quantity.value, from_second=True)
-        panel.axhline(quantity.tolerance, color="#cc3311", ls="--", label="allowed")
-        panel.set_ylim(-8, 4)
+        _lines(panel, records, scheme, quantity.value, from_second=True)
+        panel.axhline(quantity.tolerance, color=scheme.limit, ls="--", label="allowed")
+        panel.set_ylim(bottom=-8)
     _legend(panels[0])
 
 
-def _resources(records: Records) -> None:
+def _resources(records: Records, scheme: Scheme) -> None:
     names = ["descriptors", "threads", "sockets to Redis"]
     panels = _panels(records, [f"{name} of each process" for name in names], 1.6)
     for panel, name in zip(panels, names, strict=True):
-        _lines(panel, records, QUANTITIES[name].value, from_second=False)
+        _lines(panel, records, scheme, QUANTITIES[name].value)
         panel.set_ylim(bottom=0)
     _legend(panels[0])
 
 
-def _requests(records: Records) -> None:
+def _requests(records: Records, scheme: Scheme) -> None:
     titles = [
         f"seconds of the median and of the slowest request of each {BIN:g} s",
         f"requests answered 503, % of each {BIN:g} s",
     ]
     times, unavailable = _panels(records, titles, 2.1)
-    for group, color in GROUPS.items():
+    for group, color in scheme.groups.items():
         bins = defaultdict(list)
         for answer in records.answers:
             if answer.group == group:
@@ -149,7 +167,7 @@ def _requests(records: Records) -> None:
     _legend(times)
 
 
-def _bounds(records: Records) -> None:
+def _bounds(records: Records, scheme: Scheme) -> None:
     """Draw the slowest request of each page beside the page's bound."""
     pages = sorted({(answer.bound, answer.page) for answer in records.answers})
     _, panel = plt.subplots(figsize=(8, 0.9 + 0.28 * len(pages)))
@@ -157,12 +175,12 @@ def _bounds(records: Records) -> None:
         seconds = [answer.seconds for answer in records.answers if answer.page == page]
         panel.barh(row, bound + SLACK, color="#888888", alpha=0.2, height=0.7)
         panel.barh(row, bound, color="#888888", alpha=0.3, height=0.7)
-        panel.plot(median(seconds), row, "|", color=GROUPS["gthread"], ms=9, mew=2)
-        panel.plot(max(seconds), row, "o", color=GROUPS["gevent"], ms=5)
+        panel.plot(median(seconds), row, "|", color=scheme.groups["gthread"], ms=9, mew=2)
+        panel.plot(max(seconds), row, "o", color=scheme.groups["gevent"], ms=5)
     panel.set_yticks(range(len(pages)), [page for _, page in pages])
     panel.set_xscale("log")
     panel.grid(False, axis="y")
     panel.set_title(
-        "seconds: the median (line) and the slowest request (dot) of each page; dark: the bound, "
-        "light: the slack"
+        "seconds: the median (line) and the slowest request (dot) of each page, and its bound "
+        "with the slack"
     )
