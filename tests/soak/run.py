@@ -21,9 +21,12 @@ from .load import VISITORS, Visitors
 from .records import Records
 from .sampling import Sampler
 
-# The last line of a traceback. Pyramid raises HTTPNotFound when there is no exception view.
+# The last line of a traceback, except that of Pyramid's search for an exception view, and the
+# warnings about a connection or a pipeline that a request has kept.
 _ERROR = re.compile(
-    r"^(?!pyramid\.httpexceptions)([a-z_]\w*\.[\w.]+|\w+Error)(?=:|$)", re.MULTILINE
+    r"^(?!pyramid\.httpexceptions)(?:[a-z_]\w*\.[\w.]+|\w+Error)(?=:|$)"
+    r"|connection held for|was left open",
+    re.MULTILINE,
 )
 
 
@@ -114,14 +117,14 @@ def _queue(running: Deployment) -> dict[str, int]:
 
 
 def _logged(directory: Path, worker_classes: list[str]) -> list[str]:
-    """Return the errors whose tracebacks gunicorn has logged, each with its number.
+    """Return the errors and leaks that gunicorn's workers have logged, each with its number.
 
     The queue's worker logs each failure of its handler, which is what it should do.
     """
     found: Counter[str] = Counter()
     for worker_class in worker_classes:
         errors = _ERROR.findall((directory / f"{worker_class}.log").read_text())
-        found.update(f"{worker_class} logged {error}" for error in errors)
+        found.update(f"{worker_class} logged {error!r}" for error in errors)
     return [f"{error} ({count} times)" for error, count in found.items()]
 
 
