@@ -41,7 +41,9 @@ def shorten(request: Request) -> dict[str, Any] | Response:
     except ValueError as error:
         request.response.status_int = 400
         return {"url": text, "error": str(error)}
-    return HTTPSeeOther(request.route_url("link", code=add_link(request.links, url)))
+    # Pyramid keeps each text that route_url() puts into a path. New codes come without an end, so
+    # they are appended here, as in the templates.
+    return HTTPSeeOther(f"{request.route_url('links')}/{add_link(request.links, url)}")
 
 
 @exception_view_config(BadCSRFToken, renderer=HOME)
