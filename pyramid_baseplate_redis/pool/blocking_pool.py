@@ -240,10 +240,8 @@ class BlockingConnectionPool(HousekeepingPool):
                 )
             is_kept = is_reusable and self.pool.put((slot, connection, now), taken_at)
         if not is_kept:
-            slot.vacate()
             self.discards += 1
-            connection.disconnect()
-            self.pool.serve()
+            self._discard(slot, connection)
 
     def leave_replica(self, connection: Any) -> None:
         """Close a connection in use if its server was found to be a replica since its check-out.
@@ -313,12 +311,19 @@ class BlockingConnectionPool(HousekeepingPool):
         return time.monotonic() + self.max_lifetime * random.uniform(1 - _LIFETIME_JITTER, 1)
 
     def _drop(self, slot: PoolSlot, connection: Any) -> None:
-        slot.vacate()
         if connection is not None:
             slot.check_in(connection)
             self.discards += 1
-            connection.disconnect()
-        self.pool.serve()
+        self._discard(slot, connection)
+
+    def _discard(self, slot: PoolSlot, connection: Any) -> None:
+        """Close a connection, then free its slot: the next caller may connect at once."""
+        try:
+            if connection is not None:
+                connection.disconnect()
+        finally:
+            slot.vacate()
+            self.pool.serve()
 
     def _timed_out(self, seconds: float) -> PoolTimeoutError:
         return PoolTimeoutError(
@@ -335,7 +340,7 @@ class BlockingConnectionPool(HousekeepingPool):
                 f"{self.name}: this connection was checked out by process {connection.pid}, from "
                 f"which process {self.pid} was forked. Release it in process {connection.pid} only."
             )
-        if slot is None:
+        if slot is None or slot.taken is self.pool.taken:
             return PoolReleaseError(
                 f"{self.name}: this connection was released before, or was not checked out from a "
                 "pool. Release what get_connection() returned, and only once."

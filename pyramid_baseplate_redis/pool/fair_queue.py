@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Callable
 from queue import Empty
 from typing import Any
 
@@ -100,6 +101,7 @@ class PoolSlot:
         return self.counted is not None and self.counted() is self
 
 
+_slot_of: Callable[[weakref.ref[PoolSlot]], PoolSlot | None] = weakref.ref.__call__
 TakenSlots = dict["weakref.ref[PoolSlot]", None]
 # A slot, its connection (``None`` if none was made yet), and the time at which it became idle.
 Entry = tuple[PoolSlot, Any, float]
@@ -157,7 +159,10 @@ class FairLifoQueue:
 
     def slots(self) -> list[PoolSlot]:
         """Return all slots that are taken."""
-        return [slot for ref in tuple(self.taken) if (slot := ref()) is not None]
+        # In one step of CPython: while a variable refers to a weak reference, the callback may run
+        # after vacate(), and would not find its key.
+        slots = list(map(_slot_of, self.taken))
+        return [slot for slot in slots if slot is not None]
 
     def put(self, entry: Entry, taken_at: float = -math.inf) -> bool:
         """Put an entry back: for the first waiter, or among the idle connections.
@@ -199,9 +204,13 @@ class FairLifoQueue:
             try:
                 waiter = self._waiters.popleft()
             except IndexError:
-                self._put_back(entry)
-                continue
-            waiter.give(entry)
+                left = [entry]
+            else:
+                waiter.give(entry)
+                left = waiter.take() if waiter.has_left else []  # its time was up meanwhile
+            del entry  # _take() finds a slot only if no variable refers to it
+            while left:
+                self._put_back(left.pop())
 
     def get(self, timeout: float | None = None) -> Entry:
         """Take the entry that was put last, or a free slot; if there is neither, wait in line.
@@ -221,29 +230,28 @@ class FairLifoQueue:
         waiter = _Waiter()
         started = time.monotonic()
         self.waits += 1
+        given: list[Entry] = []
         try:
             self._waiters.append(waiter)
             self.serve()
             self._wait(waiter, None if timeout is None else started + timeout)
+            # An exception here must not leave the waiter in line with what it was given.
+            given = self._leave(waiter)
+            if self._idle:
+                self._wake()
         except BaseException:
             # A signal handler raised, or the greenlet was killed: what was handed to this waiter
             # goes to the next one.
-            self._leave(waiter)
-            for entry in waiter.given:
-                self.put(entry)
-            self.serve()  # it may have been woken for an idle one
+            self._pass_on(given + self._leave(waiter))
             raise
         finally:
             add_wait_time(time.monotonic() - started)
-        self._leave(waiter)
-        if self._idle:
-            self._wake()
-        if not waiter.given:
+        if not given:
             self.timeouts += 1
             raise Empty
-        mine, *others = waiter.given  # several threads may have served this waiter at once
-        for entry in others:
-            self.put(entry)
+        mine = given.pop()
+        if given:  # several threads have served this waiter at once
+            self._pass_on(given)
         return mine
 
     def take_idle(self, since: float) -> Entry | None:
@@ -282,8 +290,8 @@ class FairLifoQueue:
         # Several threads may get here for the last free slot. The first ones in the dictionary's
         # order have it; the slots of the others die when this function returns.
         slot = PoolSlot(self.taken)
-        mine = weakref.ref(slot, self.taken.pop)
-        self.taken[mine] = None
+        # One statement: if an exception came in between, the callback would not find its key.
+        self.taken[mine := weakref.ref(slot, self.taken.pop)] = None
         slot.counted = mine
         if len(self.taken) > self.maxsize and mine not in [*self.taken][: self.maxsize]:
             return None
@@ -303,7 +311,8 @@ class FairLifoQueue:
         """Take the connection that the caller has just returned, if it is still there."""
         me = threading.get_ident()
         try:
-            if self._idle[-1][0].turn_of != me:
+            slot = self._idle[-1][0]
+            if slot.turn_of != me or time.monotonic() >= slot.turn_ends:
                 return None
             entry = self._idle.pop()
         except IndexError:
@@ -319,6 +328,12 @@ class FairLifoQueue:
             self._waiters[0].wake()
         except IndexError:
             pass
+
+    def _pass_on(self, given: list[Entry]) -> None:
+        """Give what a waiter doesn't take, and what it was woken for, to the next ones."""
+        while given:
+            self._put_back(given.pop())
+        self.serve()
 
     def _put_back(self, entry: Entry) -> None:
         if entry[1] is not None:  # a slot without a connection is freed when it is dropped
@@ -339,6 +354,7 @@ class FairLifoQueue:
             if deadline is not None:
                 seconds = min(seconds, deadline - time.monotonic())
                 if seconds <= 0:
+                    self.serve()  # case 3, for a timeout shorter than the time between polls
                     return
             if waiter.wait(seconds):
                 if not waiter.given and (entry := self._take()) is not None:
@@ -355,12 +371,17 @@ class FairLifoQueue:
         except RuntimeError:  # the line changed meanwhile
             return True
 
-    def _leave(self, waiter: _Waiter) -> None:
-        try:
+    def _leave(self, waiter: _Waiter) -> list[Entry]:
+        """Take a waiter out of the line, and return what it was given."""
+        # Another thread may be handing it an entry right now. Each of the two looks for the other's
+        # step after its own, so one of them takes the entry.
+        given = waiter.take()
+        waiter.has_left = True
+        try:  # noqa: SIM105  # as above
             self._waiters.remove(waiter)
         except ValueError:
-            if not waiter.given:
-                waiter.wait(POLL_SECONDS)  # another thread is handing it an entry right now
+            pass
+        return given + waiter.take()
 
 
 class _Waiter:
@@ -368,6 +389,8 @@ class _Waiter:
 
     def __init__(self) -> None:
         self.given: list[Entry] = []
+        #: Whether it takes no more entries than those that were given before.
+        self.has_left = False
         # Not an Event: in a signal handler, set() would wait for a lock that wait() holds.
         self._signal = threading.Lock()
         self._signal.acquire()
@@ -379,6 +402,16 @@ class _Waiter:
     def give(self, entry: Entry) -> None:
         self.given.append(entry)
         self.wake()
+
+    def take(self) -> list[Entry]:
+        """Take what was given. Each entry goes to one thread, even if several ask at once."""
+        taken = []
+        while self.given:
+            try:
+                taken.append(self.given.pop())
+            except IndexError:
+                break
+        return taken
 
     def wake(self) -> None:
         try:  # noqa: SIM105  # as above

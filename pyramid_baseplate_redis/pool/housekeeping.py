@@ -121,7 +121,8 @@ class HousekeepingPool(redis.BlockingConnectionPool):
         if self.max_idle_time:
             while (entry := self.pool.take_idle(now - self.max_idle_time)) is not None:
                 self._close_idle(entry[1])
-                del entry
+                del entry  # its slot is free now, for a caller that came meanwhile
+                self.pool.serve()
         if self.leak_warning:
             self._warn_of_leaks(now)
         if not self.pool.open:

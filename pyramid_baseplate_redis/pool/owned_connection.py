@@ -30,7 +30,9 @@ class OwnedConnection(AbstractConnection):
     def reissue(self) -> OwnedConnection:
         """Move the state into a new object and return that; this object is dead from now on."""
         fresh: OwnedConnection = object.__new__(type(self))
-        state = self.__dict__
+        # A copy: if two threads release the connection at once, the slower one may still have the
+        # old dictionary in hand, and must not find the next caller's slot in it.
+        state = self.__dict__.copy()
         fresh.__dict__ = state
         dead = {"pid": RELEASED, "_identity": state["_identity"]}
         if "is_node" in state:  # a Cluster client reads the address of a failed connection
