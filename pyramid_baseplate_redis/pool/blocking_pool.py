@@ -163,6 +163,7 @@ class BlockingConnectionPool(HousekeepingPool):
         try:
             slot, connection, _ = self.pool.get(timeout)
         except Empty:
+            probe = None  # it ends now, even if the traceback is kept
             raise self._timed_out(timeout) from None
         try:
             if connection is None:
@@ -188,6 +189,7 @@ class BlockingConnectionPool(HousekeepingPool):
                 # An application's class records nothing: from now on it may have sent something.
                 deadline.enter(PACKING if isinstance(connection, PooledConnection) else READING)
         except BaseException:
+            probe = None  # as above
             self._drop(slot, connection)
             raise
         if asked_at is not None:

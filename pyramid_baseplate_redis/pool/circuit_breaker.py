@@ -49,8 +49,11 @@ class CircuitBreaker:
         self._failed = 0
         self._opened_at = 0.0
         # The probe of each period of ``reset`` seconds since the breaker opened. The thread that
-        # sets the entry may probe. A probe ends when its holder drops it.
-        self._probes: dict[int, weakref.ref[Probe]] = {}
+        # sets the entry may probe.
+        self._periods: dict[int, weakref.ref[Probe]] = {}
+        # The probes that have not ended; the first one is the real one. A probe ends when its
+        # holder drops it. A failure does not end it: it may be that of a call from before.
+        self._probes: dict[weakref.ref[Probe], None] = {}
 
     @property
     def is_open(self) -> bool:
@@ -67,11 +70,13 @@ class CircuitBreaker:
         if self._failed < self.failures:
             return None
         period = int((time.monotonic() - self._opened_at) / self.reset)
-        probes = self._probes
-        if period > 0 and not any(ref() is not None for ref in tuple(probes.values())):
+        periods, probes = self._periods, self._probes
+        if period > 0 and not probes:
             probe = Probe()
-            mine = weakref.ref(probe)
-            if probes.setdefault(period, mine) is mine:
+            # One statement, and the callback is the dictionary's own; see .fair_queue.
+            probes[mine := weakref.ref(probe, probes.pop)] = None
+            first = tuple(probes)[0]  # noqa: RUF015  # in one step
+            if first is mine and periods.setdefault(period, mine) is mine:
                 return probe
         times = "once" if self.failures == 1 else f"{self.failures} times in a row"
         raise CircuitOpenError(
@@ -92,4 +97,4 @@ class CircuitBreaker:
         self._failed += 1
         if self._failed >= self.failures:
             self._opened_at = time.monotonic()
-            self._probes = {}
+            self._periods = {}

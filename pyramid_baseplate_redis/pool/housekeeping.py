@@ -15,7 +15,7 @@ from redis.retry import Retry
 
 from ..runtime.call_stack import stack_of
 from .connection_kwargs import has_retries
-from .fair_queue import FairLifoQueue
+from .fair_queue import FairLifoQueue, PoolSlot
 
 logger = logging.getLogger(__package__)
 
@@ -75,8 +75,8 @@ class HousekeepingPool(redis.BlockingConnectionPool):
     def disconnect(self, inuse_connections: bool = True) -> None:
         """Close the idle connections and, unless ``inuse_connections`` is false, those in use."""
         self._checkpid()
-        for _, connection, _ in self.pool.take_all_idle():
-            self._close_idle(connection)
+        for slot, connection, _ in self.pool.take_all_idle():
+            self._close_idle(slot, connection)
         self.pool.serve()
         if inuse_connections:
             for connection in self._get_in_use_connections():
@@ -92,8 +92,9 @@ class HousekeepingPool(redis.BlockingConnectionPool):
             return
         self.disconnect(inuse_connections=False)
 
-    def _close_idle(self, connection: Any) -> None:
+    def _close_idle(self, slot: PoolSlot, connection: Any) -> None:
         connection.disconnect()
+        slot.vacate()  # the thread that returned it may still refer to the slot
         self.discards += 1
 
     # redis-py's versions of the next two need attributes that only its non-blocking pool has.
@@ -120,9 +121,9 @@ class HousekeepingPool(redis.BlockingConnectionPool):
         now = time.monotonic()
         if self.max_idle_time:
             while (entry := self.pool.take_idle(now - self.max_idle_time)) is not None:
-                self._close_idle(entry[1])
-                del entry  # its slot is free now, for a caller that came meanwhile
-                self.pool.serve()
+                self._close_idle(entry[0], entry[1])
+                del entry
+                self.pool.serve()  # a caller may have come meanwhile
         if self.leak_warning:
             self._warn_of_leaks(now)
         if not self.pool.open:

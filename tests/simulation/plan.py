@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from .strategies import STRATEGIES
 
 #: What a worker does, and how often compared with the others.
 CALM = {"use": 6, "burst": 4, "hold": 3, "pause": 3, "share": 1, "twice": 1, "look": 1}
 ROUGH = {"lose": 2, "unread": 2, "hurry": 2, "disconnect": 1}
+
+FAULTY = {"insist": 6}
 
 
 @dataclass
@@ -39,19 +43,24 @@ class Plan:
         return not (self.is_interrupted or self.is_lossy)
 
 
-def planned(chance: random.Random, strategy: str | None = None) -> Plan:
+def planned(
+    chance: random.Random, strategy: str | None = None, given: Mapping[str, Any] | None = None
+) -> Plan:
     """Draw a plan.
 
     :param chance: the source of decisions.
     :param strategy: one of :data:`~.strategies.STRATEGIES`; ``None`` draws it.
+    :param given: attributes of the plan that are not drawn.
     """
     drawn = chance.choice(sorted(STRATEGIES))
+    given = given or {}
     is_lossy, is_faulty = chance.random() < 0.4, chance.random() < 0.4
-    weights = {**CALM, **(ROUGH if is_lossy else {})}
+    is_lossy = given.get("is_lossy", is_lossy)
+    weights = {**CALM, **(ROUGH if is_lossy else {}), **(FAULTY if is_faulty else {})}
     # A few workers with much to do, or many with little.
     workers = chance.randint(2, 7)
     acts = chance.randint(1, 12 // workers + 1)
-    return Plan(
+    plan = Plan(
         strategy=strategy or drawn,
         size=chance.choice([1, 1, 2, 3]),
         pool_timeout=chance.choice([0.003, 0.02, 0.25, 1.0, 10.0]),
@@ -65,3 +74,4 @@ def planned(chance: random.Random, strategy: str | None = None) -> Plan:
         max_lifetime=chance.choice([0.0, 0.0, 0.1]),
         leak_warning=chance.choice([0.0, 0.3]),
     )
+    return replace(plan, **given)

@@ -6,7 +6,7 @@ import gc
 import logging
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +51,11 @@ class Outcome:
 
 
 def run_schedule(
-    copies: Copies, seed: int, strategy: str | None = None, trace_length: int | None = 60
+    copies: Copies,
+    seed: int,
+    strategy: str | None = None,
+    trace_length: int | None = 60,
+    given: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """Run the schedule of a seed.
 
@@ -59,9 +63,10 @@ def run_schedule(
     :param seed: decides all.
     :param strategy: one of :data:`~.strategies.STRATEGIES`; ``None`` lets the seed decide.
     :param trace_length: the number of steps to return; ``None`` for all.
+    :param given: as for :func:`~.plan.planned`.
     """
     chance = random.Random(seed)
-    plan = planned(chance, strategy)
+    plan = planned(chance, strategy, given)
     scheduler = Scheduler(chance, STRATEGIES[plan.strategy](chance), trace_length)
     server = Server(scheduler, plan.size)
     invariants = Invariants(scheduler, plan, server)

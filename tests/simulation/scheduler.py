@@ -194,7 +194,8 @@ class Scheduler:
     def wake(self, thread: Thread, pending: BaseException | None = None) -> None:
         """Let a blocked thread run again; ``pending`` is raised in it."""
         if thread in self.blocked:
-            self._resume(thread, self.now)
+            ends_at = math.inf if thread.until is None else thread.until
+            self._resume(thread, min(self.now, ends_at))
             thread.pending = pending
 
     def pass_time(self, seconds: float) -> None:

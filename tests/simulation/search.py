@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from .loading import Copies
 from .schedule import Outcome, run_schedule
@@ -29,6 +30,7 @@ def search(
     seed: int = 1,
     strategy: str | None = None,
     trace_length: int | None = 60,
+    given: Mapping[str, Any] | None = None,
 ) -> Search:
     """Run schedules until one fails.
 
@@ -37,13 +39,14 @@ def search(
     :param seed: of the first schedule.
     :param strategy: as for :func:`~.schedule.run_schedule`.
     :param trace_length: as for :func:`~.schedule.run_schedule`.
+    :param given: as for :func:`~.schedule.run_schedule`.
     """
     found = Search()
     run_schedule(copies, seed)  # imports what is missing
     with quick_collections():
         started = time.monotonic()
         while True:
-            outcome = run_schedule(copies, seed + found.schedules, strategy, trace_length)
+            outcome = run_schedule(copies, seed + found.schedules, strategy, trace_length, given)
             found.schedules += 1
             found.steps += outcome.steps
             found.seconds = time.monotonic() - started

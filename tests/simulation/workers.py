@@ -101,6 +101,14 @@ class Workers:
         for _ in range(self.chance.randint(2, 6)):
             self._use()
 
+    def _insist(self) -> None:
+        """Try again until it succeeds, or a few times."""
+        for _ in range(8):
+            try:
+                return self._use()
+            except redis.RedisError:
+                self.scheduler.sleep(self.chance.choice([0.001, 0.03, 0.1]))
+
     def _hold(self) -> None:
         connection = self._get()
         try:
@@ -250,7 +258,7 @@ class Workers:
         """Be the server's trouble: refusals, silence, restarts, failovers."""
         server, chance = self.invariants.server, self.chance
         while True:
-            self.scheduler.sleep(chance.expovariate(1 / 0.05))
+            self.scheduler.sleep(chance.expovariate(1 / 0.02))
             if self.is_ending:
                 return
             seconds = chance.choice([0.01, 0.1, 0.7])

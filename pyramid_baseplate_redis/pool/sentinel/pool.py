@@ -259,8 +259,7 @@ class SentinelBlockingConnectionPool(BlockingConnectionPool):
     def _close_stale(self, is_stale: Callable[[Address], bool]) -> None:
         for entry in reversed(self.pool.take_all_idle()):
             if is_stale(_address_of(entry[1])):
-                self._close_idle(entry[1])
-                entry[0].vacate()
+                self._close_idle(entry[0], entry[1])
             else:
                 self.pool.put(entry)
         self.pool.serve()
