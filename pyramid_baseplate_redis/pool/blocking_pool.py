@@ -177,7 +177,7 @@ class BlockingConnectionPool(HousekeepingPool):
             if probe is not None:
                 connection.probe = probe  # ends with the use
             if not self._has_background:
-                self._has_background = start_background(self, self._round)
+                self._start_background()
             if not (
                 # It is connected, and as redis-py made it.
                 getattr(connection, "is_direct", False)
@@ -267,6 +267,11 @@ class BlockingConnectionPool(HousekeepingPool):
         if isinstance(made, PooledConnection):
             made.attach(self.name, self.breaker, self._on_read_only, self.peers)
         return made
+
+    def _start_background(self) -> None:
+        claim = self._starting.take()
+        if claim is not None and not self._has_background:  # no other caller has started it
+            self._has_background = start_background(self, self._round)
 
     def _fill(self, slot: PoolSlot) -> Any:
         connection = self.make_connection()

@@ -7,11 +7,11 @@ can call the server, and circuitbreaker lets all callers probe the server at onc
 from __future__ import annotations
 
 import time
-import weakref
 
 import redis
 
 from ..exceptions import CircuitOpenError
+from ..runtime.claims import Claim, Claims
 
 # Errors that count as answers: the server is alive, or nothing was sent to it.
 _ANSWERS = (
@@ -21,12 +21,6 @@ _ANSWERS = (
     redis.exceptions.MaxConnectionsError,
     CircuitOpenError,
 )
-
-
-class Probe:
-    """Token of the one caller that may probe the server while the breaker is open."""
-
-    __slots__ = ("__weakref__",)
 
 
 class CircuitBreaker:
@@ -50,17 +44,16 @@ class CircuitBreaker:
         self._opened_at = 0.0
         # The probe of each period of ``reset`` seconds since the breaker opened. The thread that
         # sets the entry may probe.
-        self._periods: dict[int, weakref.ref[Probe]] = {}
-        # The probes that have not ended; the first one is the real one. A probe ends when its
-        # holder drops it. A failure does not end it: it may be that of a call from before.
-        self._probes: dict[weakref.ref[Probe], None] = {}
+        self._periods: dict[int, object] = {}
+        # A failure does not end the probe: it may be that of a call from before.
+        self._probes = Claims()
 
     @property
     def is_open(self) -> bool:
         """Return whether requests fail at once, except for one probe at a time."""
         return self._failed >= self.failures
 
-    def enter(self) -> Probe | None:
+    def enter(self) -> Claim | None:
         """Let the caller pass, or raise.
 
         :returns: a probe, if the caller probes the server: hold it until the server has answered.
@@ -70,14 +63,13 @@ class CircuitBreaker:
         if self._failed < self.failures:
             return None
         period = int((time.monotonic() - self._opened_at) / self.reset)
-        periods, probes = self._periods, self._probes
-        if period > 0 and not probes:
-            probe = Probe()
-            # One statement, and the callback is the dictionary's own; see .fair_queue.
-            probes[mine := weakref.ref(probe, probes.pop)] = None
-            first = tuple(probes)[0]  # noqa: RUF015  # in one step
-            if first is mine and periods.setdefault(period, mine) is mine:
+        periods = self._periods
+        probe = self._probes.take() if period > 0 else None
+        if probe is not None:
+            mine = object()
+            if periods.setdefault(period, mine) is mine:
                 return probe
+            probe = None  # it ends now, even if the traceback of the error is kept
         times = "once" if self.failures == 1 else f"{self.failures} times in a row"
         raise CircuitOpenError(
             f"{self.name}: {self.server or 'the server'} failed {times} "

@@ -14,6 +14,7 @@ import redis
 from redis.retry import Retry
 
 from ..runtime.call_stack import stack_of
+from ..runtime.claims import Claims
 from .connection_kwargs import has_retries
 from .fair_queue import FairLifoQueue, PoolSlot
 
@@ -48,6 +49,7 @@ class HousekeepingPool(redis.BlockingConnectionPool):
         times = [seconds for seconds in (max_idle_time, leak_warning) if seconds]
         self._round = min(_MOST_SECONDS_OF_A_ROUND, min(times) / 5) if times else 0.0
         self._has_background = not times  # the background thread runs, or isn't needed
+        self._starting = Claims()
         super().__init__(**connection_kwargs)
 
     # redis-py's own methods and debuggers use the next three.

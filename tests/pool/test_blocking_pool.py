@@ -99,6 +99,43 @@ def test_to_release_again_what_somebody_else_has_by_now_is_refused(make_pool: Ma
     pool.release(third)
 
 
+def test_a_thread_that_releases_late_leaves_the_next_callers_connection_alone(
+    make_pool: MakePool,
+) -> None:
+    class Late:
+        """The connection in the slower of two threads, which has just read its ``__dict__``."""
+
+    pool = make_pool(max_connections="1")
+    connection = pool.get_connection()
+    slot, late = connection.slot, Late()
+    late.__dict__ = connection.__dict__
+    pool.release(connection)
+    again = pool.get_connection()
+
+    assert slot.check_in(late) is None
+    pool.release(again)
+
+
+def test_a_connection_is_closed_before_its_slot_is_free(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = make_pool(max_connections="1")
+    connection = pool.get_connection()
+    connection.send_command("PING")  # its reply stays unread
+    close = type(connection).disconnect
+    free: list[int] = []
+
+    def disconnect(closed: Any, *args: Any, **kwargs: Any) -> None:
+        close(closed, *args, **kwargs)
+        free.append(pool.pool.qsize())
+
+    monkeypatch.setattr(type(connection), "disconnect", disconnect)
+    pool.release(connection)
+
+    assert free[0] == 0
+    assert pool.pool.qsize() == 1
+
+
 def test_to_use_what_was_released_is_refused(make_pool: MakePool) -> None:
     pool = make_pool()
     connection = pool.get_connection()

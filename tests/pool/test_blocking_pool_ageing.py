@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -99,6 +100,52 @@ def test_without_ageing_there_is_no_thread(
     monkeypatch.setattr("pyramid_baseplate_redis.pool.blocking_pool.start_background", start)
     pool = make_pool(max_idle_time="0 s", leak_warning="0 s")
     pool.release(pool.get_connection())
+
+
+def test_callers_that_come_at_once_start_one_thread(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = make_pool(max_idle_time="1 s")
+    starts: list[Any] = []
+
+    def start(*args: Any) -> bool:
+        starts.append(args)
+        if len(starts) == 1:
+            pool.release(pool.get_connection())  # another caller
+        return True
+
+    monkeypatch.setattr("pyramid_baseplate_redis.pool.blocking_pool.start_background", start)
+    pool.release(pool.get_connection())
+
+    assert len(starts) == 1
+
+
+def test_a_caller_that_comes_while_an_idle_connection_is_closed_gets_its_slot(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyramid_baseplate_redis.pool.fair_queue.POLL_SECONDS", 60)
+    monkeypatch.setattr(
+        "pyramid_baseplate_redis.pool.blocking_pool.start_background", lambda *args: True
+    )
+    pool = make_pool(max_connections="1", max_idle_time="1 ms")
+    connection = pool.get_connection()
+    pool.release(connection)
+    got: list[Any] = []
+    caller = threading.Thread(target=lambda: got.append(pool.get_connection()), daemon=True)
+    close = pool._close_idle
+
+    def close_slowly(*args: Any) -> None:
+        caller.start()
+        wait_until(lambda: pool.stats.waiting)
+        close(*args)
+
+    monkeypatch.setattr(pool, "_close_idle", close_slowly)
+    time.sleep(0.01)
+    pool.keep_house()
+
+    caller.join(5)
+    assert got
+    pool.release(got[0])
 
 
 # Leaks

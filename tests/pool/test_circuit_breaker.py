@@ -73,6 +73,32 @@ def test_a_timeout_is_a_connection_failure() -> None:
     assert breaker.is_open
 
 
+def test_the_failure_of_an_earlier_call_lets_no_second_caller_try() -> None:
+    breaker = opened(reset=60)
+    breaker._opened_at -= 90
+    probe = breaker.enter()
+    breaker.failed(DOWN)  # of a call that began before the breaker opened
+    breaker._opened_at -= 90
+
+    with pytest.raises(CircuitOpenError):
+        breaker.enter()
+
+    del probe
+    assert breaker.enter() is not None
+
+
+def test_an_error_that_is_kept_keeps_no_caller_from_trying_later() -> None:
+    breaker = opened(reset=60)
+    breaker._opened_at -= 90
+    assert breaker.enter() is not None  # and gives up without an answer
+    with pytest.raises(CircuitOpenError) as kept:
+        breaker.enter()
+    breaker._opened_at -= 60
+
+    assert breaker.enter() is not None
+    del kept
+
+
 def test_one_may_try_after_a_while() -> None:
     breaker = opened()
     time.sleep(0.06)

@@ -297,6 +297,113 @@ def test_an_interrupted_waiter_is_not_waited_for() -> None:
     del place
 
 
+def test_a_waiter_interrupted_while_it_leaves_does_not_stay_in_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue = FairLifoQueue(1)
+    place = queue.get()
+    leave = FairLifoQueue._leave
+    interrupted: list[bool] = []
+
+    def served(waiter: _Waiter, seconds: float) -> bool:
+        waiter.given.append((place[0], "connection", 0.0))
+        return True
+
+    def leaves(queue: FairLifoQueue, waiter: _Waiter) -> list[Entry]:
+        if not interrupted:
+            interrupted.append(True)
+            raise _Interrupted
+        return leave(queue, waiter)
+
+    monkeypatch.setattr(_Waiter, "wait", served)
+    monkeypatch.setattr(FairLifoQueue, "_leave", leaves)
+    with pytest.raises(_Interrupted):
+        queue.get()
+
+    assert queue.waiting == 0
+    assert queue.get(timeout=0)[1] == "connection"
+
+
+def test_a_waiter_whose_giver_was_interrupted_waits_no_longer_than_its_timeout(
+    nobody_polls: None,
+) -> None:
+    queue = FairLifoQueue(1)
+    place = queue.get()
+    errors: list[Empty] = []
+
+    def wait() -> None:
+        try:
+            queue.get(timeout=0.1)
+        except Empty as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    while not queue.waiting:
+        time.sleep(0.001)
+    queue._waiters.popleft()  # and the giver is interrupted
+
+    thread.join(5)
+    assert errors
+    del place
+
+
+def test_what_is_handed_to_a_waiter_that_has_left_goes_to_the_next() -> None:
+    queue = FairLifoQueue(1)
+    place = queue.get()
+    waiter = _Waiter()
+    queue._waiters.append(waiter)
+    waiter.has_left = True  # its time is up; it takes itself out of the line next
+    queue.put((place[0], "connection", 0.0))
+
+    assert queue.get(timeout=0)[1] == "connection"
+
+
+def test_a_free_slot_that_an_interrupted_waiter_was_handed_does_not_become_idle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue = FairLifoQueue(1)
+    places = [queue.get()]
+
+    def given_and_interrupted(waiter: object, seconds: float) -> bool:
+        places.clear()
+        queue.serve()
+        raise _Interrupted
+
+    monkeypatch.setattr(_Waiter, "wait", given_and_interrupted)
+    with pytest.raises(_Interrupted):
+        queue.get()
+
+    assert (queue.idle, queue.qsize()) == (0, 1)
+
+
+def test_a_slot_that_was_lost_is_found_by_a_waiter_whose_time_is_up(nobody_polls: None) -> None:
+    queue = FairLifoQueue(1)
+    place: Entry | None = queue.get()
+    taken: list[Any] = []
+    thread = threading.Thread(target=lambda: taken.append(queue.get(timeout=0.3)), daemon=True)
+    thread.start()
+    while not queue.waiting:
+        time.sleep(0.001)
+    time.sleep(0.05)  # now it sleeps
+
+    del place
+
+    thread.join(5)
+    assert taken
+
+
+def test_a_turn_that_is_over_is_not_used() -> None:
+    queue = FairLifoQueue(1)
+    slot, _, _ = queue.get()
+    slot.turn_of, slot.turn_ends = threading.get_ident(), time.monotonic() - 1
+    queue.put((slot, "connection", 0.0))
+    queue._waiters.append(_Waiter())  # it is about to take the connection
+
+    with pytest.raises(Empty):
+        queue.get(timeout=0)
+
+
 def test_a_waiter_whose_giver_was_interrupted_gets_in_line_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -157,6 +157,9 @@ class Invariants:
         if self.pool is None or not self.plan.is_calm:
             return
         queue = self.pool.pool
+        background = [thread for thread in self.scheduler.blocked if thread.name == "background"]
+        if len(background) > 1:
+            self.scheduler.fail(f"{len(background)} background threads")
         if queue._waiters and queue.qsize():
             self.scheduler.fail(
                 f"{queue.waiting} callers wait while {queue.qsize()} slots are free"

@@ -25,11 +25,11 @@ MARKED = frozenset(
     for name in (
         "client.open_resources", "pool.blocking_pool", "pool.circuit_breaker", "pool.connection",
         "pool.deadline_parser", "pool.demotion", "pool.direct.connection", "pool.fair_queue",
-        "pool.housekeeping", "pool.owned_connection", "runtime.background",
+        "pool.housekeeping", "pool.owned_connection", "runtime.background", "runtime.claims",
     )
 )  # fmt: skip
 # The other modules that are copied: they import those above, or measure time.
-_COPIED = (f"{PACKAGE}.pool", f"{PACKAGE}.runtime.background", f"{PACKAGE}.runtime.deadline")
+_COPIED = (f"{PACKAGE}.pool", f"{PACKAGE}.runtime.deadline")
 
 
 class Identity:

@@ -50,7 +50,7 @@ INVENTED = {
         r"connections are open at once|callers hold connections|more slots than",
     ),
     "two callers probe the server": PlantedBug(
-        {"pool.circuit_breaker": (("if first is mine and", "if"),
+        {"pool.circuit_breaker": (("self._probes.take()", "Claims().take()"),
                                   ("periods.setdefault(period, mine) is mine", "True"))},
         "two callers probe",
         {"is_faulty": True, "has_breaker": True, "workers": [["insist"] * 3] * 4},
@@ -76,8 +76,13 @@ INVENTED = {
 FOUND = {
     "a late failure lets a second caller probe the server": PlantedBug(
         {"pool.circuit_breaker": (("            self._periods = {}",
-                                   "            self._periods, self._probes = {}, {}"),)},
+                                   "            self._periods, self._probes = {}, Claims()"),)},
         "two callers probe",
+    ),
+    "two callers start the background thread": PlantedBug(
+        {"pool.blocking_pool": (("                self._start_background()", "                "
+                                 "self._has_background = start_background(self, self._round)"),)},
+        "background threads",
     ),
     "a thread that releases late releases the next caller's connection": PlantedBug(
         {"pool.owned_connection": (("state = self.__dict__.copy()", "state = self.__dict__"),)},

@@ -1,0 +1,33 @@
+"""A claim that one caller at a time has, without a lock."""
+
+from __future__ import annotations
+
+import weakref
+
+
+class Claim:
+    """Token of the one caller that has the claim; the claim ends when its holder drops this."""
+
+    __slots__ = ("__weakref__",)
+
+
+class Claims:
+    """Gives a claim to one caller at a time.
+
+    A signal handler, a greenlet kill or a finalizer may interrupt the holder at any line: its claim
+    ends with the last reference to it.
+    """
+
+    def __init__(self) -> None:
+        # The first one is the real one; the others are those of callers that came too late.
+        self._claims: dict[weakref.ref[Claim], None] = {}
+
+    def take(self) -> Claim | None:
+        """Return the claim, or ``None`` if another caller has it."""
+        if self._claims:
+            return None
+        claim = Claim()
+        # One statement: if an exception came in between, the callback would not find its key. The
+        # callback is the dictionary's own method, which is atomic.
+        self._claims[mine := weakref.ref(claim, self._claims.pop)] = None
+        return claim if tuple(self._claims)[0] is mine else None  # noqa: RUF015  # atomic, too
