@@ -354,7 +354,6 @@ class FairLifoQueue:
             if deadline is not None:
                 seconds = min(seconds, deadline - time.monotonic())
                 if seconds <= 0:
-                    self.serve()  # case 3, for a timeout shorter than the time between polls
                     return
             if waiter.wait(seconds):
                 if not waiter.given and (entry := self._take()) is not None:

@@ -128,9 +128,14 @@ class HousekeepingPool(redis.BlockingConnectionPool):
                 self.pool.serve()  # a caller may have come meanwhile
         if self.leak_warning:
             self._warn_of_leaks(now)
+        stays = True
         if not self.pool.open:
-            self._has_background = False
-        return self._has_background
+            self._has_background = stays = False
+            # A caller that came just before that relies on this thread.
+            claim = self._starting.take()
+            if claim is not None and self.pool.open and not self._has_background:
+                self._has_background = stays = True
+        return stays
 
     def _warn_of_leaks(self, now: float) -> None:
         for slot in self.pool.slots():

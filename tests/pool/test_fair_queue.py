@@ -377,22 +377,6 @@ def test_a_free_slot_that_an_interrupted_waiter_was_handed_does_not_become_idle(
     assert (queue.idle, queue.qsize()) == (0, 1)
 
 
-def test_a_slot_that_was_lost_is_found_by_a_waiter_whose_time_is_up(nobody_polls: None) -> None:
-    queue = FairLifoQueue(1)
-    place: Entry | None = queue.get()
-    taken: list[Any] = []
-    thread = threading.Thread(target=lambda: taken.append(queue.get(timeout=0.3)), daemon=True)
-    thread.start()
-    while not queue.waiting:
-        time.sleep(0.001)
-    time.sleep(0.05)  # now it sleeps
-
-    del place
-
-    thread.join(5)
-    assert taken
-
-
 def test_a_turn_that_is_over_is_not_used() -> None:
     queue = FairLifoQueue(1)
     slot, _, _ = queue.get()

@@ -24,6 +24,7 @@ class Use:
     """A use of a connection: from the check-out to the release."""
 
     slot: weakref.ref[Any]  # a strong one would keep the slot from being free
+    taken_at: float  # as the pool knows it; connecting may take long
     got_at: float
     released_at: float = 0.0
     waiters: tuple[weakref.ref[Any], ...] = ()  # those in line at the release
@@ -71,6 +72,10 @@ class Invariants:
     pool: Any = None
     #: The last uses of each thread, one right after the other.
     runs: dict[Thread, list[Use]] = field(default_factory=dict)
+    #: The uses that were longer than leak_warning, those that were much longer, and the warnings.
+    longer: int = 0
+    much_longer: int = 0
+    warnings: int = 0
     probes: list[weakref.ref[Any]] = field(default_factory=list)
 
     # Callers
@@ -105,7 +110,7 @@ class Invariants:
         run = self.runs.setdefault(thread, [])
         if run and run[-1].slot() is not slot:
             run.clear()
-        run.append(Use(weakref.ref(slot), self.scheduler.now))
+        run.append(Use(weakref.ref(slot), slot.taken_at, self.scheduler.now))
         del run[:-50]
 
     @_without_steps
@@ -116,7 +121,8 @@ class Invariants:
             opened: holder for opened, holder in self.server.holders.items() if holder is not thread
         }
         run = self.runs.get(thread)
-        if run:
+        if run and connection is not None:
+            self._note_length(run[-1])
             run[-1].released_at = self.scheduler.now
             run[-1].waiters = self._line()
 
@@ -148,6 +154,29 @@ class Invariants:
             self.scheduler.fail(f"{thread.name} overtakes one who waits")
         elif run[-1].released_at - began > TURN_SECONDS:
             self.scheduler.fail(f"the turn of {thread.name} does not end")
+
+    # Leak warnings
+
+    def _note_length(self, use: Use) -> None:
+        """Count a use that must be logged, or may be: it lasted for longer than leak_warning."""
+        limit, now = self.plan.leak_warning, self.scheduler.now
+        if not limit:
+            return
+        self.longer += now - use.taken_at > limit - TOLERANCE
+        # The background thread looks five times in that time.
+        self.much_longer += now - use.got_at > limit * 1.25
+
+    def warns(self, *args: object) -> None:
+        """Count a leak warning; the pool's logger calls this."""
+        self.warnings += 1
+
+    def _wrong_warnings(self) -> str | None:
+        """Return what is wrong with the number of leak warnings."""
+        if not self.plan.is_calm or self.plan.is_busy:
+            return None
+        if self.much_longer <= self.warnings <= self.longer:
+            return None
+        return f"{self.warnings} leak warnings for {self.much_longer} to {self.longer} long uses"
 
     # The pool as a whole
 
@@ -189,7 +218,7 @@ class Invariants:
             return f"slots are lost: {stats}"
         if len(self.server.open) > stats.idle:
             return f"{len(self.server.open)} connections are open, and the pool has {stats.idle}"
-        return None
+        return self._wrong_warnings()
 
     def _line(self) -> tuple[weakref.ref[Any], ...]:
         return tuple(map(weakref.ref, tuple(self.pool.pool._waiters)))

@@ -66,6 +66,10 @@ INVENTED = {
                    "entry = self._take()"),)},
         "overtakes one who waits|turn of .* does not end",
     ),
+    "a leak is logged again and again": PlantedBug(
+        {_QUEUE: ((" or self.warned_at == taken_at:", ":"),)},
+        r"\d leak warnings for",
+    ),
     "a reply is left unread": PlantedBug(
         {"pool.connection": (("self._owed\n            or self._watching\n            or self._alt",
                               "self._watching\n            or self._alt"),)},

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import redis
@@ -106,6 +107,7 @@ def run_schedule(
 
 def _pool(copies: Copies, plan: Plan, invariants: Invariants) -> Any:
     breakers = copies["pool.circuit_breaker"]
+    vars(copies["pool.housekeeping"])["logger"] = SimpleNamespace(warning=invariants.warns)
     numbers = iter(range(1, 1 << 60))
 
     class Breaker(breakers.CircuitBreaker):  # type: ignore[misc, name-defined]

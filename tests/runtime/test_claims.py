@@ -1,0 +1,41 @@
+"""A claim that one caller at a time has."""
+
+from __future__ import annotations
+
+import threading
+
+from pyramid_baseplate_redis.runtime.claims import Claim, Claims
+
+
+def test_one_caller_at_a_time_has_the_claim() -> None:
+    claims = Claims()
+    claim = claims.take()
+
+    assert claim is not None
+    assert claims.take() is None
+
+
+def test_the_claim_ends_when_its_holder_drops_it() -> None:
+    claims = Claims()
+    claim = claims.take()
+    del claim
+
+    assert claims.take() is not None
+
+
+def test_of_two_callers_at_once_the_first_one_has_the_claim() -> None:
+    claims = Claims()
+    barrier = threading.Barrier(8)
+    taken: list[Claim | None] = []
+
+    def take() -> None:
+        barrier.wait()
+        taken.append(claims.take())
+
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+
+    assert len([claim for claim in taken if claim is not None]) == 1
