@@ -241,7 +241,8 @@ class FairLifoQueue:
                 self._wake()
         except BaseException:
             # A signal handler raised, or the greenlet was killed: what was handed to this waiter
-            # goes to the next one.
+            # goes to the next one. If that is interrupted too, _clear_line() does it.
+            waiter.has_left = True
             self._pass_on(given + self._leave(waiter))
             raise
         finally:
@@ -362,7 +363,14 @@ class FairLifoQueue:
             absent = 0 if self._is_waiting(waiter) else absent + 1
             if absent > 1 and not waiter.given:
                 self._waiters.appendleft(waiter)
+            self._clear_line()
             self.serve()
+
+    def _clear_line(self) -> None:
+        """Take out waiters that were interrupted twice, and pass on what they were given."""
+        for waiter in tuple(self._waiters):
+            if waiter.has_left:
+                self._pass_on(self._leave(waiter))
 
     def _is_waiting(self, waiter: _Waiter) -> bool:
         try:

@@ -324,6 +324,19 @@ def test_a_waiter_interrupted_while_it_leaves_does_not_stay_in_line(
     assert queue.get(timeout=0)[1] == "connection"
 
 
+def test_a_waiter_that_was_interrupted_twice_is_taken_out_of_the_line() -> None:
+    queue = FairLifoQueue(1)
+    slot, _, _ = queue.get()
+    waiter = _Waiter()
+    waiter.given.append((slot, "connection", 0.0))
+    waiter.has_left = True
+    queue._waiters.append(waiter)
+    del slot, waiter
+
+    assert queue.get(timeout=0.05)[1] == "connection"
+    assert queue.waiting == 0
+
+
 def test_a_waiter_whose_giver_was_interrupted_waits_no_longer_than_its_timeout(
     nobody_polls: None,
 ) -> None:

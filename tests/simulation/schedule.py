@@ -87,6 +87,8 @@ def run_schedule(
 
     def finish() -> None:
         gc.collect()
+        if plan.is_interrupted:
+            workers.find_what_is_lost()
         invariants.ends()
         workers.use_all()
 

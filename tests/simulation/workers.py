@@ -37,6 +37,7 @@ class Workers:
         self._texts = (b"%d" % number for number in itertools.count())
         self._depth = 0
         self.is_ending = False
+        self._mean_gap = self.chance.choice([40, 300, 1500])  # steps between interruptions
         if self.plan.is_interrupted:
             self.scheduler.act = self._interrupt
             self._plan_interruption()
@@ -196,6 +197,11 @@ class Workers:
     def _disconnect(self) -> None:
         self.pool.disconnect(inuse_connections=False)
 
+    def find_what_is_lost(self) -> None:
+        """Use the pool once: a call that was interrupted twice left something to clear up."""
+        with contextlib.suppress(redis.RedisError):
+            self.pool.release(self.pool.get_connection())
+
     def use_all(self) -> None:
         """Check out as many connections as the pool may have, which must succeed, and one more."""
         self.is_ending = True
@@ -214,14 +220,11 @@ class Workers:
     # Interruptions
 
     def _plan_interruption(self) -> None:
-        gap = int(self.chance.expovariate(1 / 800))
+        gap = int(self.chance.expovariate(1 / self._mean_gap))
         self.scheduler.next_act = self.scheduler.steps + 1 + gap
 
     def _interrupt(self, thread: Thread) -> None:
-        """Interrupt a thread: the current one, or one that waits.
-
-        A call is not interrupted again while it unwinds.
-        """
+        """Interrupt a thread: the current one, or one that waits."""
         self._plan_interruption()
         kind = self.chance.choice(["raise", "raise", "wake", "handle", "collect"])
         if kind == "collect":
@@ -233,14 +236,12 @@ class Workers:
                 chosen = self.chance.choice(waiting)
                 self.scheduler.note(f"an exception in {chosen.name}")
                 self._disturbed()
-                chosen.can_be_interrupted = False
                 self.scheduler.wake(chosen, Interruption())
         elif not thread.can_be_interrupted:
             return
         elif kind == "raise":
             self.scheduler.note("an exception here")
             self._disturbed()
-            thread.can_be_interrupted = False  # until the next act
             raise Interruption
         elif not self._depth:
             self.scheduler.note("a signal handler that uses the pool")
