@@ -56,6 +56,7 @@ def planned(
     given = given or {}
     is_lossy, is_faulty = chance.random() < 0.4, chance.random() < 0.4
     is_lossy = given.get("is_lossy", is_lossy)
+    is_faulty = given.get("is_faulty", is_faulty)
     weights = {**CALM, **(ROUGH if is_lossy else {}), **(FAULTY if is_faulty else {})}
     # A few workers with much to do, or many with little.
     workers = chance.randint(2, 7)

@@ -42,7 +42,7 @@ INVENTED = {
                  "            self._idle.extend([entry, entry])\n            if self._waiters:"),
             )
         },
-        "gets what .* holds|uses the connection|released before",
+        "gets what .* holds|uses the connection|released before|slots are lost",
     ),
     "a slot is freed twice": PlantedBug(
         {_QUEUE: (("if len(self.taken) >= self.maxsize:", "if len(self.taken) > self.maxsize:"),
@@ -116,19 +116,6 @@ FOUND = {
         {"is_interrupted": False, "is_lossy": False, "size": 1, "max_idle_time": 0.02,
          "workers": [["use", "pause"] * 3] * 4},
     ),
-    "a slot is free before its connection is closed": PlantedBug(
-        {
-            "pool.blocking_pool": (
-                ("        try:\n            if connection is not None:\n"
-                 "                connection.disconnect()\n        finally:\n",
-                 "        slot.vacate()\n        try:\n            if connection is not None:\n"
-                 "                connection.disconnect()\n        finally:\n"),
-            )
-        },
-        "connections are open at once",
-        {"is_interrupted": False, "size": 1, "max_lifetime": 0.001, "strategy": "priorities",
-         "workers": [["unread", "use"] * 2] * 5},
-    ),
     "a slot without a connection becomes idle": PlantedBug(
         {_QUEUE: (("        while given:\n            self._put_back(given.pop())",
                    "        while given:\n            self.put(given.pop())"),)},
@@ -145,7 +132,7 @@ FOUND = {
         {_QUEUE: (("slots = list(map(_slot_of, self.taken))",
                    "slots = [ref() for ref in tuple(self.taken)]"),)},
         "a finalizer raised KeyError",
-        {"leak_warning": 0.03, "max_lifetime": 0.01, "workers": [["use", "hold"] * 2] * 4},
+        {"is_faulty": False, "leak_warning": 0.03, "max_lifetime": 0.01, "workers": [["use", "hold"] * 2] * 4},
     ),
     "a slot is not registered yet when an exception comes": PlantedBug(
         {_QUEUE: (("self.taken[mine := weakref.ref(slot, self.taken.pop)] = None",
