@@ -8,6 +8,7 @@ garbage-collected; if it loses a hand-over, a waiter finds out by polling.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -159,10 +160,8 @@ class FairLifoQueue:
 
     def slots(self) -> list[PoolSlot]:
         """Return all slots that are taken."""
-        # In one step of CPython: while a variable refers to a weak reference, the callback may run
-        # after vacate(), and would not find its key.
-        slots = list(map(_slot_of, self.taken))
-        return [slot for slot in slots if slot is not None]
+        # In one step: no variable may keep a weak reference whose key vacate() removes.
+        return [slot for slot in list(map(_slot_of, self.taken)) if slot is not None]
 
     def put(self, entry: Entry, taken_at: float = -math.inf) -> bool:
         """Put an entry back: for the first waiter, or among the idle connections.
@@ -241,7 +240,7 @@ class FairLifoQueue:
                 self._wake()
         except BaseException:
             # A signal handler raised, or the greenlet was killed: what was handed to this waiter
-            # goes to the next one. If that is interrupted too, _clear_line() does it.
+            # goes to the next one. If that is interrupted too, a waiter that polls does it.
             waiter.has_left = True
             self._pass_on(given + self._leave(waiter))
             raise
@@ -363,14 +362,10 @@ class FairLifoQueue:
             absent = 0 if self._is_waiting(waiter) else absent + 1
             if absent > 1 and not waiter.given:
                 self._waiters.appendleft(waiter)
-            self._clear_line()
+            for other in tuple(self._waiters):
+                if other.has_left:  # it was interrupted twice
+                    self._pass_on(self._leave(other))
             self.serve()
-
-    def _clear_line(self) -> None:
-        """Take out waiters that were interrupted twice, and pass on what they were given."""
-        for waiter in tuple(self._waiters):
-            if waiter.has_left:
-                self._pass_on(self._leave(waiter))
 
     def _is_waiting(self, waiter: _Waiter) -> bool:
         try:
@@ -384,10 +379,8 @@ class FairLifoQueue:
         # step after its own, so one of them takes the entry.
         given = waiter.take()
         waiter.has_left = True
-        try:  # noqa: SIM105  # as above
+        with contextlib.suppress(ValueError):
             self._waiters.remove(waiter)
-        except ValueError:
-            pass
         return given + waiter.take()
 
 

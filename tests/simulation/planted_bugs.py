@@ -129,10 +129,11 @@ FOUND = {
          "workers": [["unread", "unread"]] * 7},
     ),
     "a list of the slots keeps a weak reference": PlantedBug(
-        {_QUEUE: (("slots = list(map(_slot_of, self.taken))",
-                   "slots = [ref() for ref in tuple(self.taken)]"),)},
+        {_QUEUE: (("in list(map(_slot_of, self.taken))",
+                   "in [ref() for ref in tuple(self.taken)]"),)},
         "a finalizer raised KeyError",
-        {"is_faulty": False, "leak_warning": 0.03, "max_lifetime": 0.01, "workers": [["use", "hold"] * 2] * 4},
+        {"is_faulty": False, "leak_warning": 0.03, "max_lifetime": 0.01,
+         "workers": [["use", "hold"] * 2] * 4},
     ),
     "a slot is not registered yet when an exception comes": PlantedBug(
         {_QUEUE: (("self.taken[mine := weakref.ref(slot, self.taken.pop)] = None",
