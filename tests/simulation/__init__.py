@@ -15,7 +15,7 @@ Modules, in the order in which a reader needs them:
 - ``search``: runs many schedules.
 - ``schedule``: runs one schedule.
 - ``plan``: draws from the seed what the threads do and what goes wrong.
-- ``workers``: what the threads do, and the interruptions.
+- ``workers``: what the threads do, and the interruptions; ``troubles``: what goes wrong otherwise.
 - ``invariants``: the promises.
 - ``scheduler`` and ``strategies``: which thread runs.
 - ``loading`` and ``points``: copies of the product's modules, with switch points.

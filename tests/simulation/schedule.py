@@ -20,6 +20,7 @@ from .network import Server, Socket
 from .plan import Plan, planned
 from .scheduler import Abandoned, Scheduler
 from .strategies import STRATEGIES
+from .troubles import Troubles
 from .workers import Interruption, Workers
 
 
@@ -73,17 +74,18 @@ def run_schedule(
     invariants = Invariants(scheduler, plan, server)
     scheduler.on_rest = invariants.rests
     workers = Workers(invariants, copies)
+    troubles = Troubles(workers)
 
     def start() -> None:
         invariants.pool = _pool(copies, plan, invariants)
         for number, acts in enumerate(plan.workers):
             scheduler.spawn(f"worker {number}", lambda acts=acts: workers.work(acts))
         if plan.is_faulty:
-            scheduler.spawn("trouble", workers.trouble, is_daemon=True)
+            scheduler.spawn("trouble", troubles.trouble, is_daemon=True)
         if plan.is_lossy:
-            scheduler.spawn("collector", workers.collects, is_daemon=True)
+            scheduler.spawn("collector", troubles.collects, is_daemon=True)
         if plan.is_busy:
-            scheduler.spawn("stalls", workers.stalls, is_daemon=True)
+            scheduler.spawn("stalls", troubles.stalls, is_daemon=True)
 
     def finish() -> None:
         gc.collect()
