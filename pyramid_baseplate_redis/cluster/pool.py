@@ -328,6 +328,7 @@ class ClusterConnectionPool:
         own = {**keywords, "host": host, "port": port, "breaker": breaker}
         made = _NodePool(**{**self._keywords, **own})
         made.listeners = self.listeners
+        made.address_remap = self._of_the_cluster.get("address_remap")
         return made
 
 
@@ -338,6 +339,8 @@ def _plain_cluster(settings: ClientSettings, **overrides: Any) -> RedisCluster:
 
 class _NodePool(BlockingConnectionPool):
     """The pool of one node."""
+
+    address_remap: Callable[[tuple[str, int]], tuple[str, int]] | None = None
 
     def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
         seconds = node_seconds()
@@ -355,6 +358,8 @@ class _NodePool(BlockingConnectionPool):
     def make_connection(self) -> Any:
         made = super().make_connection()
         made.is_node = True
+        if self.address_remap is not None:
+            made.address_remap = self.address_remap
         return made
 
     def _make_ready(self, connection: Any, slot: PoolSlot) -> None:

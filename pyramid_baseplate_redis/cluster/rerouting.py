@@ -13,10 +13,10 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import redis
-from redis.cluster import ClusterNode, RedisCluster, get_node_name
+from redis.cluster import PRIMARY, ClusterNode, RedisCluster, get_node_name
 from redis.exceptions import RedisClusterException
 
-from ..exceptions import PoolReleaseError
+from ..exceptions import ForkedConnectionError, PoolReleaseError
 from ..retries import was_unsent
 from ..telemetry.call_details import note_retry
 
@@ -85,6 +85,10 @@ def reroute(
             return _do_elsewhere(cluster, do, attempts)
         try:
             return do()
+        except ForkedConnectionError:
+            # The node is fine. The layout is the parent's, and its lock may have been copied while
+            # another thread of the parent held it.
+            raise
         except UNREACHED as error:
             if attempts.is_answered or not was_unsent(error):
                 raise
@@ -129,6 +133,21 @@ class Reroutable(RedisCluster):
         if attempts is not None:
             attempts.ask(node.name)
         return super().get_redis_connection(node)
+
+    def get_node(
+        self, host: str | None = None, port: int | None = None, node_name: str | None = None
+    ) -> ClusterNode | None:
+        """See :meth:`redis.cluster.RedisCluster.get_node`.
+
+        A node that is not in the layout yet, but to which a command is redirected, becomes known.
+        """
+        node: ClusterNode | None = super().get_node(host, port, node_name)
+        if node is None and node_name and _attempts.get() is not None:
+            # Only redis-py's handling of ASK asks by name. It does the same for MOVED itself.
+            address, _, number = node_name.rpartition(":")
+            made = ClusterNode(address, int(number), PRIMARY)
+            node = self.nodes_manager.nodes_cache.setdefault(node_name, made)
+        return node
 
     def _execute_command(self, target_node: Any, *args: Any, **kwargs: Any) -> Any:
         attempts = _attempts.get()

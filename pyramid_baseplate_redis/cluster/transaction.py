@@ -96,7 +96,11 @@ class MonitoredTransactionStrategy(KeepsErrorCodes, TransactionStrategy):
             pool.release(connection)
 
     def _get_client_and_connection_for_transaction(self) -> Any:
-        before = self._transaction_connection
+        before: Any = self._transaction_connection
+        if before is not None:
+            # First, because redis-py looks up the slot's node. If another thread held the layout's
+            # lock at the time of the fork, the child's copy of the lock is never released.
+            before.check_owner()
         client, connection = super()._get_client_and_connection_for_transaction()
         if connection is not before:
             # Kept for the release. redis-py looks the pool up by the node's address, but a node
@@ -146,7 +150,7 @@ class MonitoredTransactionStrategy(KeepsErrorCodes, TransactionStrategy):
             connection, self._transaction_connection = self._transaction_connection, None
             if connection is not None:
                 connection.disconnect()
-                self._give_back(connection)
+                self._pipe.return_connection(connection, False, self._give_back)
             if was_unsent(error):
                 self._executing = False
                 raise error  # reroute() refreshes the layout at once; redis-py only each fifth time

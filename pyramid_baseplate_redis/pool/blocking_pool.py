@@ -244,6 +244,8 @@ class BlockingConnectionPool(HousekeepingPool):
         if not is_kept:
             self.discards += 1
             self._discard(slot, connection)
+            if isinstance(connection, PooledConnection):
+                connection.bury()
 
     def leave_replica(self, connection: Any) -> None:
         """Close a connection in use if its server was found to be a replica since its check-out.

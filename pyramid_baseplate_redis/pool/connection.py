@@ -233,6 +233,10 @@ class PooledConnection(TimedConnection, DirectConnection):
         """Note what an error reply means, after it was read."""
         if self.is_node and isinstance(error, REDIRECTION_ERRORS):
             note_redirection()
+            if self.address_remap is not None and isinstance(error, redis.exceptions.AskError):
+                # redis-py maps only the addresses in the layout, and would connect to this one.
+                error.node_addr = self.address_remap(error.node_addr)
+                error.host, error.port = error.node_addr
             return
         note_client(error, self.client, self)
         if (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from redis.connection import AbstractConnection
@@ -11,6 +12,9 @@ from ..exceptions import ForkedConnectionError, PoolReleaseError
 from .error_messages import address_of
 
 RELEASED = 0  # no process has this number
+
+
+_ADDRESS = ("_host", "port", "db")
 
 
 class OwnedConnection(AbstractConnection):
@@ -25,6 +29,8 @@ class OwnedConnection(AbstractConnection):
     pid: int
     client = ""
     is_node = False  # the server is a node of a Cluster
+    #: Maps the address to which a node redirects; ``None`` if it is the one to connect to.
+    address_remap: Callable[[tuple[str, int]], tuple[str, int]] | None = None
     is_unpooled = False  # it has no slot: release() closes it
 
     def reissue(self) -> OwnedConnection:
@@ -39,6 +45,15 @@ class OwnedConnection(AbstractConnection):
             dead["_host"], dead["port"], dead["db"] = state["_host"], state["port"], state["db"]
         self.__dict__ = dead
         return fresh
+
+    def bury(self) -> None:
+        """Make this object dead, whose connection was closed when it was released.
+
+        It keeps its address, which redis-py reads to record the error that closed the connection.
+        """
+        state = self.__dict__
+        self.reissue()
+        self.__dict__.update({key: state.get(key) for key in _ADDRESS}, host=state.get("_host"))
 
     def check_owner(self) -> None:
         """Refuse a connection that another process checked out, or that was released.

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pyramid_baseplate_redis.exceptions import ForkedConnectionError
+from pyramid_baseplate_redis.exceptions import ForkedConnectionError, PoolReleaseError
+from pyramid_baseplate_redis.pool.fair_queue import FairLifoQueue
 
 from ..support.servers import Server
 from .helpers import client_of, pool_of
@@ -50,3 +51,39 @@ def test_a_copy_of_a_greenlet_that_waited_while_it_was_forked_sends_nothing(
     assert not connection.owes_replies
     monkeypatch.undo()
     pool.disconnect()
+
+
+def test_a_free_slot_that_an_interrupted_caller_was_handed_is_free_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # It was put among the idle connections, and the pool's housekeeping failed to close it.
+    queue = FairLifoQueue(1)
+    slot, _, _ = queue.get()
+
+    def interrupted(waiter: Any, deadline: float | None) -> None:
+        slot.vacate()
+        queue.serve()
+        assert waiter.given
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(queue, "_wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        queue.get(timeout=1)
+    assert queue.take_all_idle() == []
+    assert (queue.open, queue.qsize()) == (0, 1)
+
+
+def test_a_connection_that_was_closed_when_it_was_released_is_not_used_again(
+    valkey: Server,
+) -> None:
+    # As is each one in use when redis-py refreshes the layout of a Cluster.
+    pool = pool_of(valkey)
+    connection = pool.get_connection()
+    connection.mark_for_reconnect()
+    pool.release(connection)
+    assert (connection.host, connection.port) == (valkey.host, valkey.port)
+    with pytest.raises(PoolReleaseError):
+        connection.send_command("PING")
+    with pytest.raises(PoolReleaseError):
+        pool.release(connection)
+    assert pool.stats.open == 0

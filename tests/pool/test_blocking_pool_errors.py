@@ -71,7 +71,7 @@ def test_nobody_knows_whether_a_transaction_was_executed_whose_reply_was_lost(
     def lost(*args: Any, **kwargs: Any) -> None:
         raise cause
 
-    monkeypatch.setattr(pipeline.connection, "read_all", lost)
+    monkeypatch.setattr(type(pipeline.connection), "read_all", lost)
     with pytest.raises(redis.WatchError) as caught:
         pipeline.execute()
     assert is_retryable(caught.value) is None

@@ -77,8 +77,10 @@ class Threads:
         if "signals" in self.hunt.faults:
             signal.signal(signal.SIGALRM, interrupt)
             signal.setitimer(signal.ITIMER_REAL, 0.01, 0.0071)
-        worker.live()
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        try:
+            worker.live()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _disturb(self) -> None:
         while not self._stop.wait(self.random.uniform(0, 0.008)):
