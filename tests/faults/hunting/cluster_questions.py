@@ -19,7 +19,8 @@ class ClusterWorker(Worker):
         """Return what to do with a client, with weights."""
         return {
             self.echo: 15, self.set_and_get: 25, self.get_earlier: 5, self.pipeline: 12,
-            self.several: 6, self.transaction: 8, self.count: 8, self.left_open: 3,
+            self.several: 6, self.transaction: 8, self.count: 8, self.register: 10,
+            self.left_open: 3,
             self.script: 8, self.blocking: 5, self.subscriber: 2, self.queue: 4, self.lock: 3,
             self.big: 2,
         }  # fmt: skip

@@ -22,6 +22,7 @@ from .forks import Forks
 from .inspection import problems_of
 from .ledger import Ledger
 from .planted import PLANTED
+from .registers import Registers
 from .report import report
 from .server_questions import ServerWorker
 from .targets import make_reader, make_targets
@@ -67,6 +68,7 @@ class Hunt:
         self.targets: list[Any] = []
         self.workers: list[Worker] = []
         self.ledger: Ledger
+        self.registers = Registers(str(os.getpid()))
 
     def main(self) -> int:
         """Hunt; 0 if nothing was found."""
@@ -124,14 +126,17 @@ class Hunt:
         self, stuck: list[str], problems: list[str], losses: list[tuple[int, int]]
     ) -> dict[str, list[str]]:
         counters = self.ledger.read
+        calls, violations = self.registers.check(losses)
         self.checked = {
             "increments tried": sum(len(counter.attempts) for counter in counters),
             "counters compared": len(counters),
             "of them without an outage": sum(counter.is_exact(losses) for counter in counters),
+            "calls of registers checked": calls,
         }
         found = {
             "wrong replies": self.wrong,
             "wrong counters": [p for counter in counters for p in counter.problems(losses)],
+            "registers with a wrong history": violations,
             "unexpected errors": self.unexpected,
             "errors in destructors": self.unraisable,
             "stuck workers": stuck,

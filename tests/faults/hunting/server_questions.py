@@ -20,7 +20,8 @@ class ServerWorker(Worker):
         """Return what to do with a client, with weights."""
         return {
             self.echo: 30, self.set_and_get: 20, self.get_earlier: 5, self.pipeline: 12,
-            self.transaction: 8, self.count: 6, self.left_open: 3, self.script: 8,
+            self.transaction: 8, self.count: 6, self.register: 10,
+            self.left_open: 3, self.script: 8,
             self.blocking: 5, self.subscriber: 2, self.queue: 4, self.own_connection: 4,
             self.lock: 3, self.who_am_i: 3, self.big: 2,
         }  # fmt: skip

@@ -134,6 +134,19 @@ class Worker:
         attempt.acknowledge(after)
         self.check(after, int(before or 0) + 1)
 
+    def register(self, client: Any) -> None:
+        """Use a key that others use as well, for its history."""
+        registers = self.hunt.registers
+        key, process = registers.choose(self.random), f"worker {self.number}"
+        chance = self.random.random()
+        if chance < 0.5:
+            registers.read(client, process, key)
+        elif chance < 0.8:
+            registers.write(client, process, key, self.token().encode())
+        else:
+            registers.replace(client, process, key, self.token().encode())
+        self.commands += 1
+
     # What one shouldn't do
 
     def pools(self, client: Any) -> list[Any]:
