@@ -1,4 +1,4 @@
-"""A minute each of the hunt for wrong replies, on threads and on greenlets; see hunt.py."""
+"""The hunt for wrong replies finds nothing in this package, and mistakes that are planted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = [
-    pytest.mark.slow("hunts for a minute"),
+    pytest.mark.slow("hunts for seconds, or for a minute"),
     pytest.mark.alone("the hunts load both processors"),
 ]
 
@@ -21,7 +21,7 @@ PROJECT = Path(__file__).parents[2]
 def hunt(*arguments: str, seconds: float) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.faults.hunt", "--seconds", str(seconds), *arguments]
     return subprocess.run(
-        command, cwd=PROJECT, timeout=seconds + 120, capture_output=True, text=True, check=False
+        command, cwd=PROJECT, timeout=seconds + 240, capture_output=True, text=True, check=False
     )
 
 
@@ -65,3 +65,32 @@ def test_the_hunt_finds_what_it_is_for_in_redis_pys_own_pool() -> None:
     ended = hunt("--stock", *quiet, seconds=4)
     assert ended.returncode == 1, ended.stdout[-3000:] + ended.stderr[-3000:]
     assert how_many("wrong replies", ended.stdout) > 0
+
+
+@pytest.mark.parametrize("topology", ["sentinel", "cluster"])
+def test_nothing_is_found_in_the_few_seconds_of_a_hunt_with_failovers(topology: str) -> None:
+    with ThreadPoolExecutor() as hunters:
+        crews: list[list[str]] = [[], ["--gevent"]]
+        hunts = [hunters.submit(hunt, "--topology", topology, *crew, seconds=8) for crew in crews]
+        for ended in [each.result() for each in hunts]:
+            assert ended.returncode == 0, ended.stdout[-12000:] + ended.stderr[-8000:]
+            assert ended.stdout.endswith("found nothing\n")
+            for what in ("replies checked", "interrupts", "increments tried", "replies lost"):
+                assert how_many(what, ended.stdout) > 5
+            assert how_many("children", ended.stdout) > 1
+            assert how_many("counters compared", ended.stdout) > 1
+
+
+@pytest.mark.parametrize("topology", ["standalone", "sentinel", "cluster"])
+@pytest.mark.parametrize(
+    ("mistake", "found"),
+    [
+        ("swap", "wrong replies"),
+        ("lose", "slots or sockets not back"),
+        ("twice", "wrong counters"),
+    ],
+)
+def test_the_hunt_finds_a_mistake_that_is_planted(topology: str, mistake: str, found: str) -> None:
+    ended = hunt("--topology", topology, "--planted", mistake, "--without=weather", seconds=4)
+    assert ended.returncode == 1, ended.stdout[-3000:] + ended.stderr[-3000:]
+    assert how_many(found, ended.stdout) > 0

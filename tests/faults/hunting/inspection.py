@@ -57,7 +57,8 @@ def _problems_of_pool(target: Any, pool: Any, size: int) -> list[str]:
 
 def _lost_sockets(target: Any, places: Places) -> list[str]:
     """Compare what the pools have with what each server sees."""
-    admins = {port: redis.Redis(port=port, client_name="admin") for port in places.nodes}
+    ports = [*places.nodes, *places.sentinels]
+    admins = {port: redis.Redis(port=port, client_name="admin") for port in ports}
     deadline = time.monotonic() + _SECONDS
     while True:
         expected: Counter[int] = Counter()
@@ -66,6 +67,8 @@ def _lost_sockets(target: Any, places: Places) -> list[str]:
             used, opened = target.figures(pool)
             in_use += used
             expected[places.server_of(port)] += opened
+        for port, pool in target.other_pools():
+            expected[port] += target.figures(pool)[1]
         seen = {
             port: sum(client["name"] == target.name for client in admin.client_list())
             for port, admin in admins.items()

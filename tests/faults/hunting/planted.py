@@ -66,7 +66,6 @@ class IncrementsTwice(_Planted):
             def twice(key: str) -> Any:
                 if self.random.random() < 10 * _CHANCE:
                     self._target.client().incr(key)
-                    made.unwatch = None
                 return incr(key)
 
             made.incr = twice

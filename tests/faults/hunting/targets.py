@@ -51,6 +51,10 @@ class Ours:
         """Return the pools of single servers, with the ports to which they lead."""
         return [(self.pool.connection_kwargs["port"], self.pool)]
 
+    def other_pools(self) -> list[tuple[int, Any]]:
+        """Return the pools that the package uses beside them, which may keep connections."""
+        return []
+
     @staticmethod
     def figures(pool: Any) -> tuple[int, int]:
         """Return how many connections of one of the pools are in use, and how many are open."""
@@ -91,6 +95,11 @@ class OursBehindSentinel(Ours):
     def pools(self) -> list[tuple[int, Any]]:
         """Return the pool, with the port of the primary at this time."""
         return [(self.pool.get_master_address()[1], self.pool)]
+
+    def other_pools(self) -> list[tuple[int, Any]]:
+        """Return the pools of connections to the Sentinels, which announce failovers."""
+        pools = [each.connection_pool for each in self.pool.sentinel_manager.sentinels]
+        return [(pool.connection_kwargs["port"], pool) for pool in pools]
 
 
 class OursOfACluster(Ours):
@@ -138,6 +147,9 @@ class Stock:
 
     def pools(self) -> list[tuple[int, Any]]:
         return [(self.port, self.pool)]
+
+    def other_pools(self) -> list[tuple[int, Any]]:
+        return []
 
     @staticmethod
     def figures(pool: Any) -> tuple[int, int]:
