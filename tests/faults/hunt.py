@@ -13,7 +13,8 @@ Cluster of six nodes. Those fail over, planned and unplanned, and the Cluster's 
 
 ``--stock`` hunts in redis-py's own pool and client, on one server, to show that the hunt finds what
 it is for. ``--planted`` plants a mistake in the clients instead: replies that are swapped, a slot
-that is lost, or a transaction that is executed twice. ``--without`` leaves some of the faults out.
+that is lost, or a transaction that is acknowledged but not executed. ``--without`` leaves some of
+the faults out.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .hunt import Hunt
     from .worker import Worker
 
-THREADS, GREENLETS = 50, 500
+THREADS, GREENLETS, FEWER_GREENLETS = 50, 500, 150
 
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
@@ -123,6 +123,8 @@ class Greenlets:
         import gevent
 
         self.gevent = gevent
+        if hunt.topology != "standalone":  # the servers take most of the processors' time
+            self.count, self.connections = FEWER_GREENLETS, 8
         self.interruptions = (gevent.GreenletExit, gevent.Timeout)
         self.hunt = hunt
         self.random = random.Random(hunt.seed + 1)

@@ -52,8 +52,8 @@ class LosesSlots(_Planted):
             self.lost = pool.get_connection()
 
 
-class IncrementsTwice(_Planted):
-    """Its clients' transactions are executed twice now and then, as if a retry had done so."""
+class ForgetsTransactions(_Planted):
+    """Its clients' transactions return a reply without being executed now and then."""
 
     def client(self) -> Any:
         client = self._target.client()
@@ -63,16 +63,18 @@ class IncrementsTwice(_Planted):
             made = make(*args, **options)
             incr = made.incr
 
-            def twice(key: str) -> Any:
-                if self.random.random() < 10 * _CHANCE:
-                    self._target.client().incr(key)
+            def forgotten(key: str) -> Any:
+                if self.random.random() < 50 * _CHANCE:
+                    value = int(self._target.client().get(key) or 0)
+                    made.reset()
+                    made.execute = lambda: [value + 1]
                 return incr(key)
 
-            made.incr = twice
+            made.incr = forgotten
             return made
 
         client.pipeline = pipeline
         return client
 
 
-PLANTED = {"swap": Swaps, "lose": LosesSlots, "twice": IncrementsTwice}
+PLANTED = {"swap": Swaps, "lose": LosesSlots, "forget": ForgetsTransactions}
