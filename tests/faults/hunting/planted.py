@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-_CHANCE = 0.005
+_CHANCE = 0.03
 
 
 class _Planted:
@@ -64,7 +64,7 @@ class ForgetsTransactions(_Planted):
             incr = made.incr
 
             def forgotten(key: str) -> Any:
-                if self.random.random() < 50 * _CHANCE:
+                if self.random.random() < 10 * _CHANCE:
                     value = int(self._target.client().get(key) or 0)
                     made.reset()
                     made.execute = lambda: [value + 1]
