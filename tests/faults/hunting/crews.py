@@ -19,7 +19,7 @@ from .errors import EXPECTED, Interrupted
 
 if TYPE_CHECKING:
     from .hunt import Hunt
-    from .worker import Worker
+    from .workers.worker import Worker
 
 THREADS, GREENLETS, FEWER_GREENLETS = 50, 500, 150
 

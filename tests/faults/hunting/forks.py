@@ -14,7 +14,7 @@ from .errors import EXPECTED, Interrupted
 
 if TYPE_CHECKING:
     from .hunt import Hunt
-    from .worker import Worker
+    from .workers.worker import Worker
 
 _SECONDS_BETWEEN = 0.5
 _MOST_SECONDS = 10.0  # of a child

@@ -15,7 +15,6 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from .cluster_questions import ClusterWorker
 from .crews import Greenlets, Threads, end_of_stack
 from .errors import EXPECTED, Interrupted
 from .forks import Forks
@@ -24,10 +23,11 @@ from .ledger import Ledger
 from .planted import PLANTED
 from .registers import Registers
 from .report import report
-from .server_questions import ServerWorker
 from .targets import make_reader, make_targets
 from .weather.process import WeatherProcess
-from .worker import Worker
+from .workers.cluster_questions import ClusterWorker
+from .workers.server_questions import ServerWorker
+from .workers.worker import Worker
 
 MOST_SECONDS_OF_A_STEP = 30  # far more than all its timeouts together
 MOST_SECONDS_OF_REPAIRS = 120

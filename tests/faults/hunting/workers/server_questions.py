@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .errors import EXPECTED
+from ..errors import EXPECTED
 from .worker import Worker
 
 SHARED = "shared"  # a key that transactions of many workers watch

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .errors import EXPECTED
-from .tags import TAGS
+from ..errors import EXPECTED
+from ..tags import TAGS
 from .worker import Worker
 
 

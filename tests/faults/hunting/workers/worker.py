@@ -14,10 +14,10 @@ import redis
 
 from pyramid_baseplate_redis.exceptions import PoolReleaseError
 
-from .errors import Interrupted, is_expected
+from ..errors import Interrupted, is_expected
 
 if TYPE_CHECKING:
-    from .hunt import Hunt
+    from ..hunt import Hunt
 
 LOST = (redis.ConnectionError, redis.TimeoutError)
 

@@ -1,0 +1,1 @@
+"""The workers, by the kind of client that they ask."""
