@@ -18,13 +18,19 @@ if TYPE_CHECKING:
 _HIDDEN = "***"
 # A password in a URL: what stands between the colon after a user name and the last @ of a word.
 _PASSWORD_IN_URL = re.compile(r"(?<=://)([^\s:/?#]*):\S*(?=@)")
+# A user name without a password, which is often the password in the wrong place.
+_USER_IN_URL = re.compile(r"(?<=://)[^\s:/?#@]+(?=@)")
+_PASSWORD_IN_QUERY = re.compile(r"(?<=[?&])((?:\w+_)?password)=[^&\s]*(?=['\"&\s])")
+# The last part of a key, for the passwords that an application passes on in code.
+_SECRET_KEY = re.compile(r"(password|passwd|secret|token)$", re.IGNORECASE)
 
 
 class RedactedSettingsPanel(SettingsDebugPanel):
     """Replaces the toolbar's own panel, which shows ``registry.settings`` as they are.
 
-    It hides the values of the settings that may be secrets, for each client of the application. In
-    all other values it hides the passwords of URLs and those that a client has.
+    It hides the values of the settings that may be secrets, for each client of the application,
+    and those whose keys end in ``password``, ``passwd``, ``secret`` or ``token``. In all other
+    values it hides the passwords of URLs and those that a client has.
     """
 
     def __init__(self, request: Request) -> None:
@@ -48,8 +54,9 @@ def _clients(registry: Any) -> Iterator[tuple[str, ClientSettings]]:
 
 
 def _secrets(settings: ClientSettings) -> Iterator[str]:
-    for key in HIDDEN:
-        value = getattr(settings, key)
+    values = [getattr(settings, key) for key in HIDDEN]
+    values += [value for key, value in settings.keywords.items() if key in HIDDEN]
+    for value in values:
         if isinstance(value, str) and value:
             text = str.__str__(value)
             yield from {text, repr(text)[1:-1], quote(text, safe=""), quote(text), quote_plus(text)}
@@ -60,8 +67,10 @@ def _shown(
 ) -> str:
     if key in urls:
         return repr(urls[key])
-    if key in keys:
+    if key in keys or _SECRET_KEY.search(key):
         return repr(_HIDDEN) if value else shown
     for secret in sorted(secrets, key=len, reverse=True):
         shown = shown.replace(secret, _HIDDEN)
-    return _PASSWORD_IN_URL.sub(rf"\1:{_HIDDEN}", shown)
+    shown = _PASSWORD_IN_URL.sub(rf"\1:{_HIDDEN}", shown)
+    shown = _PASSWORD_IN_QUERY.sub(rf"\1={_HIDDEN}", shown)
+    return _USER_IN_URL.sub(_HIDDEN, shown)
