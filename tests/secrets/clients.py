@@ -20,7 +20,7 @@ from .ways_in import Given
 @contextmanager
 def connected(given: Given) -> Iterator[Any]:
     """Make the context factory of the client ``foo``, and disconnect its pool at the end."""
-    factory = RedisClient(**given.kwargs).parse("foo", given.settings)
+    factory = RedisClient("foo", **given.kwargs).parse("foo", given.settings)
     try:
         yield factory
     finally:

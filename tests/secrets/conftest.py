@@ -10,8 +10,11 @@ import pytest
 import redis
 
 from ..support.servers import free_port, running_server
+from ..telemetry.conftest import provider
 from .search import PASSWORD
 from .ways_in import WAYS, Given
+
+__all__ = ["provider"]
 
 
 @pytest.fixture(scope="session")
