@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from webtest import TestApp
 from pyramid_baseplate_redis import RedisClient, ping_all
 
 from ..support.toolbar import PANEL
+from .clients import shown_by_error
 from .search import PASSWORD, assert_hidden, found_in
 from .ways_in import WAYS, Given
 
@@ -116,4 +116,4 @@ def test_an_error_at_the_start_hides_the_password() -> None:
     config.include("pyramid_baseplate_redis")
     with pytest.raises(Exception, match=r"foo\.pasword") as caught:
         config.commit()
-    assert_hidden("".join(traceback.format_exception(caught.value)))
+    assert_hidden(shown_by_error(caught.value))
