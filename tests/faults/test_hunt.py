@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = [
-    pytest.mark.slow("hunts for seconds, or for a minute"),
+    pytest.mark.slow("hunts for seconds"),
     pytest.mark.alone("the hunts load both processors"),
 ]
 
@@ -43,8 +43,8 @@ Ends = dict[str, subprocess.CompletedProcess[str]]
 def ends() -> Ends:
     """What came of both hunts, which run at the same time."""
     with ThreadPoolExecutor() as hunters:
-        threads = hunters.submit(hunt, seconds=60)
-        greenlets = hunters.submit(hunt, "--gevent", seconds=60)
+        threads = hunters.submit(hunt, seconds=15)
+        greenlets = hunters.submit(hunt, "--gevent", seconds=15)
         return {"50 threads": threads.result(), "500 greenlets": greenlets.result()}
 
 
@@ -56,7 +56,7 @@ def test_no_reply_is_wrong_no_slot_is_lost_and_nobody_is_stuck(ends: Ends, worke
     # It was a hunt.
     assert how_many("workers", ended.stdout) == int(workers.split()[0])
     for what in ("replies checked", "interrupts", "children", "replies lost", "restart"):
-        assert how_many(what, ended.stdout) > 5
+        assert how_many(what, ended.stdout) > 1
 
 
 def test_the_hunt_finds_what_it_is_for_in_redis_pys_own_pool() -> None:

@@ -92,8 +92,8 @@ class _Needed:
             return False
         if call.outcome == "returned":
             return call.kind != "compare_and_set" or bool(call.value)
-        if call.kind == "delete":
-            return True
+        if call.kind in ("read", "delete"):
+            return call.kind == "delete"
         written = call.argument if call.kind == "write" else call.argument[1]
         return self._any_value or written in self._seen
 

@@ -85,6 +85,7 @@ EXPLAINED = {
     "a chain of unknown calls": [
         write(1, 0, 1), swap(1, 2, UNKNOWN, 2, 3), swap(2, 3, UNKNOWN, 4, 5), read(3, 6, 7),
     ],
+    "a read without a reply": [write(1, 0, 1), call("read", None, UNKNOWN, 2, 3)],
     "an unknown deletion": [write(1, 0, 1), delete(UNKNOWN, 2, 3), read(None, 4, 5)],
     "a value that was not set": [write(1, 0, 1), swap(1, 2, False, 2, 3), read(1, 4, 5)],
 }  # fmt: skip

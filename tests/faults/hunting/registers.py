@@ -74,8 +74,7 @@ class Registers:
         """
         keys: dict[str, list[Call]] = defaultdict(list)
         for call in self._history.calls:
-            if call.kind != "read" or call.outcome == "returned":
-                keys[call.key].append(call)
+            keys[call.key].append(call)
         checked = [calls for calls in keys.values() if not _overlaps(calls, losses)]
         found = [str(violation) for calls in checked for violation in check(calls)]
         return sum(map(len, checked)), found
