@@ -1,4 +1,4 @@
-"""The crash test of durable queues: nothing is lost, whoever is killed and whenever.
+"""The crash test of durable queues: nothing is lost, whichever process is killed.
 
     python -m tests.faults.queue_crash --messages 20000 --workers 4 --restarts 3 [--kind redis]
 

@@ -1,4 +1,4 @@
-"""Decides whether the contract of durable queues explains what producers and workers saw.
+"""Decide whether the contract of durable queues allows what producers and workers saw.
 
 The contract:
 

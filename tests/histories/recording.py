@@ -1,4 +1,4 @@
-"""Records calls, with the times at which they began and ended."""
+"""Record calls, with the times at which they began and ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides whether each key of a history behaved as a linearizable register.
+"""Decide whether each key of a history behaved as a linearizable register.
 
 A history is linearizable if every call can be given one moment between its beginning and its end,
 such that the replies are those of calls made one after the other. The search is that of Wing and

@@ -1,4 +1,4 @@
-"""What each test does without mutants: its time, and the functions of the package that it runs."""
+"""A record of each test without mutants: its time, and the package's functions that it runs."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ on threads: greenlets take their place, a virtual clock the place of the time, a
 the place of a server. Each step is a switch point: the start of each statement, the return of each
 call, and each call of a socket. A seed decides at which of them another thread goes on, an
 exception is raised, a signal handler uses the pool, the garbage collector runs, or the server
-fails. So a schedule that breaks a promise is found again with its seed::
+fails. The same seed repeats a schedule that breaks a promise::
 
     python -m tests.simulation --seconds 60
     python -m tests.simulation --seed 1794 --schedules 1 --trace 500
@@ -22,7 +22,7 @@ Modules, in the order in which a reader needs them:
 - ``standard_library`` and ``network``: the simulated parts of Python, and a server.
 - ``planted_bugs``: changes of the product's source that the simulation has to find.
 
-A new promise is a check in ``invariants``. A new module of the pool is switched within if
-``loading.MARKED`` has it. Not simulated: forks, TLS, Sentinel, Clusters, and what differs in a
-free-threaded Python.
+A new promise is a check in ``invariants``. To have switch points in a new module of the
+pool, add it to ``loading.MARKED``. The simulation does not cover forks, TLS, Sentinel, Clusters,
+and what differs in a free-threaded Python.
 """

@@ -1,4 +1,4 @@
-"""What must hold in every schedule; each broken promise ends the schedule with a message."""
+"""The promises that are checked; each broken one ends its schedule with a message."""
 
 from __future__ import annotations
 

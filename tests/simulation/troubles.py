@@ -1,4 +1,4 @@
-"""What goes wrong around the workers: the server fails, time passes, garbage is collected."""
+"""Troubles around the workers: the server fails, time passes, garbage is collected."""
 
 from __future__ import annotations
 

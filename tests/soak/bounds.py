@@ -1,4 +1,4 @@
-"""How long a page may take, from the settings of the app and the calls that the page makes.
+"""The longest time that a page may take, from the app's settings and the page's calls.
 
 docs/guides/pools-and-timeouts.rst has the sums: with ``deadline``, a call takes at most that long.
 A subscriber has no deadline, so its timeouts are added up.

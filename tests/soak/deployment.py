@@ -1,4 +1,4 @@
-"""What runs in a soak: a server, a proxy before it, gunicorn, and a worker of the queue."""
+"""The processes of a soak: a server, a proxy before it, gunicorn, and a worker of the queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a soak: deploys the app, lets visitors and faults loose, and records what happens."""
+"""Run a soak: deploy the app, start visitors and faults, and record what happens."""
 
 from __future__ import annotations
 

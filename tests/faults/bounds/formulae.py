@@ -84,8 +84,8 @@ REPLIES = Formula(
     "replies",
     lambda limits, operation: operation.wait(limits) + operation.replies * limits.reply,
     _TIMEOUTS,
-    "A pipeline waits for each of its replies as long as that, and ``transaction()`` for each "
-    "of its commands.",
+    "A pipeline may wait ``socket_timeout`` for each of its replies, and ``transaction()`` for "
+    "the reply to each of its commands.",
 )
 HEALTH_CHECKS = Formula(
     "health checks",

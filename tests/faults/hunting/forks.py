@@ -1,4 +1,4 @@
-"""Forks in the middle of a hunt, and what the children say."""
+"""Forks in the middle of a hunt, and the reports of the children."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of a hunt: each slot can be had, and each connection that a server sees has a slot."""
+"""The end of a hunt: each slot is free, and each connection that a server sees has a slot."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Counters that many workers increment, and what each of them must be in the end.
 
-Each successful EXEC increments its counter exactly once. If the reply to EXEC is lost, it may have
-or not. A failover may lose what was acknowledged shortly before, and a restart of a server without
-replicas loses everything. Therefore a counter lives for two seconds only, is then read, and has to
-be complete if nothing of this kind happened meanwhile. It must never be too high.
+Each successful EXEC increments its counter exactly once. If the reply to EXEC is lost, it may
+have done so or not. A failover may lose what was acknowledged shortly before, and a restart of a
+server without replicas loses everything. Therefore a counter lives for two seconds only, is then
+read, and has to be complete if nothing of this kind happened meanwhile. It must never be too high.
 """
 
 from __future__ import annotations
