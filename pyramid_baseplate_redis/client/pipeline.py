@@ -48,8 +48,9 @@ class MonitoredPipelineMixin(MonitoredPipelineBase, KeepsErrorCodes, Pipeline):
     def _unrepeated(self, call: Callable[[], T]) -> T:
         """Call ``call``; in a transaction function, raise a lost connection's own error.
 
-        redis-py turns that error into a WatchError, and ``transaction()`` would do all again: also
-        what EXEC may have executed, and without end while a server answers WATCH and no more.
+        redis-py turns that error into a WatchError, after which ``transaction()`` begins again. It
+        would execute again what EXEC may have executed, and it would never end while a server
+        answers WATCH but nothing else.
         """
         try:
             return call()

@@ -42,8 +42,8 @@ class CircuitBreaker:
         self.reset = reset
         self._failed = 0
         self._opened_at = 0.0
-        # The probe of each period of ``reset`` seconds since the breaker opened. The thread that
-        # sets the entry may probe.
+        # An entry for each period of ``reset`` seconds since the breaker opened in which a caller
+        # has probed. The thread that sets the entry may probe.
         self._periods: dict[int, object] = {}
         # A failure does not end the probe: it may be that of a call from before.
         self._probes = Claims()

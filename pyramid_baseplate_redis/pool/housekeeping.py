@@ -128,14 +128,22 @@ class HousekeepingPool(redis.BlockingConnectionPool):
                 self.pool.serve()  # a caller may have come meanwhile
         if self.leak_warning:
             self._warn_of_leaks(now)
-        stays = True
-        if not self.pool.open:
-            self._has_background = stays = False
-            # A caller that came just before that relies on this thread.
+        return bool(self.pool.open) or self._is_relied_on()
+
+    def _is_relied_on(self) -> bool:
+        """Return whether a caller has come while the background thread is about to end."""
+        self._has_background = False
+        while True:
             claim = self._starting.take()
-            if claim is not None and self.pool.open and not self._has_background:
-                self._has_background = stays = True
-        return stays
+            if claim is None or self._has_background:
+                return False  # the caller starts another thread
+            if self.pool.open:
+                self._has_background = True
+                return True
+            del claim
+            # A caller that came while this thread had the claim has started no other one.
+            if not self.pool.open:
+                return False
 
     def _warn_of_leaks(self, now: float) -> None:
         for slot in self.pool.slots():

@@ -120,15 +120,16 @@ def test_callers_that_come_at_once_start_one_thread(
     assert len(starts) == 1
 
 
+@pytest.mark.parametrize("opened", [[0, 1], [0, 0, 1, 1]], ids=["early", "late"])
 def test_the_thread_stays_for_a_caller_that_comes_while_it_ends(
-    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch, opened: list[int]
 ) -> None:
     monkeypatch.setattr(
         "pyramid_baseplate_redis.pool.blocking_pool.start_background", lambda *args: True
     )
     pool = make_pool(max_idle_time="1 s")
     connection = pool.get_connection()
-    numbers = iter([0, 1])
+    numbers = iter(opened)
     monkeypatch.setattr(type(pool.pool), "open", property(lambda queue: next(numbers)))
 
     assert pool.keep_house()

@@ -6,6 +6,8 @@ import threading
 
 from pyramid_baseplate_redis.runtime.claims import Claim, Claims
 
+from ..faults.helpers import in_child
+
 
 def test_one_caller_at_a_time_has_the_claim() -> None:
     claims = Claims()
@@ -39,3 +41,24 @@ def test_of_two_callers_at_once_the_first_one_has_the_claim() -> None:
         thread.join(10)
 
     assert len([claim for claim in taken if claim is not None]) == 1
+
+
+def test_a_fork_copies_no_claim_of_another_thread() -> None:
+    claims = Claims()
+    is_taken, ends = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        claim = claims.take()
+        assert claim is not None
+        is_taken.set()
+        ends.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert is_taken.wait(10)
+    try:
+        assert in_child(lambda: claims.take() is not None)
+        assert claims.take() is None
+    finally:
+        ends.set()
+        holder.join()
