@@ -86,8 +86,8 @@ def reroute(
         try:
             return do()
         except ForkedConnectionError:
-            # The node is fine. The layout is the parent's, and its lock may have been copied while
-            # another thread of the parent held it.
+            # The node is fine. A refresh could wait without end: the layout is the parent's, and
+            # another thread of the parent may have held its lock at the time of the fork.
             raise
         except UNREACHED as error:
             if attempts.is_answered or not was_unsent(error):
@@ -143,7 +143,7 @@ class Reroutable(RedisCluster):
         """
         node: ClusterNode | None = super().get_node(host, port, node_name)
         if node is None and node_name and _attempts.get() is not None:
-            # Only redis-py's handling of ASK asks by name. It does the same for MOVED itself.
+            # Only redis-py's handling of ASK asks by name. For MOVED, redis-py adds the node.
             address, _, number = node_name.rpartition(":")
             made = ClusterNode(address, int(number), PRIMARY)
             node = self.nodes_manager.nodes_cache.setdefault(node_name, made)

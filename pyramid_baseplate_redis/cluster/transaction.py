@@ -14,6 +14,7 @@ from redis.retry import Retry
 
 from ..client.pipeline_base import KeepsErrorCodes
 from ..exceptions import REDIRECTION_ERRORS
+from ..pool.connection import PooledConnection
 from ..pool.error_messages import explain_cross_slot, hide_arguments
 from ..retries import was_unsent
 from ..runtime.deadline import ends_at
@@ -97,7 +98,7 @@ class MonitoredTransactionStrategy(KeepsErrorCodes, TransactionStrategy):
 
     def _get_client_and_connection_for_transaction(self) -> Any:
         before: Any = self._transaction_connection
-        if before is not None:
+        if isinstance(before, PooledConnection):
             # First, because redis-py looks up the slot's node. If another thread held the layout's
             # lock at the time of the fork, the child's copy of the lock is never released.
             before.check_owner()

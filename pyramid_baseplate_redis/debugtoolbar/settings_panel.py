@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pyramid.request import Request
 
 _HIDDEN = "***"
-# A password in a URL: what stands between the colon after a user name and the last @ of a word.
+# A password in a URL: all between the colon after the user name and the last @ of the word.
 _PASSWORD_IN_URL = re.compile(r"(?<=://)([^\s:/?#]*):\S*(?=@)")
 # A user name without a password, which is often the password in the wrong place.
 _USER_IN_URL = re.compile(r"(?<=://)[^\s:/?#@]+(?=@)")
@@ -26,11 +26,11 @@ _SECRET_KEY = re.compile(r"(password|passwd|secret|token)$", re.IGNORECASE)
 
 
 class RedactedSettingsPanel(SettingsDebugPanel):
-    """Replaces the toolbar's own panel, which shows ``registry.settings`` as they are.
+    """A panel in place of the toolbar's own, which shows all values of ``registry.settings``.
 
     It hides the values of the settings that may be secrets, for each client of the application,
     and those whose keys end in ``password``, ``passwd``, ``secret`` or ``token``. In all other
-    values it hides the passwords of URLs and those that a client has.
+    values it hides the passwords in URLs and the clients' passwords.
     """
 
     def __init__(self, request: Request) -> None:

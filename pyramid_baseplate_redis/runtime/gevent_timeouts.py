@@ -1,4 +1,4 @@
-"""Bound what a TLS socket of gevent does: each byte that arrives restarts its timeout.
+"""Limits for gevent's TLS sockets, whose timeout starts again with each byte that arrives.
 
 Python's own TLS sockets bound a handshake and a read as a whole.
 """

@@ -9,7 +9,7 @@ import pytest
 import redis
 from opentelemetry.trace import INVALID_SPAN, StatusCode
 
-from pyramid_baseplate_redis import MonitoredRedisClusterConnection
+from pyramid_baseplate_redis import MonitoredRedisClusterConnection, cluster_pool_from_config
 
 from ..support.servers import RecordedSpans
 from ..support.topologies import Cluster
@@ -230,3 +230,15 @@ def test_what_a_request_leaves_open_is_given_back(
     client.give_back()
     assert client.connection_pool.stats.in_use == 0
     assert "MonitoredRedisClusterPipeline was left open" in caplog.text
+
+
+def test_a_transaction_watches_on_connections_of_the_applications_own(cluster: Cluster) -> None:
+    pool = cluster_pool_from_config(
+        {"foo.url": cluster.url},
+        "foo.",
+        connection_class=lambda **keywords: redis.Connection(**keywords),
+    )
+    client = MonitoredRedisClusterConnection("foo", None, pool)
+    client.set("{foo}n", 4)
+    assert client.transaction(increment, "{foo}n", name="increment") == [True, b"5"]
+    pool.disconnect()
