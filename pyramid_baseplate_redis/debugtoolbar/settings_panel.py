@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from pyramid.request import Request
 
 _HIDDEN = "***"
-# A password in a URL: all between the colon after the user name and the last @ of the word.
-_PASSWORD_IN_URL = re.compile(r"(?<=://)([^\s:/?#]*):\S*(?=@)")
+# A password in a URL: all between the colon after the user name and the last @ of the value, since
+# a password that is not encoded may contain anything.
+_PASSWORD_IN_URL = re.compile(r"(?<=://)([^\s:/?#]*):.*(?=@)")
 # A user name without a password, which is often the password in the wrong place.
 _USER_IN_URL = re.compile(r"(?<=://)[^\s:/?#@]+(?=@)")
 _PASSWORD_IN_QUERY = re.compile(r"(?<=[?&])((?:\w+_)?password)=[^&\s]*(?=['\"&\s])")

@@ -86,6 +86,7 @@ def test_a_setting_of_another_package_with_the_same_password_is_hidden(
     ("url", "shown"),
     [
         ("redis://:secret@localhost/0", "redis://:***@localhost/0"),
+        ("redis://me:s e/cret@localhost/0", "redis://me:***@localhost/0"),
         ("postgresql://me:s@cr:et@db/app?a=b", "postgresql://me:***@db/app?a=b"),
         ("redis://localhost:6379/0", "redis://localhost:6379/0"),
         ("https://example.org/a:b/c@d", "https://example.org/a:b/c@d"),
