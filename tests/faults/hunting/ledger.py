@@ -60,7 +60,12 @@ class Counter:
 
         :param losses: the times in which acknowledged writes may have been lost.
         """
-        values = [a.value for a in self.attempts if a.acknowledged_at is not None]
+        # An attempt of a busy worker may come after the counter was read, and after a loss then.
+        values = [
+            attempt.value
+            for attempt in self.attempts
+            if attempt.acknowledged_at is not None and attempt.acknowledged_at < self.read_at
+        ]
         sure = [
             attempt
             for attempt in self.attempts
