@@ -69,7 +69,7 @@ def test_ask_may_name_a_node_that_is_not_in_the_layout_yet(
     cluster.begin_migration(cluster.slot_of("foo"), source, target)
     assert client.set("{foo}new", "value")
     assert client.get("{foo}new") == b"value"
-    assert client.get_node(node_name="127.0.0.1:1") is None  # nobody is redirected to it
+    assert client.get_node(node_name="127.0.0.1:1") is None  # no command is redirected to it
 
 
 def test_a_child_may_not_execute_the_transaction_of_its_parent(

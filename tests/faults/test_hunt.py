@@ -1,6 +1,6 @@
 """The hunt for wrong replies finds redis-py's own mistakes, and those that are planted.
 
-``.ci/run`` hunts for a minute on each topology, and finds nothing.
+``.ci/run`` hunts for a minute on each topology.
 """
 
 from __future__ import annotations

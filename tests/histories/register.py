@@ -75,7 +75,7 @@ def _check_key(key: str, calls: list[Call], initial: Any) -> Violation | None:
 
 
 class _Needed:
-    """Whether a call has to be placed, or may be needed to explain another one.
+    """Selects the calls that have to be placed, or that may be needed to explain another one.
 
     A call with an unknown outcome may never have happened, so it is needed only for a value that
     another call has seen.
@@ -120,7 +120,7 @@ def _apply(call: Call, state: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Node:
-    """What a search has placed so far.
+    """A state of the search: the calls that are placed so far.
 
     :param first: the first call with a known end, by its beginning, that is not placed.
     :param ahead: those after it that are placed.

@@ -20,7 +20,7 @@ Report = Callable[[dict[str, Any]], None]
 
 @dataclass
 class Outcome:
-    """How a fork ended.
+    """The end of a fork.
 
     :param code: what it returned: pytest's exit code.
     :param failed: the test that failed, or that was running when the time was up. It is empty if

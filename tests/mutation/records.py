@@ -17,7 +17,7 @@ BUDGET = 10.0  # seconds of tests for one mutant, as recorded without it
 
 @dataclass
 class Record:
-    """What a test did without mutants."""
+    """The record of a test that ran without mutants."""
 
     seconds: float
     functions: list[str]

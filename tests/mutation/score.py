@@ -16,7 +16,7 @@ Key = tuple[str, str, str, str]
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one mutant.
+    """The result of testing one mutant.
 
     :param key: the mutant's module, function, line before and line after.
     :param killed_by: the test that failed; an empty string if the mutant survived.

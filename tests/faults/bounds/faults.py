@@ -1,4 +1,4 @@
-"""What a fault is, and the table of all of them."""
+"""The faults of the table of bounds."""
 
 from __future__ import annotations
 

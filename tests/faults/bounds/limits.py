@@ -29,7 +29,7 @@ class Limits:
     message: float = 0.25
     """the ``timeout`` of a subscriber's ``get_message()``"""
     look_up: float = 0.6
-    """how long the resolver tries to look up a host name that no name server answers for"""
+    """seconds that the resolver takes to give up a host name if no name server answers"""
 
     def settings(self) -> dict[str, str]:
         """Return the settings of the client ``foo``."""

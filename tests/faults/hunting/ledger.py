@@ -31,7 +31,7 @@ class Attempt:
     acknowledged_at: int | None = None
     value: int = 0
     was_refused: bool = False
-    """Whether it certainly was not executed."""
+    """True if the server certainly did not execute it."""
 
     def acknowledge(self, value: int) -> None:
         self.value = value

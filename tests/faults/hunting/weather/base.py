@@ -69,7 +69,7 @@ class Weather:
         """Repair all servers, and wait until they work together again."""
 
     def watch(self) -> None:
-        """Note failovers that nobody asked for; called ten times a second."""
+        """Note failovers that the hunt has not started. Called ten times a second."""
 
     def run(self, directory: Path) -> None:
         """Say where the servers are, make weather until a line says ``calm``, and end."""

@@ -32,7 +32,7 @@ class Places:
     """The port of the lossy way to each of them."""
     sentinels: list[int]
     url: str = ""
-    """How to reach the primary through Sentinels."""
+    """The URL of the Sentinels; empty without any."""
 
     def server_of(self, port: int) -> int:
         """Return the port of the server that a port leads to, by its proxy or directly."""
