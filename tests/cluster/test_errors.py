@@ -16,7 +16,7 @@ from pyramid_baseplate_redis import MonitoredRedisClusterConnection, PoolTimeout
 
 from ..support.servers import RecordedSpans
 from ..support.topologies import Cluster
-from .conftest import SECRET, MakeClusterClient, losing_replies
+from .conftest import SECRET, MakeClusterClient, another, losing_replies
 
 
 @pytest.mark.parametrize("how", ["command", "transaction"])
@@ -116,6 +116,27 @@ def test_a_cluster_that_nobody_answers_for_is_told_by_name_and_without_a_secret(
 )
 def test_which_of_a_clusters_errors_are_retryable(error: Exception, retryable: bool | None) -> None:
     assert is_retryable(error) is retryable
+
+
+@pytest.mark.parametrize("method", ["mset", "mset_nonatomic"])
+def test_several_keys_of_a_slot_that_moves_are_refused_as_by_redis_py(
+    client: MonitoredRedisClusterConnection, cluster: Cluster, method: str
+) -> None:
+    source, slot = cluster.node_of("{foo}1"), cluster.slot_of("{foo}1")
+    target = another(cluster, source)
+    plain = RedisCluster(startup_nodes=[ClusterNode(source.host, source.port)])
+    cluster.begin_migration(slot, source, target)
+    raised = []
+    for asked in (plain, client):
+        with pytest.raises(redis.exceptions.ClusterError, match="TTL exhausted") as caught:
+            getattr(asked, method)({"{foo}1": "a", "{foo}2": "b"})
+        raised.append(caught.value)
+    cluster.finish_migration(slot, source, target)
+    assert str(raised[1]) == str(raised[0])
+    assert is_retryable(raised[1]) is True
+    assert client.mget("{foo}1", "{foo}2") == [None, None]
+    getattr(client, method)({"{foo}1": "a", "{foo}2": "b"})
+    assert client.mget("{foo}1", "{foo}2") == [b"a", b"b"]
 
 
 def test_an_empty_pool_of_a_node_says_so(cluster: Cluster, make: MakeClusterClient) -> None:

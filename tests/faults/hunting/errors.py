@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import redis
-from redis.exceptions import ClusterDownError, LockError, NoScriptError, RedisClusterException
+from redis.exceptions import ClusterError, LockError, NoScriptError, RedisClusterException
 
 from pyramid_baseplate_redis.exceptions import TimedOutError, is_retryable
 
-# What may happen to anybody whose network, server or neighbour fails. ForkedConnectionError and
-# PoolReleaseError are not here: they are for those who do wrong.
-# ClusterDownError is what nodes reply until a replica has taken over. RedisClusterException is
-# raised if no node can be reached; its other reasons are not forgiven, see is_expected().
+# What may happen to any caller whose network, server or neighbor fails. ForkedConnectionError and
+# PoolReleaseError are not here: they report a caller's mistake.
+# ClusterError is raised until a replica has taken over, and for several keys of a slot that moves.
+# RedisClusterException is raised if no node can be reached; is_expected() refuses its other
+# reasons.
 EXPECTED = (redis.ConnectionError, redis.TimeoutError, redis.WatchError, LockError, TimedOutError,
-            NoScriptError, ClusterDownError, RedisClusterException)  # fmt: skip
+            NoScriptError, ClusterError, RedisClusterException)  # fmt: skip
 
 
 class Interrupted(BaseException):
