@@ -160,8 +160,12 @@ class FairLifoQueue:
 
     def slots(self) -> list[PoolSlot]:
         """Return all slots that are taken."""
-        # In one step: no variable may keep a weak reference whose key vacate() removes.
-        return [slot for slot in list(map(_slot_of, self.taken)) if slot is not None]
+        while True:
+            # In one step: no variable may keep a weak reference whose key vacate() removes. The
+            # call of each reference allocates, so Python 3.11 and earlier may collect garbage here,
+            # whose finalizers may free a slot.
+            with contextlib.suppress(RuntimeError):  # the dictionary changed meanwhile
+                return [slot for slot in list(map(_slot_of, self.taken)) if slot is not None]
 
     def put(self, entry: Entry, taken_at: float = -math.inf) -> bool:
         """Put an entry back: for the first waiter, or among the idle connections.

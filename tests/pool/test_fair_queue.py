@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from queue import Empty
 from typing import Any
 
@@ -519,21 +519,53 @@ class _GivesBackWhenCollected:
 @pytest.mark.parametrize("allocations", range(1, 60))
 def test_what_the_garbage_collector_gives_back_on_the_way_is_no_deadlock(allocations: int) -> None:
     queue = FairLifoQueue(1)
-    thresholds = gc.get_threshold()
-    gc.collect()
-    gc.disable()
-    _GivesBackWhenCollected(queue, (queue.get()[0], "connection", 0.0))
-    gc.set_threshold(gc.get_count()[0] + allocations, 1000, 1000)
+    taken = [(queue.get()[0], "connection", 0.0)]
     faulthandler.dump_traceback_later(60, exit=True)  # nothing else ends a deadlock
-    gc.enable()
     try:
-        with contextlib.suppress(Empty):
+        with (
+            _collected_after(allocations, lambda: _GivesBackWhenCollected(queue, taken.pop())),
+            contextlib.suppress(Empty),
+        ):
             queue.get(timeout=0.001)
     finally:
         faulthandler.cancel_dump_traceback_later()
-        gc.set_threshold(*thresholds)
     gc.collect()
     assert queue.qsize() == 1
+
+
+class _VacatesWhenCollected:
+    def __init__(self, entry: Entry) -> None:
+        self.slot = entry[0]
+        self.itself: Any = self  # only the garbage collector finds it
+
+    def __del__(self) -> None:
+        self.slot.vacate()
+
+
+@pytest.mark.parametrize("allocations", range(1, 60))
+def test_slots_are_listed_while_the_garbage_collector_frees_one(allocations: int) -> None:
+    queue = FairLifoQueue(20)
+    held = [queue.get()[0] for _ in range(19)]
+    freed = [queue.get()]
+    with _collected_after(allocations, lambda: _VacatesWhenCollected(freed.pop())):
+        assert set(held) <= set(queue.slots())
+    gc.collect()
+    assert set(queue.slots()) == set(held)
+
+
+@contextlib.contextmanager
+def _collected_after(allocations: int, leave_garbage: Callable[[], object]) -> Iterator[None]:
+    """Collect what ``leave_garbage`` leaves as soon as some more objects were allocated."""
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.disable()
+    leave_garbage()
+    gc.set_threshold(gc.get_count()[0] + allocations, 1000, 1000)
+    gc.enable()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 def test_what_a_dropped_queue_holds_is_dropped_at_once() -> None:
