@@ -30,8 +30,8 @@ class OpenResources:
 
         :param client: the client's name, for the log.
         """
-        for reference, frames in tuple(self._made.items()):
-            made = reference()
+        for reference in list(self._made):  # atomic, unlike items(), which allocates tuples
+            made, frames = reference(), self._made.get(reference)
             connections = _connections_of(made)
             if made is None or not connections or getattr(made, "outlives_request", False):
                 continue
@@ -40,7 +40,7 @@ class OpenResources:
                     "%s: %s was left open and is closed now; it was created at %s",
                     client,
                     type(made).__name__,
-                    place_of(frames),
+                    place_of(frames or ()),
                 )
                 # Disconnect first, or closing would send commands to the server.
                 for connection in connections:

@@ -19,13 +19,13 @@ from redis.retry import Retry
 from ..client.pipeline_base import KeepsErrorCodes, MonitoredPipelineBase, copied_callbacks
 from ..command_table import only_reads
 from ..deadlines import DeadlinePolicy
-from ..exceptions import REDIRECTION_ERRORS
+from ..exceptions import REDIRECTION_ERRORS, PoolReleaseError
 from ..pool.error_messages import explain_cross_slot, hide_arguments
 from ..retries import RetryPolicy, was_unsent
 from ..telemetry.hot_keys.tracker import HotKeyTracker
 from .callbacks import TransactionCallbacks
 from .direct_pipeline import DirectPipelineStrategy
-from .rerouting import UNREACHED, Reroutable, last_asked_node, reroute
+from .rerouting import UNREACHED, Reroutable, last_asked_node, raise_handled, reroute
 from .transaction import MonitoredTransactionStrategy, RedirectionRetry
 
 if TYPE_CHECKING:
@@ -261,6 +261,10 @@ class _Pipeline(KeepsErrorCodes, DirectPipelineStrategy):
         except UNREACHED:
             self._restore_targets(stack, targets)
             raise
+        except PoolReleaseError as error:
+            # An interruption came while redis-py released the connections to the nodes that it
+            # could reach, and it releases them again at the end.
+            raise_handled(error)
         finally:
             for position, command in enumerate(stack):
                 command.position = position

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import redis
 from redis.cluster import PRIMARY, ClusterNode, RedisCluster, get_node_name
@@ -118,6 +118,16 @@ def _do_elsewhere(cluster: Any, do: Callable[[], T], attempts: _Attempts) -> T:
     return do()
 
 
+def raise_handled(error: PoolReleaseError) -> NoReturn:
+    """Raise the exception that redis-py was handling when it released a connection twice.
+
+    :raises PoolReleaseError: ``error``, if redis-py was handling none.
+    """
+    if error.__context__ is None:
+        raise error
+    raise error.__context__ from None
+
+
 def last_asked_node() -> str:
     """Return the node to which a connection was requested last, inside :func:`reroute`."""
     attempts = _attempts.get()
@@ -158,10 +168,8 @@ class Reroutable(RedisCluster):
             response = execute(target_node, *args, **kwargs)
         except PoolReleaseError as error:
             # If a node redirects to one that cannot be reached, redis-py releases the first node's
-            # connection twice. Raise the error that it was handling.
-            if error.__context__ is None:
-                raise
-            raise error.__context__ from None
+            # connection twice.
+            raise_handled(error)
         if attempts is not None:
             attempts.is_answered = True
         return response

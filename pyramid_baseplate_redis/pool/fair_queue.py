@@ -2,8 +2,9 @@
 
 There are no locks, and no counters for what can be derived: a signal handler, a greenlet kill or a
 finalizer may interrupt any line, re-enter the pool and raise. Each step is one operation that
-CPython performs atomically. If an interruption loses a slot, the slot is freed when it is
-garbage-collected; if it loses a hand-over, a waiter finds out by polling.
+CPython performs atomically. Copies are lists: while tuple() iterates, Python 3.11 may collect
+garbage, whose finalizers change what it copies. If an interruption loses a slot, the slot is freed
+when it is garbage-collected; if it loses a hand-over, a waiter finds out by polling.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ class PoolSlot:
         """Free the slot now, even if the traceback of an exception still refers to this object."""
         counted, self.counted = self.counted, None
         if counted is not None:
-            self.taken.pop(counted, None)  # a dropped weak reference has no callback
+            self.taken.pop(counted, None)
+            del counted  # before this slot is dropped: a dropped weak reference has no callback
 
     @property
     def is_taken(self) -> bool:
@@ -151,7 +153,7 @@ class FairLifoQueue:
     @property
     def queue(self) -> list[Any]:
         """Return ``None`` for each free slot, then the idle connections, as in :mod:`queue`."""
-        idle = [connection for _, connection, _ in tuple(self._idle)]
+        idle = [connection for _, connection, _ in list(self._idle)]
         return [None] * (self.maxsize - self.open) + idle
 
     def qsize(self) -> int:
@@ -366,7 +368,7 @@ class FairLifoQueue:
             absent = 0 if self._is_waiting(waiter) else absent + 1
             if absent > 1 and not waiter.given:
                 self._waiters.appendleft(waiter)
-            for other in tuple(self._waiters):
+            for other in list(self._waiters):
                 if other.has_left:  # it was interrupted twice
                     self._pass_on(self._leave(other))
             self.serve()

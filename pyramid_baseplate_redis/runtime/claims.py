@@ -33,4 +33,4 @@ class Claims:
         # One statement: if an exception came in between, the callback would not find its key. The
         # callback is the dictionary's own method, which is atomic.
         claims[mine := weakref.ref(claim, claims.pop)] = None
-        return claim if tuple(claims)[0] is mine else None  # noqa: RUF015  # atomic, too
+        return claim if list(claims)[0] is mine else None  # noqa: RUF015  # atomic, unlike tuple()

@@ -112,6 +112,32 @@ def test_the_first_error_of_a_pipeline_is_that_of_its_first_command(
             pipeline.execute()
 
 
+class _Interrupted(BaseException):
+    """An exception of a signal handler, or of a greenlet that is killed."""
+
+
+def test_an_interruption_of_a_release_reaches_the_caller(
+    client: MonitoredRedisClusterConnection, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = one_key_each(cluster)[:2]
+    by_port = {pool.connection_kwargs["port"]: pool for pool in client.connection_pool.pools}
+    reached, unreached = (by_port[cluster.node_of(name).port] for name in names)
+    release = reached.release
+
+    def release_and_interrupt(connection: object) -> None:
+        release(connection)
+        raise _Interrupted
+
+    def refuse() -> None:
+        raise redis.ConnectionError
+
+    monkeypatch.setattr(reached, "release", release_and_interrupt)
+    monkeypatch.setattr(unreached, "get_connection", refuse)
+    with pytest.raises(_Interrupted):
+        client.mset_nonatomic(dict.fromkeys(names, "value"))
+    assert reached.stats.in_use == 0
+
+
 def test_an_empty_pipeline_makes_no_span(
     client: MonitoredRedisClusterConnection, spans: RecordedSpans
 ) -> None:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from queue import Empty
 from typing import Any
 
@@ -23,6 +23,8 @@ from pyramid_baseplate_redis.pool.fair_queue import (
     _Waiter,
 )
 from pyramid_baseplate_redis.telemetry.call_details import pop_call_details
+
+from ..support.garbage import ALLOCATIONS, collected_after
 
 
 class _Interrupted(BaseException):
@@ -516,14 +518,14 @@ class _GivesBackWhenCollected:
         self.queue.put(self.place)
 
 
-@pytest.mark.parametrize("allocations", range(1, 60))
+@pytest.mark.parametrize("allocations", ALLOCATIONS)
 def test_what_the_garbage_collector_gives_back_on_the_way_is_no_deadlock(allocations: int) -> None:
     queue = FairLifoQueue(1)
     taken = [(queue.get()[0], "connection", 0.0)]
     faulthandler.dump_traceback_later(60, exit=True)  # nothing else ends a deadlock
     try:
         with (
-            _collected_after(allocations, lambda: _GivesBackWhenCollected(queue, taken.pop())),
+            collected_after(allocations, lambda: queue.put(taken.pop())),
             contextlib.suppress(Empty),
         ):
             queue.get(timeout=0.001)
@@ -533,39 +535,41 @@ def test_what_the_garbage_collector_gives_back_on_the_way_is_no_deadlock(allocat
     assert queue.qsize() == 1
 
 
-class _VacatesWhenCollected:
-    def __init__(self, entry: Entry) -> None:
-        self.slot = entry[0]
-        self.itself: Any = self  # only the garbage collector finds it
-
-    def __del__(self) -> None:
-        self.slot.vacate()
-
-
-@pytest.mark.parametrize("allocations", range(1, 60))
+@pytest.mark.parametrize("allocations", ALLOCATIONS)
 def test_slots_are_listed_while_the_garbage_collector_frees_one(allocations: int) -> None:
     queue = FairLifoQueue(20)
     held = [queue.get()[0] for _ in range(19)]
-    freed = [queue.get()]
-    with _collected_after(allocations, lambda: _VacatesWhenCollected(freed.pop())):
+    freed = [queue.get()[0]]
+    with collected_after(allocations, lambda: freed.pop().vacate()):
         assert set(held) <= set(queue.slots())
     gc.collect()
     assert set(queue.slots()) == set(held)
 
 
-@contextlib.contextmanager
-def _collected_after(allocations: int, leave_garbage: Callable[[], object]) -> Iterator[None]:
-    """Collect what ``leave_garbage`` leaves as soon as some more objects were allocated."""
-    thresholds = gc.get_threshold()
+@pytest.mark.parametrize("allocations", ALLOCATIONS)
+def test_idle_connections_are_listed_while_the_garbage_collector_returns_one(
+    allocations: int,
+) -> None:
+    queue = FairLifoQueue(31)
+    last = queue.get()[0], "last", 0.0
+    slots = used(queue, *map(str, range(30)))
+    with collected_after(allocations, lambda: queue.put(last)):
+        assert len(queue.queue) >= len(slots)
     gc.collect()
-    gc.disable()
-    leave_garbage()
-    gc.set_threshold(gc.get_count()[0] + allocations, 1000, 1000)
-    gc.enable()
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
+    assert queue.queue[-1] == "last"
+
+
+@pytest.mark.parametrize("allocations", ALLOCATIONS)
+def test_a_caller_waits_while_the_garbage_collector_returns_a_connection(allocations: int) -> None:
+    queue = FairLifoQueue(1)
+    taken = [(queue.get()[0], "connection", 0.0)]
+    waiters = [_Waiter() for _ in range(30)]
+    queue._waiters.extend(waiters)
+    waiters[0].wait = lambda seconds: False  # type: ignore[method-assign]  # it polls at once
+    with collected_after(allocations, lambda: queue.put(taken.pop())):
+        queue._wait(waiters[0], time.monotonic() + 0.01)
+    gc.collect()
+    assert waiters[0].given
 
 
 def test_what_a_dropped_queue_holds_is_dropped_at_once() -> None:

@@ -207,6 +207,13 @@ def make_reader(topology: str, places: Places) -> Callable[[str], bytes | None]:
     if topology == "cluster":
         nodes = [redis.cluster.ClusterNode("127.0.0.1", port) for port in places.nodes]
         cluster: Any = redis.RedisCluster(startup_nodes=nodes, **options)
-        return lambda key: cluster.get(key)  # type: ignore[no-any-return]
+
+        def read(key: str) -> bytes | None:
+            try:
+                return cluster.get(key)  # type: ignore[no-any-return]
+            except AttributeError as error:  # redis-py's, after an ASK to a node that it forgot
+                raise redis.ConnectionError from error
+
+        return read
     single: Any = redis.Redis(port=places.nodes[0], **options)
     return lambda key: single.get(key)  # type: ignore[no-any-return]
