@@ -39,7 +39,9 @@ class Call:
         :param definite: whether the server certainly did nothing, such as after a refused
             connection. After a lost reply it may have done it, and may do so later.
         """
-        self.value, self.outcome = error, "failed" if definite else "unknown"
+        # Not the exception: its traceback would keep connections open.
+        self.value = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        self.outcome = "failed" if definite else "unknown"
         self.ended = time.monotonic_ns()
 
     def __str__(self) -> str:

@@ -78,8 +78,22 @@ def _lost_sockets(target: Any, places: Places) -> list[str]:
             break
         if time.monotonic() > deadline:
             opened_there = {port: expected[port] for port in wrong}
-            return [f"{target.name}: {in_use} in use, {opened_there} open, servers see {wrong}"]
+            shown = "".join(_connections(target.name, admins[port]) for port in wrong)
+            return [
+                f"{target.name}: {in_use} in use, {opened_there} open, servers see {wrong}\n{shown}"
+            ]
         time.sleep(0.05)
     for admin in admins.values():
         admin.close()
     return []
+
+
+def _connections(name: str, admin: redis.Redis) -> str:
+    """Describe the connections of a client, as a server lists them."""
+    listed: Any = admin.client_list()
+    return "".join(
+        f"from {client['addr']}: {client['age']} s old, idle for {client['idle']} s after "
+        f"{client['cmd']}\n"
+        for client in listed
+        if client["name"] == name
+    )
