@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -147,6 +148,8 @@ class ClusterConnectionPool:
             None if None in times else sum(times), make_breaker(given, "the Cluster")
         )
         self._parents: list[ProcessCluster] = []
+        # By process, host and port: a forked process makes its own.
+        self._node_pools: dict[tuple[int, str, int], weakref.ref[BlockingConnectionPool]] = {}
         check_keywords(_NodePool, self._keywords, type(self).__name__)
         self._make_node_pool("localhost", 0)  # raises early if a keyword is wrong
 
@@ -317,7 +320,25 @@ class ClusterConnectionPool:
         }
 
     def _node_pool(self, **keywords: Any) -> BlockingConnectionPool:
-        """Make a node's pool; called by redis-py."""
+        """Return a node's pool, which is made unless there is one; called by redis-py.
+
+        redis-py makes a new object for a node that comes back, and two if two threads learn of a
+        node at once. With a pool for each, there would be more than ``max_connections``.
+        """
+        made = None
+        place = os.getpid(), keywords["host"], keywords["port"]
+        while True:
+            known = self._node_pools.get(place)
+            pool = known() if known is not None else None
+            if pool is not None:
+                return pool
+            if known is not None:
+                self._node_pools.pop(place, None)
+            if made is None:
+                made = self._make_pool_of(keywords)
+            self._node_pools.setdefault(place, weakref.ref(made))
+
+    def _make_pool_of(self, keywords: dict[str, Any]) -> BlockingConnectionPool:
         connect: dict[str, Any] = {}
         if self.client_settings.read_from_replicas or "redis_connect_func" in self._of_the_cluster:
             connect["redis_connect_func"] = keywords["redis_connect_func"]

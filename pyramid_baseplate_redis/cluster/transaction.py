@@ -104,8 +104,8 @@ class MonitoredTransactionStrategy(KeepsErrorCodes, TransactionStrategy):
             before.check_owner()
         client, connection = super()._get_client_and_connection_for_transaction()
         if connection is not before:
-            # Kept for the release. redis-py looks the pool up by the node's address, but a node
-            # that left the Cluster and came back has a new pool.
+            # Kept for the release. redis-py looks the pool up by the node's address, but the node
+            # may have left the Cluster.
             self._pool = client.connection_pool
         self._callbacks.of_node = client.response_callbacks
         return client, connection

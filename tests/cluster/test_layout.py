@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,7 +16,11 @@ import pytest
 import redis
 from redis.exceptions import RedisClusterException
 
-from pyramid_baseplate_redis import CircuitOpenError, is_retryable
+from pyramid_baseplate_redis import (
+    CircuitOpenError,
+    MonitoredRedisClusterConnection,
+    is_retryable,
+)
 from pyramid_baseplate_redis.cluster import layout as layout_module
 from pyramid_baseplate_redis.cluster.layout import LayoutLookup, node_seconds
 from pyramid_baseplate_redis.pool.circuit_breaker import CircuitBreaker
@@ -219,6 +224,33 @@ def test_a_caller_that_waits_gets_an_error_of_its_own_with_the_same_text() -> No
     assert mine is not other
     assert (type(other), str(other)) == (RedisClusterException, "no node answered")
     assert isinstance(other.__cause__, redis.TimeoutError)
+
+
+def test_a_node_that_comes_back_keeps_its_pool_while_a_connection_is_in_use(
+    client: MonitoredRedisClusterConnection,
+) -> None:
+    node = client.get_node_from_key("foo")
+    pool = node.redis_connection.connection_pool
+    connection = pool.get_connection()
+    manager = client.nodes_manager
+    manager.nodes_cache = {k: each for k, each in manager.nodes_cache.items() if k != node.name}
+    manager.initialize()
+    back = client.get_node_from_key("foo")
+    assert back is not node
+    assert back.redis_connection.connection_pool is pool
+    pool.release(connection)
+
+
+def test_a_node_whose_pool_is_no_longer_used_gets_a_new_one(make: MakeClusterClient) -> None:
+    pools = make("redis+cluster://127.0.0.1:1").connection_pool
+    first = pools._node_pool(host="127.0.0.1", port=1)
+    assert pools._node_pool(host="127.0.0.1", port=1) is first
+    assert pools._node_pool(host="127.0.0.1", port=2) is not first
+    reference = weakref.ref(first)
+    del first
+    gc.collect()
+    assert reference() is None
+    assert pools._node_pool(host="127.0.0.1", port=1).stats.open == 0
 
 
 @pytest.mark.parametrize("error", [ValueError("of something else"), KeyboardInterrupt()])

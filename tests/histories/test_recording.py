@@ -7,16 +7,16 @@ import weakref
 from .recording import History
 
 
-class Refused(ConnectionError):
+class RefusedError(ConnectionError):
     """An exception to which a weak reference can refer."""
 
 
 def test_a_failed_call_does_not_keep_its_exception() -> None:
-    error = Refused("by the server")
+    error = RefusedError("by the server")
     reference = weakref.ref(error)
     call = History().call("p", "key", "read")
     call.failed(error, definite=True)
     del error
 
     assert reference() is None
-    assert call.value == "Refused: by the server"
+    assert call.value == "RefusedError: by the server"
