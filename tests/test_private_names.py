@@ -277,6 +277,8 @@ NEEDED = [
            "a pipeline shares its client's"),
     Needed("redis.cluster.RedisCluster", "_event_dispatcher", "cluster/pipeline.py",
            "a pipeline shares its client's"),
+    Needed("redis.event.EventDispatcher", "_lock", "cluster/event_dispatcher.py",
+           "each process has its own"),
     Needed("redis.cluster.ClusterPipeline", "_execution_strategy", "cluster/pipeline.py",
            "ours take the place of redis-py's two"),
     Needed("redis.cluster.ClusterPipeline", "_event_dispatcher", "cluster/pipeline.py",

@@ -14,6 +14,7 @@ from redis.crc import key_slot
 
 from ..exceptions import CircuitOpenError
 from ..telemetry.call_details import without_details
+from .event_dispatcher import ForkSafeEventDispatcher
 from .layout import LayoutLookup
 
 
@@ -66,12 +67,13 @@ def primary_of(manager: Any, slot: int) -> ClusterNode:
 class ProcessCluster(SharedCluster):
     """The one RedisCluster of a process, whose state all its clients share.
 
-    It differs from redis-py's in three ways:
+    It differs from redis-py's in four ways:
 
     1. It does not repeat a command after a failed connection, because a node may have executed it.
     2. Refreshing the layout and looking up the keys of a command leave no trace on the span of the
        command that caused them: they talk to other nodes than the command.
     3. Refreshing the layout is bounded, and shared by all callers that wait for it.
+    4. A forked process does not wait for the lock of its parent's events.
 
     :param keywords: the keyword arguments of :class:`redis.cluster.RedisCluster`.
     :param layout: makes the look-ups of the layout.
@@ -81,7 +83,7 @@ class ProcessCluster(SharedCluster):
 
     def __init__(self, keywords: dict[str, Any], layout: LayoutLookup) -> None:
         self.aggregate_nodes = ContextVar("pyramid_baseplate_redis_aggregate_nodes", default=None)
-        super().__init__(**keywords)
+        super().__init__(**keywords, event_dispatcher=ForkSafeEventDispatcher())
         nodes_manager: Any = self.nodes_manager
         initialize = without_details(nodes_manager.initialize)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -127,3 +128,29 @@ def test_a_transaction_whose_slot_moved_away_is_refused(
     pipeline.reset()
     assert client.get("foo") == b"of another caller"
     assert client.connection_pool.stats.in_use == 0
+
+
+def test_a_child_drops_a_subscriber_while_a_thread_of_its_parent_dispatches_an_event(
+    client: MonitoredRedisClusterConnection,
+) -> None:
+    dispatcher = client.nodes_manager._event_dispatcher
+    subscribers = [client.pubsub()]
+    dispatches, goes_on = threading.Event(), threading.Event()
+
+    def dispatch() -> None:
+        with dispatcher._lock:
+            dispatches.set()
+            goes_on.wait(10)
+
+    def drop_subscriber() -> int:
+        subscribers.clear()
+        return gc.collect()
+
+    thread = threading.Thread(target=dispatch)
+    thread.start()
+    dispatches.wait(10)
+    try:
+        assert in_child(drop_subscriber, seconds=5) >= 0
+    finally:
+        goes_on.set()
+        thread.join()

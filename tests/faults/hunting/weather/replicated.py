@@ -34,8 +34,8 @@ class ReplicatedWeather(Weather):
     def watch(self) -> None:
         """Note each change of the history that a server says its data have.
 
-        A replica that takes over starts a new one. It may do so without a fault of this weather: the
-        others may take a server on a busy machine for one that has failed.
+        A replica that takes over starts a new one. It may do so without a fault of this weather:
+        the others may take a server on a busy machine for one that has failed.
         """
         asked_at, is_complete, is_changed = time.monotonic_ns(), True, False
         for node in self.topology.nodes:
