@@ -28,7 +28,8 @@ class ServerClock:
 
         :raises redis.RedisError: the server failed.
         """
-        return (time.monotonic() + self._renewed_offset()) * 1000
+        offset = self._renewed_offset()  # before the clock is read: it may take a round trip
+        return (time.monotonic() + offset) * 1000
 
     def monotonic(self, milliseconds: float) -> float:
         """Return when the server's clock shows a time, as :func:`time.monotonic` shows it.
