@@ -28,6 +28,10 @@ class Clock:
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
 
+class Pool:
+    """A connection pool of which only the identity matters."""
+
+
 class ScriptedServer:
     """Replaces :class:`.StreamCommands`: it returns the given replies in turn.
 
@@ -42,6 +46,7 @@ class ScriptedServer:
         self.asked: list[tuple[Any, ...]] = []
         self.calls: list[dict[str, Any]] = []
         self.connection_failures = 0
+        self.pool = Pool()
 
     def poll(
         self, command: tuple[Any, ...], found: Callable[[Any], object], block: float = 0.0
@@ -55,6 +60,9 @@ class ScriptedServer:
 
     def transaction(self, name: str, *commands: tuple[Any, ...], **options: Any) -> Any:
         return self._reply(commands, {"name": name, **options})
+
+    def run(self, work: Callable[[Callable[..., Any]], Any]) -> Any:
+        return work(lambda *commands, **options: self._reply(commands, options))
 
     def _reply(self, commands: tuple[tuple[Any, ...], ...], options: dict[str, Any]) -> Any:
         self.asked += commands
