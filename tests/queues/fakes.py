@@ -39,35 +39,58 @@ class ScriptedServer:
 
     :ivar asked: the commands, one after the other.
     :ivar calls: the options of each call.
+    :ivar watched: the options of each call of :meth:`watching`.
     """
 
     def __init__(self, *replies: Any) -> None:
         self.replies = list(replies)
         self.asked: list[tuple[Any, ...]] = []
         self.calls: list[dict[str, Any]] = []
+        self.watched: list[dict[str, Any]] = []
         self.connection_failures = 0
         self.pool = Pool()
 
     def poll(
         self, command: tuple[Any, ...], found: Callable[[Any], object], block: float = 0.0
     ) -> Any:
-        reply = self._reply((command,), {"block": block})
+        reply = self.reply_to((command,), {"block": block})
         self.calls[-1]["is_recorded"] = bool(found(reply))
         return reply
 
     def send(self, *commands: tuple[Any, ...], **options: Any) -> Any:
-        return self._reply(commands, options)
+        return self.reply_to(commands, options)
 
     def transaction(self, name: str, *commands: tuple[Any, ...], **options: Any) -> Any:
-        return self._reply(commands, {"name": name, **options})
+        return self.reply_to(commands, {"name": name, **options})
 
-    def run(self, work: Callable[[Callable[..., Any]], Any]) -> Any:
-        return work(lambda *commands, **options: self._reply(commands, options))
+    def run(self, work: Callable[[Any], Any]) -> Any:
+        return work(ScriptedConnection(self))
 
-    def _reply(self, commands: tuple[tuple[Any, ...], ...], options: dict[str, Any]) -> Any:
+    def watching(
+        self, keys: Any, name: str, commands: Any, work: Callable[[Any], Any],
+        settlement: Any = None, **options: Any,
+    ) -> Any:  # fmt: skip
+        shown = {"keys": keys, "name": name, "commands": list(commands), "settlement": settlement}
+        self.watched.append({**shown, **options})
+        return work(ScriptedConnection(self))
+
+    def reply_to(self, commands: tuple[tuple[Any, ...], ...], options: dict[str, Any]) -> Any:
         self.asked += commands
         self.calls.append(options)
         reply = self.replies.pop(0)
         if isinstance(reply, Exception):
             raise reply
         return reply() if callable(reply) else reply
+
+
+class ScriptedConnection:
+    """Replaces :class:`.RawCommands` on a scripted server."""
+
+    def __init__(self, server: ScriptedServer) -> None:
+        self._server = server
+
+    def __call__(self, *commands: tuple[Any, ...], **options: Any) -> Any:
+        return self._server.reply_to(commands, options)
+
+    def transaction(self, *commands: tuple[Any, ...]) -> Any:
+        return self._server.reply_to((("MULTI",), *commands, ("EXEC",)), {})
