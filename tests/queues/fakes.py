@@ -57,6 +57,14 @@ class ScriptedServer:
         self.calls[-1]["is_recorded"] = bool(found(reply))
         return reply
 
+    def poll_with(
+        self, command: tuple[Any, ...], found: Callable[[Any], object], *others: tuple[Any, ...],
+        block: float = 0.0,
+    ) -> Any:  # fmt: skip
+        replies = self.reply_to((command, *others), {"block": block})
+        self.calls[-1]["is_recorded"] = bool(found(replies[0]))
+        return replies
+
     def send(self, *commands: tuple[Any, ...], **options: Any) -> Any:
         return self.reply_to(commands, options)
 
