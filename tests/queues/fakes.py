@@ -49,6 +49,7 @@ class ScriptedServer:
         self.watched: list[dict[str, Any]] = []
         self.connection_failures = 0
         self.pool = Pool()
+        self.server_span: Any = None
 
     def poll(
         self, command: tuple[Any, ...], found: Callable[[Any], object], block: float = 0.0
