@@ -103,3 +103,34 @@ class ScriptedConnection:
 
     def transaction(self, *commands: tuple[Any, ...]) -> Any:
         return self._server.reply_to((("MULTI",), *commands, ("EXEC",)), {})
+
+
+class Connection:
+    """Replaces a connection of redis-py: it has these replies."""
+
+    def __init__(self, *replies: Any, socket_timeout: float | None = 3.0) -> None:
+        self.socket_timeout = socket_timeout
+        self.replies = list(replies)
+        self.sent: list[Any] = []
+        self.timeouts: list[Any] = []
+        self.disconnected = 0
+
+    def send_command(self, *command: Any) -> None:
+        self.sent.append(command)
+
+    def pack_commands(self, commands: Any) -> Any:
+        return list(commands)
+
+    def send_packed_command(self, packed: Any) -> None:
+        self.sent += packed
+
+    def read_response(self, *, disable_decoding: bool, timeout: Any = "usual") -> Any:
+        assert disable_decoding
+        self.timeouts.append(timeout)
+        reply = self.replies.pop(0)
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply
+
+    def disconnect(self) -> None:
+        self.disconnected += 1
