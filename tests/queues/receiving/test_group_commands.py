@@ -26,13 +26,6 @@ BAD_FORMAT = "pyramid_baseplate_redis.exceptions.MessageFormatError"
 NOBODY: frozenset[bytes] = frozenset()
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock(monkeypatch)
-    clock.now = 100.0
-    return clock
-
-
 class Parts:
     """The group of a queue whose server has these replies."""
 

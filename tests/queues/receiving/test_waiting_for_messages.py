@@ -10,70 +10,16 @@ from unittest.mock import ANY, Mock, call
 import pytest
 import redis
 
-from pyramid_baseplate_redis import TimedOutError
 from pyramid_baseplate_redis.queues import outage
-from pyramid_baseplate_redis.queues.receiving.receiver import Receiver
 
-from ..fakes import Clock, ScriptedServer, spec_of
+from ..fakes import Clock
+from .conftest import Consumer
 
 LOGGER = "pyramid_baseplate_redis.queues.receiving"
 FAR = 1e6
 NOBODY: frozenset[bytes] = frozenset()
 JOB = [object()]
 CONSUMERS = ("XINFO", "CONSUMERS", "{jobs}:messages", "workers")
-
-
-class Consumer:
-    """A receiver whose parts are mocks. Blocking takes its time on the test's clock."""
-
-    def __init__(self, clock: Clock, *replies: Any) -> None:
-        self.clock = clock
-        self.server = ScriptedServer(*replies)
-        self.waiting = Mock(look_at=0.0, due_at=math.inf, pending_due_at=math.inf)
-        self.delayed = Mock(due_at=math.inf)
-        self.delayed.move.return_value = False
-        self.group = Mock(search_at=FAR)
-        self.group.may_have_expired.return_value = False
-        self.group.take.return_value = []
-        self.group.read.side_effect = self._read
-        self.tracer = Mock()
-        self.found: dict[float, Any] = {}  # by the block of the read that returns it
-        commands: Any = self.server
-        self.receiver = Receiver(
-            spec_of(), commands, self.group, self.waiting, self.delayed, self.tracer
-        )
-
-    def _read(self, count: int, block: float) -> Any:
-        self.clock.now += block
-        found = self.found.pop(block, [])
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    def reads(self) -> list[Any]:
-        """Return the reads with their blocks, and ``look``, in their order."""
-        return [
-            each.args[1] if each[0] == "read" else each[0]
-            for each in self.group.mock_calls
-            if each[0] in ("read", "look")
-        ]
-
-    def times_out(self, timeout: float, **options: Any) -> list[Any]:
-        with pytest.raises(TimedOutError):
-            self.receiver.wait(1, timeout, **options)
-        return self.reads()
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock(monkeypatch)
-    clock.now = 100.0
-    return clock
-
-
-@pytest.fixture
-def consumer(clock: Clock) -> Consumer:
-    return Consumer(clock)
 
 
 @pytest.fixture
@@ -373,54 +319,3 @@ def test_an_error_that_does_not_pass_ends_a_wait_without_a_timeout(
     with pytest.raises(redis.AuthenticationError):
         consumer.receiver.wait(1, None)
     assert pauses == []
-
-
-# Metrics and the end of a block
-
-
-def test_received_messages_are_counted(consumer: Consumer) -> None:
-    consumer.found[0] = [object(), object()]
-    consumer.receiver.wait(2, 0)
-    assert consumer.tracer.metrics.mock_calls == [call.received(ANY, 2)]
-
-
-def test_a_wait_without_a_message_is_not_measured(consumer: Consumer) -> None:
-    consumer.times_out(0)
-    assert consumer.tracer.metrics.mock_calls == []
-
-
-def test_the_end_of_the_processing_is_recorded_with_its_error(consumer: Consumer) -> None:
-    span, error = Mock(), KeyError()
-    consumer.receiver.stop_processing(span, 5.0, error)
-    consumer.receiver.stop_processing(None, 6.0, None)
-    assert span.mock_calls == [call.end(error)]
-    assert consumer.tracer.metrics.mock_calls == [
-        call.processed(5.0, error), call.processed(6.0, None),
-    ]  # fmt: skip
-
-
-def message(number: int, is_settled: bool = False) -> Mock:
-    return Mock(id=f"{number}-0", is_settled=is_settled)
-
-
-def test_messages_that_are_settled_already_are_left_out(consumer: Consumer) -> None:
-    first, second = message(1, is_settled=True), message(2)
-    consumer.receiver.leave([first, second], None, None)
-    consumer.receiver.leave([first], None, None)
-    consumer.receiver.leave([first], KeyError(), None)
-    assert consumer.group.leases.mock_calls == [call.acknowledge([second])]
-
-
-def test_after_an_error_messages_fail_with_their_delay(consumer: Consumer) -> None:
-    error, made = KeyError(), message(1)
-    consumer.receiver.leave([made], error, 3.0)
-    assert consumer.group.leases.mock_calls == [call.fail([made], error, 3.0)]
-
-
-def test_a_failure_to_give_messages_back_is_logged_with_their_identifiers(
-    consumer: Consumer, caplog: pytest.LogCaptureFixture
-) -> None:
-    consumer.group.leases.fail.side_effect = redis.ConnectionError("gone")
-    consumer.receiver.leave([message(1), message(2)], KeyError(), None)
-    line = "queue jobs: 1-0, 2-0 could not be given back: gone"
-    assert caplog.record_tuples == [(LOGGER, logging.WARNING, line)]
