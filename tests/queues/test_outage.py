@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from typing import Any, NoReturn
 
 import pytest
@@ -50,6 +51,31 @@ def test_an_outage_is_logged_when_it_begins_and_when_it_ends(
     ] * 2  # fmt: skip
     assert len(pauses) == 40
     assert 0 < max(pauses) <= 0.5
+
+
+def test_the_pauses_double_up_to_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "random", lambda: 1.0)  # the most that jitter allows
+    pauses: list[float] = []
+    outage = Outage(logger, "queue jobs", pause=pauses.append)
+    for _ in range(7):
+        outage.wait(redis.ConnectionError("refused"))
+    assert pauses == pytest.approx([0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0])
+
+
+def test_after_a_success_the_pauses_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "random", lambda: 1.0)
+    pauses: list[float] = []
+    outage = Outage(logger, "queue jobs", pause=pauses.append)
+    outage.wait(redis.ConnectionError("refused"))
+    outage.wait(redis.ConnectionError("refused"))
+    outage.end()
+    outage.wait(redis.ConnectionError("refused"))
+    assert pauses[2] == pauses[0] < pauses[1]
+
+
+def test_a_first_success_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    Outage(logger, "queue jobs").end()
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize(
