@@ -99,7 +99,7 @@ def test_neither_bodies_nor_texts_are_shown() -> None:
     assert "secret" not in repr(letter) + repr(queued)
 
 
-@pytest.mark.parametrize("entry_id", [b"", b"abc-1", b"18446744073709551614-1"])
+@pytest.mark.parametrize("entry_id", [b"", b"abc-1", b"18446744073709551614-1", b"9" * 400])
 def test_an_identifier_without_a_time_is_the_latest_time(entry_id: bytes) -> None:
     assert time_of(entry_id) == datetime.max.replace(tzinfo=timezone.utc)
 
