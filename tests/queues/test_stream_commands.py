@@ -13,6 +13,7 @@ import redis
 
 from pyramid_baseplate_redis import MessageQueueError
 from pyramid_baseplate_redis.queues.stream_commands import StreamCommands, check_stream
+from pyramid_baseplate_redis.telemetry.call_details import add_wait_time, pop_call_details
 from pyramid_baseplate_redis.telemetry.operations import ClientTelemetry
 
 from .fakes import Connection
@@ -121,6 +122,12 @@ def test_only_a_poll_that_finds_something_is_recorded(is_found: bool) -> None:
         assert args[:2] == ("span", GET)
         assert before <= args[2] <= time.time_ns()
         assert parts.children.start_command.return_value.mock_calls == [call.end(b"b")]
+
+
+def test_the_details_of_an_earlier_call_are_not_those_of_a_polls_span() -> None:
+    add_wait_time(1.0)
+    Parts(b"b").commands.poll(GET, bool)
+    assert pop_call_details() is None
 
 
 def test_a_poll_without_a_span_returns_its_reply_all_the_same() -> None:

@@ -11,6 +11,7 @@ import redis
 
 from pyramid_baseplate_redis import MessageQueue, TimedOutError
 from pyramid_baseplate_redis.queues import outage
+from pyramid_baseplate_redis.telemetry.call_details import add_wait_time, pop_call_details
 
 from ..fakes import Clock
 
@@ -128,6 +129,13 @@ def test_an_error_in_a_reply_ends_a_wait_without_a_timeout(pauses: list[float]) 
     with pytest.raises(redis.ResponseError, match="LOADING"):
         Parts(redis.ResponseError("LOADING")).queue.get(None)
     assert pauses == []
+
+
+def test_the_details_of_an_earlier_call_are_not_those_of_the_span() -> None:
+    parts = Parts(b"job")
+    add_wait_time(1.0)
+    parts.queue.get(0)
+    assert pop_call_details() is None
 
 
 # What is measured
