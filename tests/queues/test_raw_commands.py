@@ -168,7 +168,14 @@ def test_a_transaction_is_sent_directly() -> None:
 
 @pytest.mark.parametrize(
     "commands",
-    [(("SUBSCRIBE", "a"),), (GET, ("SUBSCRIBE", "a")), (("MULTI",), GET), (GET, ("EXEC",))],
+    [
+        (("SUBSCRIBE", "a"),),
+        (GET, ("SUBSCRIBE", "a")),
+        (("MULTI",), GET),
+        (GET, ("EXEC",)),
+        (("MULTI",), ("SUBSCRIBE", "a"), GET, ("EXEC",)),
+        (("MULTI",), GET, ("SUBSCRIBE", "a"), ("EXEC",)),
+    ],
     ids=str,
 )
 def test_commands_that_change_the_connection_are_sent_by_redis_py(commands: Any) -> None:
