@@ -78,6 +78,15 @@ def test_a_span_has_the_peer_that_the_pool_has_now(started: Started, peers: Peer
     assert "network.peer.address" not in started("GET", "a")
 
 
+def test_a_key_that_is_named_like_a_command_changes_no_span(started: Started) -> None:
+    for name, key in (("GET", "SET"), ("SET", "GET"), ("GET", "SET"), ("SET", "GET")):
+        assert started(name, key)["db.operation.name"] == name
+
+
+def test_a_command_may_have_no_arguments(started: Started) -> None:
+    assert [started("PING")["db.operation.name"] for _ in range(2)] == ["PING", "PING"]
+
+
 def test_a_procedure_is_named_each_time(started: Started) -> None:
     for name in ("first", "second"):
         assert started("FCALL", name, "0")["db.stored_procedure.name"] == name
