@@ -87,6 +87,10 @@ def test_a_command_may_have_no_arguments(started: Started) -> None:
     assert [started("PING")["db.operation.name"] for _ in range(2)] == ["PING", "PING"]
 
 
+def test_a_name_that_cannot_be_cached_is_described(tracer: CommandTracer) -> None:
+    assert tracer.command_attributes(["GET"])["db.operation.name"] == "['GET']"
+
+
 def test_a_procedure_is_named_each_time(started: Started) -> None:
     for name in ("first", "second"):
         assert started("FCALL", name, "0")["db.stored_procedure.name"] == name
