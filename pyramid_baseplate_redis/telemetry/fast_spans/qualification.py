@@ -249,8 +249,8 @@ def _holds_attributes_in_a_dict(bounded: Any, limits: Any) -> bool:
     return (
         type(filled["_dict"]) is type(empty["_dict"]) is dict
         and list(filled["_dict"].items()) == list(plain.items())
-        and all(filled[name] == empty[name] for name in filled if name not in ("_dict", "_lock"))
         and filled.keys() == empty.keys()
+        and all(filled[name] == empty[name] for name in filled if name not in ("_dict", "_lock"))
     )
 
 

@@ -99,6 +99,7 @@ def several_peers() -> Peers:
 
 def test_a_new_connection_owes_nothing_and_is_as_configured() -> None:
     connection = Connection()
+    connection._expect_replies(0, ())
     assert (connection._owed, connection._packed, connection._states) == (0, 0, ())
     assert (connection._watching, connection._altered, connection._was_sent) == (False,) * 3
     assert (connection.is_direct, connection.is_discovered) == (False, False)
