@@ -123,6 +123,15 @@ def test_a_reply_may_stay_encoded_and_take_longer() -> None:
     assert connection._parser.read_from_socket.mock_calls == [call(7)]
 
 
+def test_replies_are_decoded_unless_it_is_said_otherwise() -> None:
+    connection = Connection(b"1", b"2", b"3", b"4")
+    connection.read_all(1)
+    connection.ask_all([GET])
+    connection.ask_all([GET], decode=False)
+    connection.read_all(1, decode=False)
+    assert connection._parser.reader.decoded == [True, True, False, False]
+
+
 def test_a_list_of_arguments_is_packed_as_a_tuple_is() -> None:
     connection = Connection(b"value")
     connection.ask(list(GET))

@@ -80,6 +80,16 @@ def test_attributes_with_other_names_or_values_are_not_plain() -> None:
 
 
 @only_fast
+def test_values_that_the_sdk_converts_are_converted(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder(True)
+    monkeypatch.setattr(command_spans, "tracer", recorder.tracer)
+    span = command_spans.started("foo.X", context_of(local()), {"list": ["a"], "number": 1})
+    assert span is not None
+    span.end()
+    assert dict(recorder.spans[0].attributes or {}) == {"list": ("a",), "number": 1}
+
+
+@only_fast
 def test_the_options_of_an_exception_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command_spans, "tracer", Recorder(True).tracer)
     first, second = started(context_of(None)), started(context_of(None))
