@@ -105,6 +105,7 @@ def test_an_observer_alone_receives_a_commands_start_and_end(untraced: Parts) ->
     operation.end(b"value")
     assert untraced.observer.mock_calls[1:] == [call.ended(operation, b"value")]
     assert (operation.is_transaction, operation.metered, operation.span) == (False, False, None)
+    assert (operation.context, operation.start_time, operation.totals) == (None, None, None)
 
 
 def test_an_observer_alone_receives_a_pipelines_start_and_end(untraced: Parts) -> None:
@@ -426,6 +427,16 @@ def test_a_slow_pipelines_span_has_its_attributes_and_start(
         CONTEXT, "foo.load", attributes, PAIR, ANY
     )
     assert before <= counted.tracer.started_batch.call_args.args[4] <= time.time_ns()
+
+
+@pytest.mark.parametrize(("min_duration", "is_enabled"), [(0.0, False), (0.5, True)])
+def test_requests_count_operations_only_if_a_client_needs_it(
+    monkeypatch: pytest.MonkeyPatch, min_duration: float, is_enabled: bool
+) -> None:
+    enable = Mock()
+    monkeypatch.setattr(request_totals, "enable", enable)
+    ClientTelemetry(Mock(), min_duration=min_duration)
+    assert enable.called is is_enabled
 
 
 # Copies of a client's telemetry

@@ -90,6 +90,20 @@ def test_values_that_the_sdk_converts_are_converted(monkeypatch: pytest.MonkeyPa
 
 
 @only_fast
+def test_an_attribute_turns_a_span_into_the_sdks_only_if_its_name_is_no_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorder = Recorder(True)
+    monkeypatch.setattr(command_spans, "tracer", recorder.tracer)
+    usual, unusual = started(context_of(None)), started(context_of(None))
+    usual.set_attribute("name", 1)
+    unusual.set_attribute(7, 1)
+    assert (usual._span is None, unusual._span is None) == (True, False)
+    unusual.end()
+    assert 7 not in (recorder.spans[0].attributes or {})
+
+
+@only_fast
 def test_the_options_of_an_exception_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command_spans, "tracer", Recorder(True).tracer)
     first, second = started(context_of(None)), started(context_of(None))
