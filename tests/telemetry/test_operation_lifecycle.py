@@ -244,6 +244,34 @@ def test_an_operation_is_measured_if_metrics_are_on_and_not_suppressed(
     assert untraced.recorded.called is is_measured
 
 
+@pytest.mark.parametrize(
+    ("has_metrics", "metered", "is_suppressed", "expected"),
+    [
+        (True, True, False, True),
+        (False, True, False, False),
+        (True, False, False, False),
+        (True, True, True, False),
+    ],
+)
+def test_metrics_are_on_if_there_is_a_provider_and_nothing_suppresses_them(
+    monkeypatch: pytest.MonkeyPatch, has_metrics: bool, metered: bool, is_suppressed: bool,
+    expected: bool,
+) -> None:  # fmt: skip
+    parts = Parts(monkeypatch, has_metrics=has_metrics, metered=metered)
+    monkeypatch.setattr(otel, "is_suppressed", lambda: is_suppressed)
+    assert parts.telemetry.is_metered() is expected
+
+
+@pytest.mark.parametrize("is_batch", [False, True])
+def test_a_traced_operation_is_measured_whatever_is_suppressed_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, is_batch: bool
+) -> None:
+    parts = Parts(monkeypatch, has_metrics=True)
+    monkeypatch.setattr(otel, "is_suppressed", lambda: True)
+    operation = parts.start_batch() if is_batch else parts.start()
+    assert operation.metered
+
+
 def test_a_measurement_has_the_duration_the_attributes_and_the_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -294,6 +322,16 @@ def test_the_details_of_a_call_become_attributes(monkeypatch: pytest.MonkeyPatch
     assert parts.span.mock_calls == [
         call.set_attribute(span_outcomes.WAIT_TIME, 1.5), call.end(),
     ]  # fmt: skip
+
+
+def test_the_details_of_a_span_that_began_earlier_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parts = Parts(monkeypatch)
+    add_wait_time(1.5)
+    parts.start(17).end()
+    assert parts.tracer.started_command.mock_calls[0] == call(CONTEXT, GET, 17)
+    assert call.set_attribute(span_outcomes.WAIT_TIME, 1.5) in parts.span.mock_calls
 
 
 def test_a_span_that_cannot_be_ended_breaks_nothing(
