@@ -11,6 +11,7 @@ import redis
 from redis.sentinel import (
     MasterNotFoundError,
     Sentinel,
+    SlaveNotFoundError,
 )
 
 from ...runtime.deadline import DISCOVERING, as_phase
@@ -44,9 +45,26 @@ class SentinelClient(redis.Redis):
         try:
             return super().sentinel_masters()
         except redis.RedisError as error:  # also if it isn't a Sentinel or denies the command
-            pool: Any = self.connection_pool
-            text = str(error).removeprefix(f"{pool.name}: ")
-            raise _NoAnswerError(f"{type(error).__name__}: {text}") from error
+            raise self._no_answer(error) from error
+
+    def sentinel_slaves(self, service_name: str) -> Any:
+        """Return the states of a primary's replicas.
+
+        :raises redis.ConnectionError: the Sentinel gave no answer, or refuses the password.
+        :raises redis.ResponseError: it isn't a Sentinel, denies the command or doesn't know the
+            primary.
+        """
+        try:
+            return super().sentinel_slaves(service_name)
+        except redis.AuthenticationError:
+            raise
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            raise self._no_answer(error) from error
+
+    def _no_answer(self, error: redis.RedisError) -> _NoAnswerError:
+        pool: Any = self.connection_pool
+        text = str(error).removeprefix(f"{pool.name}: ")
+        return _NoAnswerError(f"{type(error).__name__}: {text}")
 
     def __repr__(self) -> str:
         """Return the address, for redis-py's messages."""
@@ -126,6 +144,36 @@ class SentinelManager(Sentinel):
         self.sentinels = own.sentinels
         self._failover_state.outdated_since = None
         return host, port
+
+    def discover_slaves(self, service_name: str) -> list[Address]:
+        """Ask the Sentinels for the addresses of the replicas that are up.
+
+        A Sentinel that answers is asked first the next time.
+
+        :param service_name: the name by which the Sentinels know the primary.
+        :raises redis.sentinel.SlaveNotFoundError: no Sentinel could be reached. redis-py would
+            then ask all of them once more, for the primary, and take twice as long.
+        """
+        asked = [*self.sentinels]
+        answered: list[redis.Redis] = []
+        reasons: list[str] = []
+        replicas: list[Address] = []
+        for sentinel in asked:
+            try:
+                replicas = self.filter_slaves(sentinel.sentinel_slaves(service_name))
+            except (redis.ResponseError, redis.AuthenticationError):
+                continue
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                reasons.append(f"{sentinel} - {error!r}")
+                continue
+            answered.append(sentinel)
+            if replicas:
+                break
+        if len(reasons) == len(asked):
+            raise SlaveNotFoundError(f"No slave found for {service_name!r} : {', '.join(reasons)}")
+        # The sort is stable.
+        self.sentinels = sorted(asked, key=lambda sentinel: sentinel not in answered)
+        return replicas
 
     def check_master_state(self, state: dict[str, Any], service_name: str) -> bool:
         """Return whether to trust a Sentinel's report of the primary; redis-py calls this."""
