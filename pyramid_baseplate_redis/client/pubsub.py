@@ -74,6 +74,17 @@ class MonitoredPubSubMixin(PubSub):
             self.connection.check_owner()
         return super().parse_response(block, timeout)
 
+    def _reconnect(
+        self, conn: Any, error: Exception | None = None, *args: Any, **kwargs: Any
+    ) -> None:
+        """Connect again after an error; redis-py calls this.
+
+        If connecting has just failed, redis-py would try it once more, at once. A caller would then
+        wait for two timeouts.
+        """
+        if not getattr(error, "unsent", False):
+            super()._reconnect(conn, error, *args, **kwargs)
+
     def handle_message(self, response: Any, ignore_subscribe_messages: bool = False) -> Any:
         """Turn a reply into a message. If the message has a handler, call it in a span."""
         if not self._has_handler(response):

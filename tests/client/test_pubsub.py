@@ -424,6 +424,28 @@ def test_a_subscriber_subscribes_again_when_the_server_is_back(
     assert len(spans.named("foo.SUBSCRIBE")) == len(spans.named("foo.PSUBSCRIBE")) == 1
 
 
+def test_a_lost_server_is_connected_to_once_a_call(
+    valkey: Server, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pubsub = make_client(valkey).pubsub()
+    pubsub.subscribe("channel")
+    connection = pubsub.connection
+    connection.disconnect()
+    connects = []
+
+    def unreachable() -> None:
+        connects.append(1)
+        raise TimeoutError
+
+    monkeypatch.setattr(connection, "_connect", unreachable)
+    with pytest.raises(redis.TimeoutError):
+        pubsub.get_message()
+    assert len(connects) == 1
+    monkeypatch.undo()
+    assert pubsub.get_message(timeout=5)["type"] == "subscribe"
+    pubsub.close()
+
+
 def test_a_subscriber_that_isnt_subscribed_yet_waits_until_it_is(
     valkey: Server, make_client: MakeClient
 ) -> None:
