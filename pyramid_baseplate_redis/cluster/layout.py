@@ -12,7 +12,6 @@ import os
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 
@@ -22,6 +21,7 @@ from redis.exceptions import RedisClusterException
 from ..exceptions import CircuitOpenError
 from ..pool.circuit_breaker import CircuitBreaker
 from ..runtime.deadline import LOOKING_UP, as_phase, ends_at, enter_phase
+from ..runtime.latch import Latch
 
 _SHARES = 3  # a node gets a third of the time that is left, unless fewer nodes are left
 _LEAST_SECONDS = 0.001
@@ -63,30 +63,13 @@ def node_seconds() -> float | None:
     return None if budget is None else budget.share()
 
 
-class _Outcome:
+class _Outcome(Latch):
     """The end of a look-up, for the callers that wait for it."""
 
     def __init__(self) -> None:
-        self.has_ended = False
+        super().__init__()
         self.is_successful = False
         self.error: Exception | None = None
-        # Not an Event, whose lock a signal handler could wait for while its own thread holds it.
-        self._waiters: deque[threading.Lock] = deque()
-
-    def wait(self, seconds: float) -> bool:
-        """Return whether the look-up ended within ``seconds``."""
-        signal = threading.Lock()
-        signal.acquire()
-        self._waiters.append(signal)
-        if not self.has_ended:  # else end() may not have seen this waiter
-            signal.acquire(timeout=seconds)
-        return self.has_ended
-
-    def end(self) -> None:
-        """Let all callers go on that wait."""
-        self.has_ended = True
-        while self._waiters:
-            self._waiters.popleft().release()
 
 
 class _Leader:
@@ -186,4 +169,4 @@ class LayoutLookup:
             del probe  # the error's traceback would keep it, and with it other probes away
             _budget.reset(token)
             self._leaders.pop(os.getpid(), None)
-            outcome.end()
+            outcome.set()
