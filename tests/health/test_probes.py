@@ -238,12 +238,15 @@ def test_a_probe_that_fails_does_not_open_the_breaker(make_config: MakeConfig) -
 
 @pytest.fixture
 def hanging_lookup(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """The look-up of ``hangs.example`` takes until the event; in a forked process it doesn't."""
+    """A look-up of ``localhost`` takes until the event; in a forked process it doesn't.
+
+    The look-ups of other names are bounded.
+    """
     going_on, process = threading.Event(), os.getpid()
     look_up = socket.getaddrinfo
 
     def hang(host: str, *args: Any, **kwargs: Any) -> Any:
-        if host == "hangs.example":
+        if host == "localhost":
             if os.getpid() == process:
                 assert going_on.wait(60)
             host = "127.0.0.1"
@@ -265,7 +268,7 @@ def hanging(
 ) -> Configurator:
     """An application the name of whose server is being looked up."""
     config = make_config(
-        foo__url=f"redis://hangs.example:{valkey.port}",
+        foo__url=f"redis://localhost:{valkey.port}",
         foo__health_timeout="50 ms",
         bar__url=valkey.url,
         bar__health_timeout=PATIENT,

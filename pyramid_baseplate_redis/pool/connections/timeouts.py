@@ -1,4 +1,4 @@
-"""The timeouts of a connection: for connecting, the handshake and sending.
+"""The timeouts of a connection: for its host name, connecting, the handshake and sending.
 
 redis-py's timeouts start again with each address, each reply and each piece that is sent. Here they
 bound the whole, and the deadline of the current call shortens them.
@@ -15,6 +15,10 @@ from redis.connection import AbstractConnection
 from ...runtime.deadline import LEAST_SECONDS, SENDING, Deadline, shortened
 from ...runtime.gevent_timeouts import in_total
 from ..deadline_parser import DeadlineParser
+from .name_lookup import is_name, look_up
+
+# What redis-py's classes for TCP do. An application's class may connect in another way.
+_CONNECTS = (redis.Connection._connect, redis.SSLConnection._connect)
 
 
 class TimedConnection(AbstractConnection):
@@ -55,6 +59,37 @@ class TimedConnection(AbstractConnection):
         super().on_connect_check_health(check_health)
         parser.last_deadline = None
 
+    def _connect(self) -> Any:
+        """Connect; ``socket_connect_timeout`` bounds the look-up of the host name, too."""
+        plain: Any = super()
+        seconds = self.socket_connect_timeout
+        if (
+            seconds is None
+            or not isinstance(self, redis.Connection)
+            or getattr(plain._connect, "__func__", None) not in _CONNECTS
+            or not is_name(self.host)
+        ):
+            return plain._connect()
+        opened = self._connect_to_first(look_up(self.host, self.port, self.socket_type, seconds))
+        if not isinstance(self, redis.SSLConnection):
+            return opened
+        try:
+            return self._wrap_socket_with_ssl(opened)
+        except (OSError, redis.RedisError):
+            opened.close()
+            raise
+
+    def _connect_to_first(self, found: list[Any]) -> Any:
+        """Connect to the first address of a host name that accepts."""
+        failure = OSError("The host name has no address")
+        for *_, address in found:
+            try:
+                at_address: Any = _AtAddress(self, *address[:2])
+                return redis.Connection._connect(at_address)
+            except OSError as error:
+                failure = error
+        raise failure
+
     def _wrap_socket_with_ssl(self, sock: Any) -> Any:
         """Make the TLS handshake; its time is bounded under gevent, too."""
         plain: Any = super()
@@ -80,3 +115,18 @@ class TimedConnection(AbstractConnection):
             self._sock.settimeout(deadline.shorten(self.socket_timeout))
             super().send_packed_command([piece], False)
         self._sock.settimeout(self.socket_timeout)
+
+
+class _AtAddress:
+    """A connection for redis-py's ``_connect()``, with an address in place of its host name.
+
+    The connection keeps the name, which TLS verifies and errors show.
+    """
+
+    def __init__(self, connection: Any, host: str, port: int) -> None:
+        self._connection = connection
+        self.host = host
+        self.port = port
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)

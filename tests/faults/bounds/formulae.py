@@ -114,9 +114,9 @@ POOL = Formula(
 )
 NAME = Formula(
     "name",
-    lambda limits, operation: limits.look_up,
+    lambda limits, operation: limits.connect,
     _TIMEOUTS,
-    "looking up a host name, which Python leaves to the operating system",
+    "how long to wait until a host name is looked up and a new connection is established",
 )
 DEADLINE = Formula(
     "deadline",
@@ -171,6 +171,12 @@ LAYOUT = Formula(
     "A look-up of the layout takes at most ``foo.socket_connect_timeout`` and "
     "``foo.socket_timeout`` together",
 )
+UNREACHED = Formula(
+    "unreached",
+    lambda limits, operation: limits.connect + LAYOUT.seconds(limits, operation),
+    _TOPOLOGIES,
+    "The client then asks for the layout and sends the command once more",
+)
 FIRST_LAYOUT = Formula(
     "first layout",
     lambda limits, operation: limits.connect + limits.reply,
@@ -186,11 +192,11 @@ SERVERS = Formula(
 
 FORMULAE = (
     AT_ONCE, BREAKER, CONNECT, LOGIN, HANDSHAKE, REPLY, REPLIES, HEALTH_CHECKS, SENDING, PIECES,
-    POOL, NAME, DEADLINE, PROBE, CHECKED, MESSAGE, SENTINELS, CROWD, PRIMARY, LAYOUT, FIRST_LAYOUT,
-    SERVERS,
+    POOL, NAME, DEADLINE, PROBE, CHECKED, MESSAGE, SENTINELS, CROWD, PRIMARY, LAYOUT, UNREACHED,
+    FIRST_LAYOUT, SERVERS,
 )  # fmt: skip
 _WAITING_FOR_REPLIES = (REPLY, REPLIES, HEALTH_CHECKS)
-_SEVERAL_SERVERS = (SENTINELS, CROWD, PRIMARY, LAYOUT, FIRST_LAYOUT)
+_SEVERAL_SERVERS = (SENTINELS, CROWD, PRIMARY, LAYOUT, UNREACHED, FIRST_LAYOUT)
 
 
 def promised(formula: Formula, operation: Operation, limits: Limits) -> Bound:
@@ -201,12 +207,11 @@ def promised(formula: Formula, operation: Operation, limits: Limits) -> Bound:
     own = formula
     if operation is HEALTH:
         own = PROBE
-    elif operation is CHECK and formula is not NAME:
+    elif operation is CHECK:
         own = SERVERS if formula in _SEVERAL_SERVERS else CHECKED
     elif operation is PUB_SUB and formula in _WAITING_FOR_REPLIES:
         own = MESSAGE
     seconds = own.seconds(limits, operation)
-    # A deadline does not interrupt the look-up of a name.
-    if operation is WITHIN and formula is not NAME and limits.within < seconds:
+    if operation is WITHIN and limits.within < seconds:
         return Bound(limits.within, DEADLINE)
     return Bound(seconds, own)

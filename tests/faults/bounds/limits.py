@@ -28,7 +28,7 @@ class Limits:
     """the ``timeout`` of a durable queue's ``receive()``"""
     message: float = 0.25
     """the ``timeout`` of a subscriber's ``get_message()``"""
-    look_up: float = 0.6
+    look_up: float = 3.0
     """seconds that the resolver takes to give up a host name if no name server answers"""
 
     def settings(self) -> dict[str, str]:

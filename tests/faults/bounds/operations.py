@@ -64,8 +64,20 @@ class App:
         self.key = f"{{{list_queue}}}:key:{next(_numbers)}"
         self.pipeline_keys = [f"{self.key}:{number}" for number in range(PIPELINE)]
         self.payload = b"x"
+        #: Whether commands, pipelines and transactions read instead of setting keys.
+        self.only_reads = False
         self.subscriber: Any = None
         self._context = context
+
+    def use(self, client: Any, key: str) -> None:
+        """Set a key to the payload, or read it.
+
+        :param client: the client or a pipeline.
+        """
+        if self.only_reads:
+            client.get(key)
+        else:
+            client.set(key, self.payload)
 
     def subscribe(self) -> None:
         self.subscriber = self.foo.pubsub()
@@ -101,18 +113,18 @@ def _connect(app: App) -> None:
 
 
 def _command(app: App) -> None:
-    app.foo.set(app.key, app.payload)
+    app.use(app.foo, app.key)
 
 
 def _within(app: App) -> None:
     with app.foo.within(app.limits.within) as foo:
-        foo.set(app.key, app.payload)
+        app.use(foo, app.key)
 
 
 def _pipeline(app: App) -> None:
     with app.foo.pipeline("bounds", transaction=False) as pipeline:
         for key in app.pipeline_keys:
-            pipeline.set(key, app.payload)
+            app.use(pipeline, key)
         pipeline.execute()
 
 
@@ -120,7 +132,7 @@ def _transaction(app: App) -> None:
     def change(pipeline: Any) -> None:
         pipeline.exists(app.key)
         pipeline.multi()
-        pipeline.set(app.key, app.payload)
+        app.use(pipeline, app.key)
 
     app.foo.transaction(change, app.key)
 
@@ -178,6 +190,7 @@ class Operation:
     :param wait: the seconds for which it is meant to wait for messages.
     :param replies: the replies that it waits for, one after the other.
     :param sends: whether it sends the application's payload.
+    :param writes: whether it always writes, also in an application that only reads.
     """
 
     name: str
@@ -186,6 +199,7 @@ class Operation:
     wait: Callable[[Limits], float] = lambda limits: 0.0
     replies: int = 1
     sends: bool = True
+    writes: bool = False
 
     def connect(self, app: App) -> None:
         """Connect before the fault, in as many attempts as a busy machine needs."""
@@ -208,17 +222,19 @@ OPERATIONS = {
         COMMAND,
         WITHIN,
         Operation("pipeline", _pipeline, replies=PIPELINE),
-        # WATCH, EXISTS, and the replies to MULTI, SET and EXEC
+        # WATCH, EXISTS, and the replies to MULTI, SET (or GET) and EXEC
         Operation("transaction()", _transaction, replies=5),
         PUB_SUB,
-        Operation("queue put", _put),
-        Operation("queue get", _get, wait=lambda limits: limits.get, sends=False),
-        Operation("durable put", _put_durably),
+        Operation("queue put", _put, writes=True),
+        Operation(
+            "queue get", _get, wait=lambda limits: limits.get, sends=False, writes=True
+        ),
+        Operation("durable put", _put_durably, writes=True),
         # The reply to XREADGROUP that waits, and after it one more look: XPENDING, XREADGROUP, and
         # two commands that look for messages that have become due.
         Operation(
             "durable receive", _receive, _make_group, wait=lambda limits: limits.receive,
-            replies=5, sends=False,
+            replies=5, sends=False, writes=True,
         ),
         HEALTH,
         CHECK,
