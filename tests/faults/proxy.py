@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
+READ_AT_ONCE = 65_536  # bytes
 _RESET_WHEN_CLOSED = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
 
 
@@ -97,16 +98,16 @@ class Proxy:
 
     def _forward_commands(self, client: socket.socket, server: socket.socket) -> None:
         with suppress(OSError):
-            while data := client.recv(65536):
+            while data := client.recv(READ_AT_ONCE):
                 self._flowing.wait()
-                server.sendall(data)
+                self._send_request(server, data)
         # Half-closed: the server executes what it got, and says its last word to the other pump.
         with suppress(OSError):
             server.shutdown(socket.SHUT_WR)
 
     def _forward_replies(self, client: socket.socket, server: socket.socket) -> None:
         with suppress(OSError):
-            while data := server.recv(65536):
+            while data := server.recv(READ_AT_ONCE):
                 time.sleep(self._delay)
                 self._flowing.wait()
                 if self._losing and random.random() < self._losing:
@@ -115,10 +116,16 @@ class Proxy:
                 if self._cut_after is not None and len(data) > self._cut_after:
                     client.sendall(data[: self._cut_after])
                     break
-                client.sendall(data)
+                self._send_reply(client, data)
         self._clients.discard(client)
         _close(client)
         _close(server)
+
+    def _send_request(self, server: socket.socket, data: bytes) -> None:
+        server.sendall(data)
+
+    def _send_reply(self, client: socket.socket, data: bytes) -> None:
+        client.sendall(data)
 
 
 def _close(opened: socket.socket, shut_down: bool = True) -> None:

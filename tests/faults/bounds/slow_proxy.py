@@ -5,14 +5,12 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 
 import hiredis
 
-from ..proxy import Proxy
+from ..proxy import READ_AT_ONCE, Proxy
 
 _INCOMPLETE = object()
-_READ_AT_ONCE = 65_536  # bytes
 
 
 class SlowProxy(Proxy):
@@ -32,30 +30,17 @@ class SlowProxy(Proxy):
     def refuse(self, refused: bool) -> None:
         super().refuse(refused)
         if self._listener is not None:  # its connections get a buffer of this size
-            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _READ_AT_ONCE)
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_AT_ONCE)
 
-    def _forward_commands(self, client: socket.socket, server: socket.socket) -> None:
-        with suppress(OSError):
-            while data := client.recv(_READ_AT_ONCE):
-                self._flowing.wait()
-                time.sleep(self.read_pause)
-                server.sendall(data)
-        with suppress(OSError):
-            server.shutdown(socket.SHUT_WR)
+    def _send_request(self, server: socket.socket, data: bytes) -> None:
+        time.sleep(self.read_pause)
+        server.sendall(data)
 
-    def _forward_replies(self, client: socket.socket, server: socket.socket) -> None:
-        with suppress(OSError):
-            while data := server.recv(65536):
-                self._flowing.wait()
-                push, self.push = self.push, b""
-                for pause, piece in self._pieces(push + data):
-                    time.sleep(pause)
-                    client.sendall(piece)
-        self._clients.discard(client)
-        for opened in (client, server):
-            with suppress(OSError):
-                opened.shutdown(socket.SHUT_RDWR)
-            opened.close()
+    def _send_reply(self, client: socket.socket, data: bytes) -> None:
+        push, self.push = self.push, b""
+        for pause, piece in self._pieces(push + data):
+            time.sleep(pause)
+            client.sendall(piece)
 
     def _pieces(self, data: bytes) -> Iterator[tuple[float, bytes]]:
         if self.reply_pause:
