@@ -9,12 +9,16 @@ from pathlib import Path
 import pytest
 import redis
 
+from ..support.metrics import collect
 from ..support.servers import free_port, running_server
-from ..telemetry.conftest import provider
 from .search import PASSWORD
 from .ways_in import WAYS, Given
 
-__all__ = ["provider"]
+
+@pytest.fixture
+def provider() -> None:
+    """Collect metrics."""
+    collect()
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 DURATION = "db.client.operation.duration"
@@ -15,6 +18,15 @@ CREATE_TIME = "db.client.connection.create_time"
 BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
 reader = InMemoryMetricReader()
 Connect = Callable[..., Any]
+
+
+@functools.cache
+def collect() -> None:
+    """Have this process collect metrics with the reader.
+
+    OpenTelemetry takes one provider per process, for good.
+    """
+    metrics.set_meter_provider(MeterProvider(metric_readers=[reader]))
 
 
 @dataclass

@@ -8,23 +8,18 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from opentelemetry import metrics
-from opentelemetry.sdk.metrics import Histogram, MeterProvider
+from opentelemetry.sdk.metrics import Histogram
 
 from pyramid_baseplate_redis import RedisClient
 
-from ..support.metrics import Connect, numbers, reader
+from ..support.metrics import Connect, collect, numbers
 from ..support.servers import Server, running_server
-
-_providers: list[MeterProvider] = []
 
 
 @pytest.fixture
 def provider() -> None:
-    """Collect metrics with the reader of ``tests/support/metrics.py``."""
-    if not _providers:  # OpenTelemetry takes one provider per process, for good
-        _providers.append(MeterProvider(metric_readers=[reader]))
-        metrics.set_meter_provider(_providers[0])
+    """Collect metrics."""
+    collect()
 
 
 @pytest.fixture
