@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ import redis
 from ..support.metrics import collect
 from ..support.servers import free_port, running_server
 from .search import PASSWORD
-from .ways_in import WAYS, Given
+from .ways_in import WAYS, Give, Given
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def failing(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Given]:
+def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Give:
     """Return the settings and keyword arguments of a way in, for the server at an address."""
 
     def give(way: str, address: str) -> Given:

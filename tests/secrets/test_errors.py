@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -13,9 +13,7 @@ from pyramid_baseplate_redis import ConfigurationError, RedisClient
 from ..support.servers import RecordedSpans
 from .clients import connected, error_of, shown_by_error, shown_by_spans
 from .search import PASSWORD, assert_hidden, found_in
-from .ways_in import STANDALONE, WAYS, Given
-
-Give = Callable[[str, str], Given]
+from .ways_in import STANDALONE, WAYS, Give
 
 
 class Everything(logging.Handler):

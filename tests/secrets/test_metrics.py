@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 from prometheus_client import REGISTRY, generate_latest
 
@@ -12,9 +10,7 @@ from pyramid_baseplate_redis.prometheus import observe_client
 from ..support.metrics import Collected
 from .clients import connected, error_of
 from .search import assert_hidden
-from .ways_in import STANDALONE, WAYS, Given
-
-Give = Callable[[str, str], Given]
+from .ways_in import STANDALONE, WAYS, Give
 
 
 @pytest.mark.usefixtures("provider")

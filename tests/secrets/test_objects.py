@@ -5,16 +5,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from .clients import connected, objects_of
 from .search import assert_hidden, found_in
-from .ways_in import ENCODED, WAYS, Given
+from .ways_in import ENCODED, WAYS, Give
 
-Give = Callable[[str, str], Given]
 NOWHERE = "127.0.0.1:1"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,9 +17,8 @@ from pyramid_baseplate_redis import RedisClient, ping_all
 from ..support.toolbar import PANEL
 from .clients import shown_by_error
 from .search import PASSWORD, assert_hidden, found_in
-from .ways_in import WAYS, Given
+from .ways_in import WAYS, Give, Given
 
-Give = Callable[[str, str], Given]
 LOCAL = {"REMOTE_ADDR": "127.0.0.1"}
 
 

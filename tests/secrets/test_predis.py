@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,8 @@ import pytest
 from ..support.cli import PREDIS, ROOT, Predis
 from ..support.servers import wait_until
 from .search import PASSWORD, assert_hidden, found_in
-from .ways_in import WAYS, Given
+from .ways_in import WAYS, Give
 
-Give = Callable[[str, str], Given]
 FROM_SETTINGS = [way for way in WAYS if way not in ("keyword argument", "credential provider")]
 
 

@@ -31,6 +31,7 @@ class Provider(CredentialProvider):
 
 
 Way = Callable[[str, Path, pytest.MonkeyPatch], Given]
+Give = Callable[[str, str], Given]  # the fixture given()
 
 
 def _settings(**settings: str) -> Given:
