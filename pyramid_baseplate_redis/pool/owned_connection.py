@@ -14,9 +14,6 @@ from .error_messages import address_of
 RELEASED = 0  # no process has this number
 
 
-_ADDRESS = ("_host", "port", "db")
-
-
 class OwnedConnection(AbstractConnection):
     """A mixin for connection classes that refuses all but the connection's holder.
 
@@ -42,7 +39,7 @@ class OwnedConnection(AbstractConnection):
         fresh.__dict__ = state
         dead = {"pid": RELEASED, "_identity": state["_identity"]}
         if "is_node" in state:  # a Cluster client reads the address of a failed connection
-            dead["_host"], dead["port"], dead["db"] = state["_host"], state["port"], state["db"]
+            dead |= _address_in(state)
         self.__dict__ = dead
         return fresh
 
@@ -52,8 +49,8 @@ class OwnedConnection(AbstractConnection):
         It keeps its address, which redis-py reads to record the error that closed the connection.
         """
         state = self.__dict__
-        self.reissue()
-        self.__dict__.update({key: state.get(key) for key in _ADDRESS}, host=state.get("_host"))
+        identity = {"pid": RELEASED, "_identity": state["_identity"]}
+        self.__dict__ = {**identity, **_address_in(state)}
 
     def check_owner(self) -> None:
         """Refuse a connection that another process checked out, or that was released.
@@ -102,3 +99,9 @@ class OwnedConnection(AbstractConnection):
 
 def _identity(connection: OwnedConnection) -> object:
     return connection.__dict__.get("_identity", connection)
+
+
+def _address_in(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the address in a connection's state, which is ``None`` for a Unix socket."""
+    host = state.get("_host")
+    return {"_host": host, "host": host, "port": state.get("port"), "db": state.get("db")}
