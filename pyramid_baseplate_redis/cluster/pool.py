@@ -21,8 +21,8 @@ from redis.utils import check_protocol_version
 from ..exceptions import ConfigurationError
 from ..pool.blocking_pool import BlockingConnectionPool
 from ..pool.connection_kwargs import check_keywords
+from ..pool.connections.slot import PoolSlot
 from ..pool.factory import background_settings, make_breaker, pool_kwargs
-from ..pool.fair_queue import PoolSlot
 from ..settings.client import ClientSettings
 from ..settings.sources import load_client_settings
 from ..settings.url import CLUSTER_EXAMPLE

@@ -30,8 +30,9 @@ from .connection_kwargs import (
     check_keywords,
     server_address,
 )
+from .connections.slot import PoolSlot
 from .demotion import PoolRenewal
-from .fair_queue import FairLifoQueue, PoolSlot
+from .fair_queue import FairLifoQueue
 from .housekeeping import HousekeepingPool
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from redis.retry import Retry
 from ..runtime.call_stack import stack_of
 from ..runtime.claims import Claims
 from .connection_kwargs import has_retries
-from .fair_queue import FairLifoQueue, PoolSlot
+from .connections.slot import PoolSlot
+from .fair_queue import FairLifoQueue
 
 logger = logging.getLogger(__package__)
 

@@ -15,13 +15,8 @@ from typing import Any
 
 import pytest
 
-from pyramid_baseplate_redis.pool.fair_queue import (
-    TURN_SECONDS,
-    Entry,
-    FairLifoQueue,
-    PoolSlot,
-    _Waiter,
-)
+from pyramid_baseplate_redis.pool.connections.slot import PoolSlot
+from pyramid_baseplate_redis.pool.fair_queue import TURN_SECONDS, Entry, FairLifoQueue, _Waiter
 from pyramid_baseplate_redis.telemetry.call_details import pop_call_details
 
 from ..support.garbage import ALLOCATIONS, collected_after

@@ -13,7 +13,8 @@ import redis
 from pyramid_baseplate_redis import pool_from_config
 from pyramid_baseplate_redis.cluster.pool import ClusterConnectionPool
 from pyramid_baseplate_redis.pool import blocking_pool
-from pyramid_baseplate_redis.pool.fair_queue import FairLifoQueue, PoolSlot
+from pyramid_baseplate_redis.pool.connections.slot import PoolSlot
+from pyramid_baseplate_redis.pool.fair_queue import FairLifoQueue
 from pyramid_baseplate_redis.settings.sources import load_client_settings
 
 from ..support.servers import Server

@@ -24,6 +24,7 @@ MARKED = frozenset(
     f"{PACKAGE}.{name}"
     for name in (
         "client.open_resources", "pool.blocking_pool", "pool.circuit_breaker", "pool.connection",
+        "pool.connections.slot",
         "pool.deadline_parser", "pool.demotion", "pool.direct.connection", "pool.fair_queue",
         "pool.housekeeping", "pool.owned_connection", "runtime.background", "runtime.claims",
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _QUEUE = "pool.fair_queue"
+_SLOT = "pool.connections.slot"
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ INVENTED = {
         "overtakes one who waits|turn of .* does not end",
     ),
     "a leak is logged again and again": PlantedBug(
-        {_QUEUE: ((" or self.warned_at == taken_at:", ":"),)},
+        {_SLOT: ((" or self.warned_at == taken_at:", ":"),)},
         r"\d leak warnings for",
     ),
     "a reply is left unread": PlantedBug(

@@ -1,1 +1,1 @@
-"""Parts of the pool's connections: host names, timeouts, and what their commands change."""
+"""Parts of the pool's connections: slots, host names, timeouts, and what their commands change."""

@@ -26,8 +26,8 @@ from ...runtime.deadline import current_deadline
 from ...telemetry.call_details import note_last_server
 from ..blocking_pool import BlockingConnectionPool
 from ..connection import PooledConnection
+from ..connections.slot import PoolSlot
 from ..error_messages import explain_unfound
-from ..fair_queue import PoolSlot
 from .discovery import Address, SentinelManager
 from .events import start_listening
 
