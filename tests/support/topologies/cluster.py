@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,9 @@ def running_cluster(
                 started_node(
                     stack, kind, directory, port,
                     "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
-                    "--cluster-node-timeout", str(node_timeout), *options,
+                    "--cluster-node-timeout", str(node_timeout),
+                    # Redis names a replica to clients after the first ping, 10 s by default.
+                    "--repl-ping-replica-period", "1", *options,
                     username=username, password=password,
                 )
             )  # fmt: skip
@@ -210,8 +213,9 @@ def _form(cluster: Cluster) -> None:
     for number, node in enumerate(primaries):
         node.client.execute_command("CLUSTER ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
         node.client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
-    for node in nodes[1:]:
-        nodes[0].client.execute_command("CLUSTER MEET", node.host, node.port)
+    # Nodes hear of each other from the first one, too, but a second later.
+    for node, other in combinations(nodes, 2):
+        node.client.execute_command("CLUSTER MEET", other.host, other.port)
     cluster.wait_until(lambda: all(_has_joined(node, len(nodes)) for node in nodes), "joined")
     for primary, replica in zip(primaries, replicas, strict=True):
         replica.client.execute_command("CLUSTER REPLICATE", cluster.id_of(primary))
