@@ -46,7 +46,7 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Fault
 
 
 @pytest.mark.slow("waits for timeouts under each fault")
-@pytest.mark.alone("measures how long the timeouts take")
+@pytest.mark.timed("measures how long the timeouts take")
 @pytest.mark.parametrize("name", FAULTS)
 def test_no_bound_is_missed(name: str, faults: dict[str, Fault]) -> None:
     cells = measured(faults[name], list(OPERATIONS.values()), LIMITS)

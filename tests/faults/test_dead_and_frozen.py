@@ -39,7 +39,7 @@ from .helpers import (
 
 pytestmark = [
     pytest.mark.slow("waits for timeouts of frozen servers"),
-    pytest.mark.alone("measures how long the timeouts take"),
+    pytest.mark.timed("measures how long the timeouts take"),
 ]
 
 FAILURES = (

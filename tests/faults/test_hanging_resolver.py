@@ -64,7 +64,7 @@ def _may_unshare() -> bool:
 
 
 @pytest.mark.slow("waits for name servers that do not answer")
-@pytest.mark.alone("measures how long the resolver tries")
+@pytest.mark.timed("measures how long the resolver tries")
 @pytest.mark.parametrize(
     ("configuration", "seconds"),
     [

@@ -1,13 +1,16 @@
 """A pytest plugin: leaves out slow tests, and gives some tests the machine for themselves.
 
-Two markers, each with a reason:
+Three markers, each with a reason:
 
 - ``@pytest.mark.slow(reason)``: the test is only run with ``--slow``.
-- ``@pytest.mark.alone(reason)``: no worker of pytest-xdist runs another test at the same time.
-  The other workers wait, so that a test that measures time or loads the machine is not disturbed.
-  Other programs can still disturb it, so a test that fails is run twice more (by
-  pytest-rerunfailures), and fails if it never passes. Runs of pytest at the same time, such as
-  those of several Pythons, do not disturb it either if each is given the same ``--lock``.
+- ``@pytest.mark.timed(reason)``: the test mostly waits, and measures for how long. At the same time
+  the other workers of pytest-xdist only run tests with this marker.
+- ``@pytest.mark.alone(reason)``: the test loads the machine, or measures how long something takes
+  that needs a processor. No other worker runs a test at the same time.
+
+Other programs can still disturb the last two. One that fails is run twice more (by
+pytest-rerunfailures), and fails if it never passes. Runs of pytest at the same time, such as those
+of several Pythons, do not disturb them if each is given the same ``--lock``.
 """
 
 from __future__ import annotations
@@ -17,25 +20,42 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 from typing import Any
 
 import pytest
 
-_MARKERS = ("slow", "alone")
+_MARKERS = ("slow", "timed", "alone")
 _LEFT_OUT = pytest.StashKey[int]()
 _LOCK = pytest.StashKey[int | None]()
 _LOCK_FILE = pytest.StashKey[Any]()
 
-# The bytes of the lock file. Each test locks the turnstile first, then the machine: shared, or
-# exclusively if it has to be alone. The turnstile is locked until the machine is, so tests that
-# share the machine cannot overtake one that waits for it.
-_TURNSTILE, _MACHINE = 0, 1
+# The bytes of the lock file. Each test locks the turnstile first, then the byte of the tests of its
+# kind: shared, or both exclusively if it has to be alone. Before that it waits until no test of the
+# other kind runs. The turnstile is locked until then, so no test can overtake one that waits.
+_TURNSTILE, _ORDINARY, _TIMED = 0, 1, 2
+
+
+class Kind(IntEnum):
+    """The tests that may run at the same time, in the order in which they run."""
+
+    ORDINARY = 0
+    TIMED = 1
+    ALONE = 2
+
+
+def kind_of(item: pytest.Item) -> Kind:
+    if item.get_closest_marker("alone"):
+        return Kind.ALONE
+    return Kind.TIMED if item.get_closest_marker("timed") else Kind.ORDINARY
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
     parser.addoption(
-        "--lock", metavar="FILE", help="tests marked alone wait for all runs with this file"
+        "--lock",
+        metavar="FILE",
+        help="tests that are timed or alone wait for all runs with this file",
     )
 
 
@@ -57,7 +77,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             found = item.get_closest_marker(marker)
             if found and not (len(found.args) == 1 and isinstance(found.args[0], str)):
                 raise pytest.UsageError(f"{item.nodeid}: the marker {marker} needs a reason")
-        if item.get_closest_marker("alone"):
+        if kind_of(item) is not Kind.ORDINARY:
             item.add_marker(pytest.mark.flaky(reruns=2))
     if config.getoption("slow"):
         return
@@ -77,24 +97,30 @@ def pytest_terminal_summary(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    with _machine(item.config.stash[_LOCK], alone=item.get_closest_marker("alone") is not None):
+    with _machine(item.config.stash[_LOCK], kind_of(item)):
         return (yield)  # type: ignore[return-value]
 
 
 @contextmanager
-def _machine(lock: int | None, *, alone: bool) -> Iterator[None]:
+def _machine(lock: int | None, kind: Kind) -> Iterator[None]:
     if lock is None:  # no other workers, and no other runs
         yield
         return
+    own, other = (_TIMED, _ORDINARY) if kind is Kind.TIMED else (_ORDINARY, _TIMED)
+    alone = kind is Kind.ALONE
     fcntl.lockf(lock, fcntl.LOCK_EX, 1, _TURNSTILE)
     try:
-        fcntl.lockf(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, 1, _MACHINE)
+        fcntl.lockf(lock, fcntl.LOCK_EX, 1, other)
+        if not alone:
+            fcntl.lockf(lock, fcntl.LOCK_UN, 1, other)
+        fcntl.lockf(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, 1, own)
     finally:
         fcntl.lockf(lock, fcntl.LOCK_UN, 1, _TURNSTILE)
     try:
         yield
     finally:
-        fcntl.lockf(lock, fcntl.LOCK_UN, 1, _MACHINE)
+        for byte in (own, other):
+            fcntl.lockf(lock, fcntl.LOCK_UN, 1, byte)
 
 
 # Hooks of pytest-xdist, in the process that distributes the tests to its workers.
