@@ -36,6 +36,14 @@ from pyramid_baseplate_redis import (
 from ..support.servers import Server, free_port, open_sockets_to, running_server, wait_until
 
 SLACK = 0.6  # seconds by which a busy machine may be late
+FAILURES = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.WatchError,
+    redis.exceptions.LockNotOwnedError,  # the server has forgotten it
+    redis.exceptions.NoScriptError,  # and a script that redis-py had loaded just before
+)
+"""How a question to a server fails that dies or freezes."""
 Client = MonitoredRedisConnection
 _numbers = itertools.count()
 
