@@ -83,9 +83,11 @@ def mutants_of(module: str, text: str) -> Iterator[Mutant]:
     nodes = list(ast_nodes(get_ast(text)))
     for name in (*_CORE, *OWN_OPERATORS):
         operator = _operator(name)
-        positions = (place for node in nodes for place in operator.mutation_positions(node))
-        for occurrence, (start, end) in enumerate(positions):
-            if not noise.covers(name, start, end):
+        positions = (
+            (node, *place) for node in nodes for place in operator.mutation_positions(node)
+        )
+        for occurrence, (node, start, end) in enumerate(positions):
+            if not (_is_marker(node) or noise.covers(name, start, end)):
                 function = noise.function_at(start[0])
                 yield Mutant(module, text, function, start[0], name, occurrence)
 
@@ -173,6 +175,11 @@ class _Noise:
             if node is not None:
                 end = node.end_lineno or 0, node.end_col_offset or 0
                 self._spans.append(((node.lineno, node.col_offset), end))
+
+
+def _is_marker(node: Any) -> bool:
+    """Return whether this is the ``*`` or ``/`` of a signature; cosmic-ray takes it for a sign."""
+    return node.type == "operator" and node.parent.type in ("parameters", "lambdef")
 
 
 def _is_logging(node: ast.AST) -> bool:

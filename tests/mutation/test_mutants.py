@@ -62,6 +62,13 @@ def test_types_messages_and_decorators_are_left_out(text: str) -> None:
     assert changes(text) == set()
 
 
+@pytest.mark.parametrize(
+    "text", ["def f(a, *, b): ...", "def f(a, /, b): ...", "f = lambda a, *, b: g"]
+)
+def test_the_markers_of_a_signature_are_no_binary_operators(text: str) -> None:
+    assert changes(text) == set()
+
+
 def test_what_a_log_shows_is_left_out_but_not_the_log() -> None:
     assert changes("log.warning('%s', a + 1)\n") == {("log.warning('%s', a + 1)", "pass")}
 
