@@ -12,7 +12,7 @@ import redis
 
 from pyramid_baseplate_redis import CircuitOpenError, DeadlineExceededError, ForkedConnectionError
 from pyramid_baseplate_redis.deadlines import DeadlinePolicy
-from pyramid_baseplate_redis.runtime.deadline import SENDING, WAITING, enter_phase
+from pyramid_baseplate_redis.runtime.deadline import SENDING, WAITING, current_deadline, enter_phase
 
 
 def error_of(policy: DeadlinePolicy, *phases: str) -> DeadlineExceededError:
@@ -109,6 +109,15 @@ def test_an_outer_call_that_ends_later_does_not_lengthen_an_inner_one() -> None:
     DeadlinePolicy("outer", 10).run(outer)
 
 
+def test_a_call_inside_of_its_own_block_goes_on_with_the_same_deadline() -> None:
+    block = DeadlinePolicy("foo", None).within(10)
+
+    outer, inner = block.run(lambda: (current_deadline(), block.run(current_deadline)))
+
+    assert outer is not None
+    assert inner is outer
+
+
 # Pauses
 
 
@@ -125,6 +134,10 @@ def test_no_pause_stays_no_pause(seconds: float) -> None:
     assert DeadlinePolicy("foo", None).within(100).pause(seconds) == seconds
 
 
-@pytest.mark.parametrize("ends_at", [math.inf, 0.0])
-def test_without_a_block_or_after_it_a_pause_stays_as_it_is(ends_at: float) -> None:
-    assert DeadlinePolicy("foo", 5, ends_at).pause(3.0) == 3.0
+def test_a_pause_of_a_second_is_shortened_too() -> None:
+    assert DeadlinePolicy("foo", None).within(0.5).pause(1.0) == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("left", [math.inf, -0.1, -math.inf])
+def test_without_a_block_or_after_it_a_pause_stays_as_it_is(left: float) -> None:
+    assert DeadlinePolicy("foo", 5, time.monotonic() + left).pause(3.0) == 3.0

@@ -14,10 +14,10 @@ import pytest
 import redis
 from redis.commands import READ_COMMANDS
 
-from pyramid_baseplate_redis import MonitoredRedisConnection
+from pyramid_baseplate_redis import CircuitOpenError, MonitoredRedisConnection
 from pyramid_baseplate_redis.command_table import only_reads
-from pyramid_baseplate_redis.retries import RetryPolicy, _Backoff
-from pyramid_baseplate_redis.runtime.deadline import Deadline, called
+from pyramid_baseplate_redis.retries import RetryPolicy, _Backoff, is_passing, was_unsent
+from pyramid_baseplate_redis.runtime.deadline import RETRYING, Deadline, called
 
 from .support.servers import MakeClient, RecordedSpans, Server, attributes, free_port
 
@@ -301,6 +301,83 @@ def test_commands_that_only_read_are_those_that_the_server_calls_readonly(server
 @pytest.mark.parametrize("command", ["SET", "INCR", "GETDEL", "EVAL", "PUBLISH", "BLPOP", b"GET"])
 def test_other_commands_are_taken_for_writes(command: Any) -> None:
     assert not only_reads(command)
+
+
+def marked_unsent(error: Exception) -> Exception:
+    error.unsent = True  # type: ignore[attr-defined]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "unsent"),
+    [
+        (CircuitOpenError("open"), True),
+        (marked_unsent(redis.ConnectionError("refused")), True),
+        (redis.ConnectionError("lost"), False),
+        (redis.BusyLoadingError("loading"), False),  # the server has received it
+        (marked_unsent(redis.AuthenticationError("wrong password")), False),
+        (redis.exceptions.MaxConnectionsError("all in use"), False),
+    ],
+)
+def test_a_command_is_unsent_if_its_node_could_not_be_reached(
+    error: Exception, unsent: bool
+) -> None:
+    assert was_unsent(error) is unsent
+
+
+@pytest.mark.parametrize(
+    ("error", "passing"),
+    [
+        (redis.ConnectionError("refused"), True),
+        (redis.BusyLoadingError("loading"), True),
+        (redis.exceptions.MaxConnectionsError("all in use"), False),
+        (redis.AuthenticationError("wrong password"), False),
+        (redis.ResponseError("WRONGTYPE"), False),
+    ],
+)
+def test_some_errors_pass_by_themselves(error: Exception, passing: bool) -> None:
+    assert is_passing(error) is passing
+
+
+def attempts_until(error: Exception, **options: Any) -> int:
+    """Return the number of attempts of a call that fails with ``error`` each time."""
+    attempts = []
+
+    def fails() -> None:
+        attempts.append(1)
+        raise error
+
+    with pytest.raises(type(error)):
+        RetryPolicy(1, 5).call(fails, **options)
+    return len(attempts)
+
+
+@pytest.mark.parametrize(("unsent", "attempts"), [(True, 2), (False, 1)])
+def test_a_write_that_a_replica_refused_is_tried_again_if_all_of_it_was_refused(
+    unsent: bool, attempts: int
+) -> None:
+    error = redis.ReadOnlyError("READONLY You can't write against a read only replica.")
+
+    assert attempts_until(marked_unsent(error) if unsent else error, reads=False) == attempts
+
+
+def test_a_slot_without_a_server_is_waited_for_in_a_cluster_only() -> None:
+    error = redis.exceptions.ClusterDownError("CLUSTERDOWN Hash slot not served")
+
+    assert attempts_until(error, reads=True, in_cluster=True) == 2
+    assert attempts_until(error, reads=True) == 1
+
+
+def test_a_client_without_settings_has_no_retries() -> None:
+    assert RetryPolicy.of(None) is None
+
+
+def test_the_pause_before_a_retry_is_a_phase_of_the_call() -> None:
+    deadline = Deadline(time.monotonic() + 10)
+
+    called(deadline, lambda: _Backoff(budget=100).compute(1))
+
+    assert deadline.phase == RETRYING
 
 
 def test_pauses_grow_to_a_second_at_most() -> None:

@@ -72,6 +72,24 @@ def test_the_first_piece_of_a_reply_sets_the_end_of_its_time(ends: Ends) -> None
     assert first - time.monotonic() == pytest.approx(LONG, abs=FAST)
 
 
+def test_a_read_without_a_calls_deadline_leaves_the_sockets_timeout_alone(ends: Ends) -> None:
+    timeouts = []
+
+    class Watched(socket.socket):
+        def settimeout(self, value: float | None) -> None:
+            timeouts.append(value)
+            super().settimeout(value)
+
+    near, far = ends
+    with Watched(fileno=near.detach()) as watched:
+        parser = parser_of(watched, LONG)
+        timeouts.clear()
+        far.sendall(b"+PONG\r\n")
+        parser.read_from_socket()
+
+    assert timeouts == []
+
+
 @pytest.mark.parametrize("ended", ["reply", "handshake", "call"])
 def test_the_earliest_deadline_ends_the_wait(ends: Ends, ended: str) -> None:
     parser = parser_of(ends[0], LONG)
