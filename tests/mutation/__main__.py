@@ -142,8 +142,14 @@ def _report(path: Path, populations: dict[str, int], options: argparse.Namespace
     survivors = [result for result in results if not result.killed]
     for result in sorted(survivors, key=lambda result: result.key):
         module, function, before, after = result.key
-        reason = reasons.get(result.key, "NO REASON YET")
-        _print(f"survived: {module} {function}: {before}  ->  {after}\n    {reason}")
+        reason = reasons.get(result.key)
+        text = "NO REASON YET" if reason is None else reason.text
+        word = "equivalent" if reason is not None and reason.is_equivalent else "survived"
+        _print(f"{word}: {module} {function}: {before}  ->  {after}\n    {text}")
+    for result in results:
+        reason = reasons.get(result.key)
+        if result.killed and reason is not None and reason.is_equivalent:
+            _print(f"killed, so it isn't equivalent: {result.key}, by {result.killed_by}")
     _print(table(scores))
     wrong = failures(scores, options.floor, strict=options.strict)
     for line in wrong:

@@ -159,12 +159,13 @@ class _Noise:
                 self._skip(node)
             if ast.unparse(node.test).startswith("sys.version_info"):
                 self._skip(node.test)  # decides on another Python
+            first = _first_operand(node.test)
             mutated = (
-                isinstance(node.test, ast.Compare)
-                and len(node.test.ops) == 1
-                and not isinstance(node.test.ops[0], (ast.In, ast.NotIn))
+                isinstance(first, ast.Compare)
+                and len(first.ops) == 1
+                and not isinstance(first.ops[0], (ast.In, ast.NotIn))
             )
-            negated = isinstance(node.test, ast.UnaryOp) and isinstance(node.test.op, ast.Not)
+            negated = isinstance(first, ast.UnaryOp) and isinstance(first.op, ast.Not)
             if mutated or negated:
                 self._conditions.add((node.test.lineno, node.test.col_offset))
         for child in ast.iter_child_nodes(node):
@@ -180,6 +181,11 @@ class _Noise:
 def _is_marker(node: Any) -> bool:
     """Return whether this is the ``*`` or ``/`` of a signature; cosmic-ray takes it for a sign."""
     return node.type == "operator" and node.parent.type in ("parameters", "lambdef")
+
+
+def _first_operand(test: ast.expr) -> ast.expr:
+    """Return the part of a condition to which a ``not`` before the condition applies."""
+    return _first_operand(test.values[0]) if isinstance(test, ast.BoolOp) else test
 
 
 def _is_logging(node: ast.AST) -> bool:

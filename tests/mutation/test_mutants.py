@@ -28,6 +28,14 @@ def test_conditions_and_numbers_are_changed() -> None:
     }
 
 
+@pytest.mark.parametrize("first", ["a is None", "not a"])
+def test_the_first_part_of_a_condition_is_negated_once(first: str) -> None:
+    changed = [mutant.key[3] for mutant in mutants_of("a.py", f"if {first} or b:\n    pass\n")]
+
+    assert not any(text.startswith(f"if not {first}") for text in changed)
+    assert len(changed) == 2
+
+
 def test_calls_are_removed() -> None:
     assert changes("def f():\n    lock.release()\n    return g()\n") == {("lock.release()", "pass")}
 
