@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,11 @@ from typing import Any
 import pytest
 import redis
 
-from pyramid_baseplate_redis import MonitoredRedisConnection, is_retryable
+from pyramid_baseplate_redis import (
+    BlockingConnectionPool,
+    MonitoredRedisConnection,
+    is_retryable,
+)
 from pyramid_baseplate_redis.pool import demotion as demotion_module
 
 from ..support.servers import KINDS, MakeClient, Server, running_server
@@ -318,3 +323,23 @@ def test_what_may_have_been_executed_in_part_is_not_tried_again(
     client.ping()
     failover.happen()
     refusal_of(lambda: SEVERAL[write](client))
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("READONLY You can't write against a read only replica.", True),
+        ("READONLY", False),
+        ("EXECABORT ... READONLY You can't write against a read only replica.", True),
+        ("ERR the key is READONLY ", False),
+    ],
+)
+def test_an_error_reply_shows_that_the_server_is_a_replica(reply: str, expected: bool) -> None:
+    assert demotion_module.says_read_only(reply) is expected
+
+
+def test_a_pool_that_is_gone_is_not_renewed() -> None:
+    renew = demotion_module.PoolRenewal(BlockingConnectionPool())
+    gc.collect()
+
+    assert renew() is False
