@@ -52,7 +52,7 @@ GROUPS = (
         (
             "tests/test_retries.py", "tests/test_deadlines.py", "tests/client/test_deadlines*.py",
             "tests/runtime",
-            "tests/pool/test_deadlines.py", "tests/pool/direct",
+            "tests/pool/test_deadline*.py", "tests/pool/direct",
         ),
     ),
     Group(
