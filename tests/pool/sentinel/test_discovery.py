@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -245,6 +246,81 @@ def test_few_sentinels_that_are_behind_are_never_believed(monkeypatch: pytest.Mo
     manager.learn(7, ("10.0.0.1", 2))
     for _ in range(3):
         assert found(manager) is None
+
+
+@pytest.mark.parametrize(
+    ("behind", "sentinels", "believed"),
+    [(2, 3, True), (1, 2, False), (2, 4, False), (2, 5, False), (3, 5, True)],
+)
+def test_most_sentinels_have_to_be_behind(
+    monkeypatch: pytest.MonkeyPatch, behind: int, sentinels: int, believed: bool
+) -> None:
+    monkeypatch.setattr(discovery, "_LONGEST_LAG", 0.0)
+    all_of_them = [FakeSentinel(number, port=1) for number in range(sentinels)]
+    for cut_off in all_of_them[behind:]:
+        cut_off.says = redis.ConnectionError("cut off")
+    manager = manager_of(*all_of_them)
+    manager.learn(7, ("10.0.0.1", 2))
+
+    assert [found(manager) for _ in range(3)] == [None, *([1, 1] if believed else [None, None])]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The clock of the discovery; it stands still unless a test sets it."""
+    made = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(discovery, "time", SimpleNamespace(monotonic=lambda: made.now))
+    return made
+
+
+def test_doubt_lasts_for_five_seconds(clock: SimpleNamespace) -> None:
+    manager = manager_of(FakeSentinel(1, port=1))
+    manager.distrust(("10.0.0.1", 1))
+    clock.now += 4.9
+    assert found(manager) is None
+    clock.now += 0.2
+    assert found(manager) == 1
+
+
+def test_sentinels_that_are_behind_for_ten_seconds_are_believed(clock: SimpleNamespace) -> None:
+    manager = manager_of(FakeSentinel(1, port=2))
+    manager.learn(7, ("10.0.0.1", 1))
+    assert found(manager) is None
+    clock.now += 9.9
+    assert found(manager) is None
+    clock.now += 0.2
+    assert found(manager) == 2
+
+
+def test_sentinels_that_agree_in_between_have_as_long_again(clock: SimpleNamespace) -> None:
+    sentinel = FakeSentinel(1, port=2)
+    manager = manager_of(sentinel)
+    manager.learn(7, ("10.0.0.1", 1))
+    found(manager)
+    sentinel.says = {"port": 1, "epoch": 7}
+    assert found(manager) == 1
+    clock.now += 11
+    sentinel.says = {"port": 2}
+    assert found(manager) is None
+
+
+def test_a_new_set_of_sentinels_begins_with_the_first_epoch() -> None:
+    assert found(manager_of(FakeSentinel(1, port=1, epoch=0))) == 1
+
+
+def test_a_sentinel_that_reports_no_epoch_is_behind_an_announcement() -> None:
+    sentinel: Any = FakeSentinel(1, port=1)
+    reported = sentinel.sentinel_masters()
+    del reported["mymaster"]["config-epoch"]
+    sentinel.sentinel_masters = lambda: reported
+    manager = manager_of(sentinel)
+    assert found(manager) == 1
+    manager.learn(1, ("10.0.0.1", 2))
+    assert found(manager) is None
+
+
+def test_a_single_sentinel_is_enough_by_default() -> None:
+    assert found(manager_of(FakeSentinel(1, others=0))) == 1
 
 
 @pytest.mark.parametrize("flags", ["s_down,master", "o_down,master"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,9 +28,12 @@ class HearingPool:
     def __init__(self) -> None:
         self.sentinel_manager = manager_of()
         self.heard: list[Any] = []
+        self.finds_none = False
 
     def get_master_address(self) -> None:
-        pass
+        self.heard.append("asked")
+        if self.finds_none:
+            raise redis.ConnectionError("no Sentinel answers")
 
     def switched(self, address: Any) -> None:
         self.heard.append(("switched", address[1]))
@@ -47,7 +51,7 @@ PROMOTED = (b"+promoted-slave", PROMOTING[1])
 BUSY = "master,failover_in_progress,force_failover"
 
 
-def heard(announced: tuple[bytes, bytes], **says: Any) -> list[Any]:
+def heard(announced: tuple[Any, Any], **says: Any) -> list[Any]:
     """What a pool makes of an announcement by a Sentinel that says so when it is asked."""
     pool = HearingPool()
     message = {"channel": announced[0], "data": announced[1]}
@@ -91,6 +95,41 @@ def test_an_announcement_that_is_heard_behind_the_next_failover_is_ignored(
 ) -> None:
     # The Sentinel's epoch is the later one's by now.
     assert heard(announced, port=1, epoch=2) == []
+
+
+def test_a_switch_to_a_primary_that_the_sentinel_does_not_report_yet_is_ignored() -> None:
+    assert heard(SWITCHED, port=1, epoch=1, flags=BUSY) == []
+
+
+def test_a_promotion_that_another_failover_has_overtaken_is_ignored() -> None:
+    assert heard(PROMOTED, port=3, epoch=1, flags=BUSY) == []
+
+
+def test_an_announcement_of_a_sentinel_that_forgets_the_service_is_ignored() -> None:
+    pool = HearingPool()
+    reference: Any = weakref.ref(pool)
+    sentinel: Any = SimpleNamespace(sentinel_masters=dict)
+    announcements_module._heard(reference, sentinel, {"channel": SWITCHED[0], "data": SWITCHED[1]})
+
+    assert pool.heard == []
+
+
+def test_an_announcement_may_be_text() -> None:
+    channel, data = (each.decode() for each in SWITCHED)
+    assert heard((channel, data), port=2, epoch=1) == [("switched", 2)]
+
+
+def test_the_epoch_of_an_old_sentinel_is_the_first_one() -> None:
+    pool = HearingPool()
+    reference: Any = weakref.ref(pool)
+    sentinel: Any = FakeSentinel(1, port=2)
+    reported = sentinel.sentinel_masters()
+    del reported["mymaster"]["config-epoch"]
+    sentinel.sentinel_masters = lambda: reported
+    announcements_module._heard(reference, sentinel, {"channel": SWITCHED[0], "data": SWITCHED[1]})
+
+    assert pool.heard == [("switched", 2)]
+    assert pool.sentinel_manager.learn(1, ("10.0.0.1", 3))
 
 
 @pytest.mark.parametrize("announced", [SWITCHED, PROMOTING, PROMOTED])
@@ -152,7 +191,42 @@ def test_a_listener_pauses_between_attempts_and_looks_every_second_for_its_pool(
 
     assert len(pauses) == 21
     assert pauses[0] <= 0.2
-    assert 0.2 < max(pauses) <= 2
+    assert max(pauses) == 2
     assert sentinel.timeouts == [1.0, 1.0]
     levels = [record.levelname for record in caplog.records]
     assert levels == ["DEBUG"] * 20 + ["ERROR"]
+
+
+def test_a_listener_that_was_heard_begins_with_a_short_pause_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Backoff:
+        def __init__(self, **options: float) -> None:
+            pass
+
+        def compute(self, failures: int) -> float:
+            return failures
+
+    class LosesItsConnection(_Announcing):
+        def get_message(self, timeout: float) -> None:
+            super().get_message(timeout)
+            raise redis.ConnectionError("lost")
+
+    monkeypatch.setattr(announcements_module, "ExponentialWithJitterBackoff", Backoff)
+    pools = [HearingPool()]
+    reference: Any = weakref.ref(pools[0])
+    errors: list[Exception] = [redis.ConnectionError("refused")] * 2
+    sentinel: Any = LosesItsConnection(pools, errors)
+
+    assert list(announcements_module._listen(reference, sentinel)) == [1, 2, 1, 1]
+
+
+@pytest.mark.parametrize("finds_none", [False, True])
+def test_a_listener_asks_for_what_was_announced_before(finds_none: bool) -> None:
+    pools = [HearingPool()]
+    pools[0].finds_none, asked = finds_none, pools[0].heard
+    reference: Any = weakref.ref(pools[0])
+    sentinel: Any = _Announcing(pools, [])
+
+    assert list(announcements_module._listen(reference, sentinel)) == []
+    assert asked == ["asked"]
