@@ -173,6 +173,7 @@ def test_a_parser_can_be_used_after_a_timeout(ends: Ends) -> None:
 @pytest.mark.parametrize("lost", ["_sock", "_reader"])
 def test_a_connection_that_another_thread_closes_is_lost(ends: Ends, lost: str) -> None:
     parser = parser_of(ends[0], LONG)
+    ends[1].sendall(b"+PONG\r\n")
     setattr(parser, lost, None)
 
     with pytest.raises(redis.ConnectionError, match="closed by server"):
