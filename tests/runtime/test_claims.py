@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from pyramid_baseplate_redis.runtime.claims import Claim, Claims
 
 from ..faults.helpers import in_child
@@ -41,6 +43,23 @@ def test_of_two_callers_at_once_the_first_one_has_the_claim() -> None:
         thread.join(10)
 
     assert len([claim for claim in taken if claim is not None]) == 1
+
+
+def test_a_caller_that_is_overtaken_by_another_one_has_no_claim(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    claims = Claims()
+    faster: list[Claim | None] = []
+
+    def make_late() -> Claim:
+        monkeypatch.undo()
+        faster.append(claims.take())
+        return Claim()
+
+    monkeypatch.setattr("pyramid_baseplate_redis.runtime.claims.Claim", make_late)
+
+    assert claims.take() is None
+    assert faster != [None]
 
 
 def test_a_fork_copies_no_claim_of_another_thread() -> None:
