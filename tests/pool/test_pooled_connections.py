@@ -29,11 +29,11 @@ def test_a_connection_that_has_never_connected_is_for_no_caller(make_pool: MakeP
     assert not connection.is_reusable()
 
 
-def test_a_callers_own_parser_is_used(valkey: Server) -> None:
+def test_an_applications_own_parser_is_used() -> None:
     class Own(DefaultParser):
         pass
 
-    connection = pooled_class(redis.Connection)(port=valkey.port, parser_class=Own)
+    connection = pooled_class(redis.Connection)(parser_class=Own)
 
     assert type(connection._parser) is Own
 
