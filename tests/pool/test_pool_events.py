@@ -144,3 +144,8 @@ def test_each_long_use_is_overdue_once(slot: PoolSlot) -> None:
         assert slot.overdue(1.0, start + 1.5) == 1.5
         assert slot.overdue(1.0, start + 2.5) is None
         slot.check_in(connection)
+
+
+def test_a_use_of_exactly_the_limit_is_overdue(slot: PoolSlot) -> None:
+    slot.taken_at = 10.0
+    assert slot.overdue(1.0, 11.0) == 1.0

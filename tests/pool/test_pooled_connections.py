@@ -108,6 +108,21 @@ def test_the_deadline_of_the_call_that_sends_is_not_the_next_calls(make_pool: Ma
     pool.release(connection)
 
 
+def test_the_deadline_of_a_call_ends_what_a_server_does_not_read(make_pool: MakePool) -> None:
+    connection = make_pool(socket_timeout="30 seconds").get_connection()
+    near, far = socket.socketpair()
+    connection._sock.close()
+    connection._sock = near
+    started = time.monotonic()
+    with far, pytest.raises(redis.TimeoutError):
+        called(
+            Deadline(started + 0.05),
+            lambda: connection.send_packed_command([b"x" * 10_000_000], check_health=False),
+        )
+
+    assert time.monotonic() - started < 2
+
+
 def test_to_look_for_data_does_not_wait(make_pool: MakePool) -> None:
     pool = make_pool()
     connection = pool.get_connection()
