@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from pyramid_baseplate_redis.runtime.deadline import Deadline, called
+from pyramid_baseplate_redis.runtime.deadline import SENDING, Deadline, called
 
 from ..support.servers import Server
 from .conftest import MakePool
@@ -81,6 +81,16 @@ def test_the_deadline_of_the_call_that_sends_is_not_the_next_calls(make_pool: Ma
     called(Deadline(time.monotonic() + 5), lambda: connection.send_command("PING"))
 
     assert connection._sock.gettimeout() == 30
+    assert connection.read_response() == b"PONG"
+    pool.release(connection)
+
+
+def test_a_call_knows_that_it_has_begun_to_send(make_pool: MakePool) -> None:
+    pool, deadline = make_pool(), Deadline(time.monotonic() + 5)
+    connection = pool.get_connection()
+    called(deadline, lambda: connection.send_command("PING"))
+
+    assert deadline.phase == SENDING
     assert connection.read_response() == b"PONG"
     pool.release(connection)
 

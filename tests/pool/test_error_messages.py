@@ -145,12 +145,14 @@ def test_keys_of_different_slots_need_a_hash_tag(error: Exception) -> None:
     assert str(error).count("hash tag") == 1
 
 
-@pytest.mark.parametrize("error", [RedisClusterException("down"), ValueError("same slot")])
-def test_other_errors_need_no_hash_tag(error: Exception) -> None:
-    before = str(error)
+@pytest.mark.parametrize(
+    ("error_class", "text"), [(RedisClusterException, "down"), (ValueError, "same slot")]
+)
+def test_other_errors_need_no_hash_tag(error_class: type[Exception], text: str) -> None:
+    error = error_class(text)
     explain_cross_slot(error)
 
-    assert str(error) == before
+    assert str(error) == text
 
 
 def test_quoted_arguments_are_hidden() -> None:
@@ -162,15 +164,17 @@ def test_quoted_arguments_are_hidden() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "args"),
+    ("error_class", "text", "args"),
     [
-        (RedisClusterException("('PING',)"), ("PING",)),
-        (RedisClusterException("another"), ("SET", "key")),
-        (ValueError("('SET', 'key')"), ("SET", "key")),
+        (RedisClusterException, "('PING',)", ("PING",)),
+        (RedisClusterException, "another", ("SET", "key")),
+        (ValueError, "('SET', 'key')", ("SET", "key")),
     ],
 )
-def test_texts_without_arguments_stay(error: Exception, args: tuple[str, ...]) -> None:
-    before = error.args
+def test_texts_without_arguments_stay(
+    error_class: type[Exception], text: str, args: tuple[str, ...]
+) -> None:
+    error = error_class(text)  # a new one: pytest may run a test again
     hide_arguments(error, args)
 
-    assert error.args == before
+    assert error.args == (text,)
