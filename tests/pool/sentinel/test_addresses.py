@@ -7,11 +7,16 @@ from typing import Any
 import pytest
 import redis
 
-from pyramid_baseplate_redis import CircuitOpenError, sentinel_pool_from_config
+from pyramid_baseplate_redis import (
+    CircuitOpenError,
+    MonitoredRedisConnection,
+    sentinel_pool_from_config,
+)
 from pyramid_baseplate_redis.pool.sentinel import pool as sentinel_module
 
 from ...support.fake_sentinel import FakeSentinel
-from .conftest import NOWHERE, MakeFoo, error_of
+from ...support.topologies import SentinelSet
+from .conftest import NOWHERE, MakeFoo, error_of, pool_of
 
 OLD, NEW = ("10.0.0.1", 1), ("10.0.0.1", 2)
 
@@ -102,3 +107,51 @@ def test_a_connection_is_tried_three_times_while_the_primary_changes(
     with pytest.raises(redis.ConnectionError, match="changed while connecting"):
         connection.connect()
     assert len(connects) == 3
+
+
+# Idle connections of a Sentinel set
+
+
+def number_of_idle(foo: MonitoredRedisConnection) -> int:
+    """Return the server's number for the connection that is idle when this returns."""
+    return int(foo.client_id())
+
+
+def test_an_idle_connection_to_another_server_than_the_primary_is_not_used(
+    foo: MonitoredRedisConnection,
+) -> None:
+    number = number_of_idle(foo)
+    pool_of(foo).proxy.master_address = NEW
+
+    assert number_of_idle(foo) != number
+
+
+def test_an_idle_connection_that_the_primary_has_closed_is_not_used(
+    foo: MonitoredRedisConnection, valkeys: SentinelSet
+) -> None:
+    number = number_of_idle(foo)
+    valkeys.primary().client.client_kill_filter(_id=str(number))
+
+    assert number_of_idle(foo) != number
+
+
+def test_a_connection_to_another_server_than_the_primary_is_closed_at_its_return(
+    foo: MonitoredRedisConnection,
+) -> None:
+    pool = pool_of(foo)
+    connection = pool.get_connection()
+    pool.proxy.master_address = NEW
+    pool.release(connection)
+
+    assert pool.stats.open == 0
+
+
+def test_a_connection_with_an_unread_reply_is_closed_at_its_return(
+    foo: MonitoredRedisConnection,
+) -> None:
+    pool = pool_of(foo)
+    connection = pool.get_connection()
+    connection.send_command("PING")
+    pool.release(connection)
+
+    assert pool.stats.open == 0
