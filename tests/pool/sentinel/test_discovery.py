@@ -308,15 +308,20 @@ def test_a_new_set_of_sentinels_begins_with_the_first_epoch() -> None:
     assert found(manager_of(FakeSentinel(1, port=1, epoch=0))) == 1
 
 
-def test_a_sentinel_that_reports_no_epoch_is_behind_an_announcement() -> None:
-    sentinel: Any = FakeSentinel(1, port=1)
-    reported = sentinel.sentinel_masters()
-    del reported["mymaster"]["config-epoch"]
-    sentinel.sentinel_masters = lambda: reported
-    manager = manager_of(sentinel)
-    assert found(manager) == 1
-    manager.learn(1, ("10.0.0.1", 2))
-    assert found(manager) is None
+def test_a_sentinel_that_reports_no_epoch_is_at_the_first_one() -> None:
+    without, at_the_first = FakeSentinel(1, port=1), FakeSentinel(2, port=2, epoch=0)
+    report = without.sentinel_masters
+
+    def without_epoch() -> Any:
+        reported = report()
+        del reported["mymaster"]["config-epoch"]
+        return reported
+
+    without.sentinel_masters = without_epoch  # type: ignore[method-assign]
+    manager = manager_of(without)
+    for sentinel, port in ((without, 1), (at_the_first, 2), (without, 1)):
+        manager.sentinels = [sentinel]
+        assert found(manager) == port
 
 
 def test_a_single_sentinel_is_enough_by_default() -> None:
