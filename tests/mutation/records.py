@@ -78,7 +78,9 @@ def choose_tests(mutant: Mutant, records: Records) -> list[str]:
 def _is_named_after(test: str, module: str) -> bool:
     file = test.split("::")[0]
     folder, _, name = module.removesuffix(".py").rpartition("/")
-    return Path(file).stem == f"test_{name}" or ("/" in folder and f"/{folder}/" in file)
+    stem = Path(file).stem
+    is_named = stem == f"test_{name}" or stem.startswith(f"test_{name}_")
+    return is_named or ("/" in folder and f"/{folder}/" in file)
 
 
 class Recorder:

@@ -31,15 +31,16 @@ def test_the_tests_of_a_function_are_those_that_run_it_the_quickest_first() -> N
     assert choose_tests(AT_IMPORT, records) == ["t::other", "t::quick", "t::slower"]
 
 
-def test_the_tests_of_the_module_come_first() -> None:
+@pytest.mark.parametrize("file", ["test_a.py", "test_a_errors.py"])
+def test_the_tests_of_the_module_come_first(file: str) -> None:
     records = {
         "tests/pool/test_b.py::quick": Record(0.1, ["pool/a.py:f"]),
-        "tests/pool/test_a.py::slower": Record(0.2, ["pool/a.py:f"]),
+        f"tests/pool/{file}::slower": Record(0.2, ["pool/a.py:f"]),
     }
     mutant = Mutant("pool/a.py", "", function="f", line=2, operator="AddNot", occurrence=0)
 
     assert choose_tests(mutant, records) == [
-        "tests/pool/test_a.py::slower",
+        f"tests/pool/{file}::slower",
         "tests/pool/test_b.py::quick",
     ]
 

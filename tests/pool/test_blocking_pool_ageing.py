@@ -137,6 +137,23 @@ def test_the_thread_stays_for_a_caller_that_comes_while_it_ends(
     pool.release(connection)
 
 
+@pytest.mark.parametrize("has_started", [True, False], ids=["has started one", "starts one"])
+def test_the_thread_ends_if_a_caller_starts_another_one(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch, has_started: bool
+) -> None:
+    pool = make_pool(max_idle_time="1 minute")
+    connection = pool.get_connection()
+
+    def taken() -> Any:
+        pool._has_background = has_started
+        return object() if has_started else None  # None: the caller has the claim
+
+    monkeypatch.setattr(pool._starting, "take", taken)
+
+    assert not pool._is_relied_on()
+    pool.release(connection)
+
+
 def test_a_caller_that_comes_while_an_idle_connection_is_closed_gets_its_slot(
     make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

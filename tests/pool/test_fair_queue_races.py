@@ -7,13 +7,11 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from queue import Empty
 from typing import Any
 
 import pytest
 
 from pyramid_baseplate_redis.pool.fair_queue import (
-    POLL_SECONDS,
     Entry,
     FairLifoQueue,
     PoolSlot,
@@ -59,8 +57,7 @@ def entries(queue: FairLifoQueue, *times: float) -> list[Entry]:
     return [(queue.get(timeout=0)[0], f"since {idle:g}", idle) for idle in times]
 
 
-@pytest.mark.usefixtures("_nobody_polls")
-def test_a_connection_that_comes_back_before_its_caller_is_in_line_is_found(
+def test_a_connection_that_comes_back_before_its_caller_is_in_line_is_found_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     queue = FairLifoQueue(1)
@@ -71,9 +68,13 @@ def test_a_connection_that_comes_back_before_its_caller_is_in_line_is_found(
         monkeypatch.setattr(queue, "_take", take)
         queue.put(entry)
 
-    monkeypatch.setattr(queue, "_take", nothing_yet)
+    def waits(waiter: _Waiter, seconds: float) -> bool:
+        raise AssertionError("it waits")
 
-    assert queue.get(timeout=0.5) == entry
+    monkeypatch.setattr(queue, "_take", nothing_yet)
+    monkeypatch.setattr(_Waiter, "wait", waits)
+
+    assert queue.get() == entry
 
 
 def test_a_caller_that_gets_in_line_while_a_connection_comes_back_gets_it() -> None:
@@ -250,8 +251,9 @@ def test_a_waiter_that_is_missing_from_the_beginning_gets_in_line_after_two_look
     del held
 
 
-def test_a_waiter_looks_five_times_a_second_or_as_often_as_its_timeout_allows(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("timeout", "pause"), [(None, 0.2), (60, 0.2), (0.1, 0.1)])
+def test_a_waiter_looks_five_times_a_second_and_when_its_time_is_up(
+    monkeypatch: pytest.MonkeyPatch, timeout: float | None, pause: float
 ) -> None:
     queue = FairLifoQueue(1)
     held = queue.get()
@@ -259,15 +261,13 @@ def test_a_waiter_looks_five_times_a_second_or_as_often_as_its_timeout_allows(
 
     def wait(waiter: _Waiter, seconds: float) -> bool:
         pauses.append(seconds)
-        time.sleep(seconds)
-        return False
+        raise _Interrupted
 
     monkeypatch.setattr(_Waiter, "wait", wait)
-    with pytest.raises(Empty):
-        queue.get(timeout=0.3)
+    with pytest.raises(_Interrupted):
+        queue.get(timeout)
 
-    assert pauses[0] == POLL_SECONDS == 0.2
-    assert 0 < pauses[1] <= 0.1
+    assert pauses[0] == pytest.approx(pause, abs=0.05)
     del held
 
 
