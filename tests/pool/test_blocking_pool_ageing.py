@@ -137,6 +137,12 @@ def test_the_thread_stays_for_a_caller_that_comes_while_it_ends(
     pool.release(connection)
 
 
+def test_the_thread_ends_when_no_connection_is_open(make_pool: MakePool) -> None:
+    pool = make_pool(max_idle_time="1 minute")
+
+    assert pool.keep_house() is False
+
+
 @pytest.mark.parametrize("has_started", [True, False], ids=["has started one", "starts one"])
 def test_the_thread_ends_if_a_caller_starts_another_one(
     make_pool: MakePool, monkeypatch: pytest.MonkeyPatch, has_started: bool

@@ -122,6 +122,29 @@ def test_objects_of_different_connections_differ_from_other_things(make_pool: Ma
     pool.release(connection)
 
 
+def test_redis_py_closes_the_idle_connections_only(make_pool: MakePool) -> None:
+    pool = make_pool()
+    in_use, idle = pool.get_connection(), pool.get_connection()
+    pool.release(idle)
+    pool.disconnect_free_connections()
+
+    assert in_use.is_connected
+    assert (pool.stats.open, pool.stats.idle) == (1, 0)
+    pool.release(in_use)
+
+
+@pytest.mark.parametrize(("address", "closed"), [("127.0.0.1", True), ("10.0.0.1", False)])
+def test_redis_py_closes_the_idle_connections_to_an_address_that_moves(
+    make_pool: MakePool, address: str, closed: bool
+) -> None:
+    pool = make_pool()
+    pool.release(pool.get_connection())
+    pool.disconnect_free_connections(moving_address_src=address)
+
+    (idle,) = pool._get_free_connections()
+    assert idle.is_connected is not closed
+
+
 def test_closing_all_counts_each_closed_connection_once(make_pool: MakePool) -> None:
     pool = make_pool()
     for connection in [pool.get_connection() for _ in range(3)]:

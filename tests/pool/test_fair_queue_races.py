@@ -7,6 +7,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from queue import Empty
 from typing import Any
 
 import pytest
@@ -171,7 +172,32 @@ def test_of_two_callers_for_the_last_slot_the_first_one_has_it(rival_is_first: b
     assert (queue._take() is None) == rival_is_first
 
 
+@pytest.mark.parametrize("freed", ["by its caller", "by the garbage collector"])
+def test_a_slot_that_is_free_is_not_put_back(freed: str) -> None:
+    queue = FairLifoQueue(1)
+    (entry,) = entries(queue, 1)
+    if freed == "by its caller":
+        entry[0].vacate()
+    else:
+        entry[0].counted = lambda: None  # type: ignore[assignment]  # the reference is cleared
+
+    assert not queue.put(entry)
+    assert queue.idle == 0
+
+
 # Waiting
+
+
+def test_each_wait_and_each_timeout_counts_once() -> None:
+    queue = FairLifoQueue(1)
+    assert (queue.waits, queue.timeouts) == (0, 0)
+    held = queue.get()
+    for _ in range(2):
+        with pytest.raises(Empty):
+            queue.get(timeout=0.001)
+
+    assert (queue.waits, queue.timeouts) == (2, 2)
+    del held
 
 
 @pytest.mark.usefixtures("_nobody_polls")
