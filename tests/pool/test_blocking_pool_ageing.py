@@ -133,6 +133,7 @@ def test_the_thread_stays_for_a_caller_that_comes_while_it_ends(
     monkeypatch.setattr(type(pool.pool), "open", property(lambda queue: next(numbers)))
 
     assert pool.keep_house()
+    assert pool._has_background
     monkeypatch.undo()
     pool.release(connection)
 

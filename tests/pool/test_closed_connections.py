@@ -10,8 +10,8 @@ import redis
 
 from pyramid_baseplate_redis import BlockingConnectionPool, PoolReleaseError
 
-from ..support.servers import free_port, wait_until
-from .conftest import MakePool
+from ..support.servers import Server, free_port, wait_until
+from .conftest import MakePool, state_of_next
 
 
 def return_unread(pool: BlockingConnectionPool, connection: Any) -> None:
@@ -83,6 +83,17 @@ def test_a_caller_that_comes_while_all_are_closed_gets_a_slot(
     pool.release(got[0])
 
 
+def test_an_idle_connection_that_the_server_has_closed_is_not_used(
+    make_pool: MakePool, valkey: Server
+) -> None:
+    pool = make_pool()
+    number, _ = state_of_next(pool)
+    with redis.Redis(port=valkey.port) as admin:
+        admin.client_kill_filter(_id=str(number))
+
+    assert state_of_next(pool)[0] != number
+
+
 def test_the_object_of_a_closed_connection_is_dead(make_pool: MakePool) -> None:
     pool = make_pool()
     connection = pool.get_connection()
@@ -103,6 +114,28 @@ def test_the_object_of_a_closed_connection_keeps_its_address(make_pool: MakePool
     assert (connection.host, connection.port, connection.db) == (
         keywords["host"], keywords["port"], keywords["db"],
     )  # fmt: skip
+
+
+def test_the_object_of_a_connection_for_redis_pys_way_is_dead_after_its_return(
+    make_pool: MakePool,
+) -> None:
+    pool = make_pool()
+    connection = pool.get_connection()
+    connection.is_direct = False
+    pool.release(connection)
+
+    assert pool.stats.idle == 1
+    with pytest.raises(PoolReleaseError, match="used after it had been released"):
+        connection.send_command("PING")
+
+
+def test_the_object_of_a_kept_connection_to_a_node_has_its_address(make_pool: MakePool) -> None:
+    pool = make_pool()
+    connection = pool.get_connection()
+    connection.is_node = True
+    pool.release(connection)
+
+    assert connection.port == pool.connection_kwargs["port"]
 
 
 def test_the_object_of_a_kept_connection_to_no_node_has_no_address(make_pool: MakePool) -> None:

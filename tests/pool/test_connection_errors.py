@@ -66,7 +66,8 @@ def test_to_shut_down_a_socket_that_is_gone_does_nothing(make_pool: MakePool) ->
 
 def node_of(make_pool: MakePool, is_node: bool = True) -> Any:
     connection = make_pool().make_connection()
-    connection.is_node = is_node
+    if is_node:
+        connection.is_node = True
     connection.address_remap = lambda address: ("mapped", address[1] + 1)
     pop_call_details()
     return connection

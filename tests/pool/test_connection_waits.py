@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 import redis
 
-from pyramid_baseplate_redis.runtime.deadline import SENDING, Deadline, called
+from pyramid_baseplate_redis import PoolTimeoutError
+from pyramid_baseplate_redis.runtime.deadline import (
+    PACKING,
+    READING,
+    SENDING,
+    WAITING,
+    Deadline,
+    called,
+)
 
 from ..support.servers import Server
 from .conftest import MakePool
@@ -82,6 +90,25 @@ def test_the_deadline_of_the_call_that_sends_is_not_the_next_calls(make_pool: Ma
 
     assert connection._sock.gettimeout() == 30
     assert connection.read_response() == b"PONG"
+    pool.release(connection)
+
+
+def test_a_call_packs_its_command_after_the_check_out(make_pool: MakePool) -> None:
+    pool, deadline = make_pool(), Deadline(time.monotonic() + 5)
+    connection = called(deadline, pool.get_connection)
+
+    assert deadline.phase == PACKING
+    pool.release(connection)
+
+
+def test_a_call_that_needs_another_connection_waits_again(make_pool: MakePool) -> None:
+    pool, deadline = make_pool(max_connections="1"), Deadline(time.monotonic() + 0.05)
+    connection = pool.get_connection()
+    deadline.enter(READING)
+    with pytest.raises(PoolTimeoutError):
+        called(deadline, pool.get_connection)
+
+    assert deadline.phase == WAITING
     pool.release(connection)
 
 
