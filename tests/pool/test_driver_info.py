@@ -14,6 +14,7 @@ from pyramid_baseplate_redis import (
     pool_from_config,
     sentinel_pool_from_config,
 )
+from pyramid_baseplate_redis.pool import connection_kwargs
 
 from ..support.servers import Server
 from ..support.topologies import Cluster, SentinelSet
@@ -80,3 +81,14 @@ def test_behind_sentinel_the_primary_and_the_sentinels_list_it(
     client = redis.Redis(connection_pool=pool)
     assert lib_names(client, "driver") == {OURS}
     assert lib_names(pool.sentinel_manager.sentinels[0], "driver") == {OURS}
+
+
+def test_a_package_that_was_copied_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+
+    info = connection_kwargs._driver_info()
+
+    assert info.formatted_name == "redis-py(pyramid_baseplate_redis_vunknown)"
