@@ -138,6 +138,14 @@ def test_the_thread_stays_for_a_caller_that_comes_while_it_ends(
     pool.release(connection)
 
 
+def test_a_connection_that_was_used_just_now_is_kept(make_pool: MakePool) -> None:
+    pool = make_pool(max_idle_time="1 minute")
+    pool.release(pool.get_connection())
+
+    assert pool.keep_house()
+    assert pool.stats.idle == 1
+
+
 def test_the_thread_ends_when_no_connection_is_open(make_pool: MakePool) -> None:
     pool = make_pool(max_idle_time="1 minute")
 
