@@ -141,3 +141,56 @@ def test_a_parser_that_does_not_parse_errors_is_left_alone() -> None:
     RefusalDetector(parser)
 
     assert vars(parser) == {}
+
+
+def refused(connection: Any, *, must_close: bool, commands: int = 1) -> redis.ReadOnlyError:
+    """Return the error of commands that a replica has refused."""
+    connection._refusals.must_close = must_close
+    connection.pack_commands([("SET", "key", "value")] * commands)
+    error = redis.ReadOnlyError(REFUSAL)
+    connection._note_error(error)
+    return error
+
+
+@pytest.mark.parametrize("must_close", [True, False])
+def test_a_refusal_closes_the_connection_if_it_has_to(
+    make_pool: MakePool, must_close: bool
+) -> None:
+    pool = make_pool()
+    connection = pool.get_connection()
+    refused(connection, must_close=must_close)
+
+    assert connection.is_connected is not must_close
+    pool.release(connection)
+
+
+def test_a_refusal_closes_no_connection_that_watches_keys(make_pool: MakePool) -> None:
+    pool = make_pool()
+    connection = pool.get_connection()
+    connection.send_command("WATCH", "key")
+    connection.read_response()
+    refused(connection, must_close=True)
+
+    assert connection.is_connected
+    pool.release(connection)
+
+
+@pytest.mark.parametrize(("commands", "unsent"), [(1, True), (2, False)])
+def test_a_refused_command_was_not_executed_but_others_of_a_pipeline_may_have_been(
+    make_pool: MakePool, commands: int, unsent: bool
+) -> None:
+    pool = make_pool()
+    connection = pool.get_connection()
+    error = refused(connection, must_close=False, commands=commands)
+
+    assert getattr(error, "unsent", False) is unsent
+    pool.release(connection)
+
+
+def test_a_refusal_by_a_node_of_a_cluster_is_left_to_redis_py(make_pool: MakePool) -> None:
+    connection = make_pool().get_connection()
+    connection.is_node = True
+    error = refused(connection, must_close=True)
+
+    assert connection.is_connected
+    assert not hasattr(error, "unsent")
