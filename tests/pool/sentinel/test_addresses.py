@@ -81,6 +81,14 @@ def test_only_the_address_that_is_wrong_is_forgotten() -> None:
     assert pool.master_address is None
 
 
+def test_the_address_of_a_demoted_primary_is_asked_for_again() -> None:
+    pool = pool_with(FakeSentinel(1, port=1))
+    pool.get_master_address()
+    pool.demoted(OLD)
+
+    assert pool.master_address is None
+
+
 @pytest.mark.parametrize("deadline", [None, "5 seconds"])
 def test_sentinels_that_are_gone_open_the_circuit_breaker(
     make_foo: MakeFoo, deadline: str | None

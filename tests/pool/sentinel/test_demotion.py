@@ -48,6 +48,20 @@ def test_a_write_to_a_demoted_primary_closes_the_other_idle_connections(
     assert pool.stats.open == 0
 
 
+def test_a_refusal_that_redis_pys_code_reads_closes_the_other_idle_connections(
+    foo: MonitoredRedisConnection, demoted: Callable[[], Node]
+) -> None:
+    pool = pool_of(foo)
+    connection, other = pool.get_connection(), pool.get_connection()
+    pool.release(other)
+    demoted()
+    connection.send_command("SET", "key", "value")
+    with pytest.raises(redis.ConnectionError, match="is now a slave"):
+        connection.read_response()
+    pool.release(connection)
+    assert pool.stats.open == 0
+
+
 def test_a_write_to_a_demoted_primary_ends_what_is_in_use_there(
     foo: MonitoredRedisConnection, demoted: Callable[[], Node]
 ) -> None:

@@ -89,6 +89,17 @@ def test_the_beginning_of_a_promotion_demotes() -> None:
     assert heard(PROMOTING) == [("demoted", 1)]
 
 
+def test_the_old_primary_is_not_trusted_from_the_beginning_of_a_promotion_on() -> None:
+    pool = HearingPool()
+    reference: Any = weakref.ref(pool)
+    sentinel: Any = FakeSentinel(1)
+    message = {"channel": PROMOTING[0], "data": PROMOTING[1]}
+    announcements_module._heard(reference, sentinel, message)
+
+    assert not pool.sentinel_manager.believes(("10.0.0.1", 1))
+    assert pool.sentinel_manager.believes(("10.0.0.1", 2))
+
+
 @pytest.mark.parametrize("announced", [SWITCHED, PROMOTED], ids=["a switch", "a promotion"])
 def test_an_announcement_that_is_heard_behind_the_next_failover_is_ignored(
     announced: tuple[bytes, bytes],
