@@ -35,7 +35,7 @@ from .support.topologies import (
     running_sentinels,
 )
 
-pytest_plugins = ["tests.support.distribution", "tests.support.selection"]
+pytest_plugins = ["tests.support.selection", "tests.support.distribution"]
 
 _exporter = InMemorySpanExporter()
 

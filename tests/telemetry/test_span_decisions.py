@@ -111,7 +111,8 @@ def test_a_root_span_is_made_unless_only_children_are_wanted(
     assert (decide(INVALID_SPAN, INVALID_SPAN, trace=trace) is not None) is has_span
 
 
-@pytest.mark.parametrize("key", [SUPPRESS_KEY, SUPPRESS_PLAIN_KEY])
+# The IDs are given, since the first key is another one in each process.
+@pytest.mark.parametrize("key", [SUPPRESS_KEY, SUPPRESS_PLAIN_KEY], ids=["own", "plain"])
 @pytest.mark.parametrize("name", ["none", "recording", "ended"])
 def test_a_context_that_suppresses_telemetry_has_no_spans(decide: Any, name: str, key: str) -> None:
     assert decide(PARENTS[name], INVALID_SPAN, keys=[key]) is None
