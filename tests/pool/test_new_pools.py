@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from redis.cache import CacheConfig
 
-from pyramid_baseplate_redis import BlockingConnectionPool, ConfigurationError
+from pyramid_baseplate_redis import BlockingConnectionPool, ConfigurationError, PoolTimeoutError
 
 
 def test_a_pool_closes_and_reports_nothing_of_its_own_accord() -> None:
@@ -24,6 +25,15 @@ def test_a_keyword_that_no_connection_takes_is_refused_at_once() -> None:
 def test_client_side_caching_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="cach"):
         BlockingConnectionPool(cache_config=CacheConfig(), protocol=3)
+
+
+def test_an_error_of_a_pool_without_a_port_names_redis_pys_default() -> None:
+    pool = BlockingConnectionPool(host="127.0.0.1", port=None, max_connections=1, timeout=0.01)
+    taken, _, _ = pool.pool.get()  # its only slot
+
+    with pytest.raises(PoolTimeoutError, match=re.escape("all 1 to 127.0.0.1:6379 were in use")):
+        pool.get_connection()
+    del taken
 
 
 @pytest.mark.parametrize(
