@@ -209,7 +209,7 @@ class MessageLeases:
     def _lost(self, message: str, what: str) -> LeaseLostError:
         return LeaseLostError(f"queue {self._spec.name}: {message} {what}")
 
-    def _claim(self, ids: Sequence[bytes], *options: Any, least: int = 0) -> Command:
+    def _claim(self, ids: Sequence[bytes], *options: Any, least: int) -> Command:
         spec = self._spec
         return ("XCLAIM", spec.key, spec.group, spec.consumer, least, *ids, *options)
 
