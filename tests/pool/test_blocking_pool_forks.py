@@ -84,6 +84,7 @@ def test_a_child_cant_release_what_its_parent_took(make_pool: MakePool) -> None:
         with pytest.raises(PoolReleaseError, match="Release it in process "):
             pool.release(connection)
         assert pool.stats.open == 0
+        assert not connection.is_connected  # or the server would see it after the parent closed it
 
     assert in_child(child) == 0
     assert identity(connection) == number
