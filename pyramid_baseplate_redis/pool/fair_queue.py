@@ -104,8 +104,10 @@ class FairLifoQueue:
         #    connection unless this caller is faster.
         # 3. Callers wait and the turn is over: the connection is handed to the first of them.
         slot = entry[0]
-        counted = slot.counted  # as is_taken does, without the cost of a call
+        counted = slot.counted
         if counted is None or counted() is not slot:
+            # It is no longer registered. Either it was freed, or the garbage collector runs a
+            # finalizer that releases the connection: it has cleared the weak references before.
             return False
         if not self._waiters:
             self._idle.append(entry)

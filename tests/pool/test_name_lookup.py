@@ -191,6 +191,14 @@ def test_an_interrupted_thread_fails_its_callers(resolver: Resolver) -> None:
     assert isinstance(made.error, socket.gaierror)
 
 
+def test_a_second_thread_that_was_started_makes_no_call(resolver: Resolver) -> None:
+    resolver.answers.set()
+    made = name_lookup._LookUp((*QUERY, socket.SOCK_STREAM))
+    for _ in range(2):
+        assert not [*made._steps()]
+    assert resolver.asked[NAME] == 1
+
+
 def test_without_a_thread_left_the_caller_looks_up_itself(
     resolver: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

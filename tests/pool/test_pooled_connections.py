@@ -24,6 +24,18 @@ def test_a_connection_that_has_never_connected_is_for_no_caller(make_pool: MakeP
     assert not connection.is_reusable()
 
 
+def test_a_connection_whose_handshake_was_interrupted_starts_again(make_pool: MakePool) -> None:
+    pool = make_pool()
+    connection = pool.get_connection()
+    half_open, connection._ready = connection._sock, False
+
+    connection.connect()
+
+    assert half_open.fileno() == -1
+    assert connection._sock is not half_open
+    pool.release(connection)
+
+
 def test_an_applications_own_parser_is_used() -> None:
     class Own(DefaultParser):
         pass

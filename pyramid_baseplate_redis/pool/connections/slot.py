@@ -76,14 +76,5 @@ class PoolSlot:
             self.taken.pop(counted, None)
             del counted  # before this slot is dropped: a dropped weak reference has no callback
 
-    @property
-    def is_taken(self) -> bool:
-        """Return whether the slot is still registered as taken.
-
-        It isn't if the garbage collector runs a finalizer that releases the connection: the
-        collector has cleared the weak references before.
-        """
-        return self.counted is not None and self.counted() is self
-
 
 TakenSlots = dict["weakref.ref[PoolSlot]", None]

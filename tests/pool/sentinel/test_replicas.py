@@ -8,6 +8,8 @@ import pytest
 import redis
 from redis.sentinel import SlaveNotFoundError
 
+from pyramid_baseplate_redis.pool.sentinel.discovery import SentinelClient
+
 from ...support.fake_sentinel import FakeSentinel, manager_of
 from ...support.servers import RecordedSpans
 from ...support.topologies import SentinelSet
@@ -98,6 +100,17 @@ def test_the_sentinel_that_answered_is_asked_first() -> None:
         assert manager.discover_slaves("mymaster") == [("10.0.0.1", 2)]
     assert manager.sentinels == [without, answering, silent, refusing]
     assert (silent.asked, refusing.asked, answering.asked) == (1, 1, 2)
+
+
+def test_a_sentinel_that_refuses_the_password_is_not_one_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(self: redis.Redis, service_name: str) -> None:
+        raise redis.AuthenticationError("no")
+
+    monkeypatch.setattr(redis.Redis, "sentinel_slaves", refuse)
+    with pytest.raises(redis.AuthenticationError):
+        SentinelClient().sentinel_slaves("mymaster")
 
 
 @pytest.mark.parametrize("answer", [redis.AuthenticationError("no"), redis.ResponseError("no"), []])
