@@ -27,7 +27,7 @@ def test_a_slot_is_free_although_something_refers_to_it(make_pool: MakePool) -> 
     return_unread(pool, connection)
 
     pool.release(pool.get_connection())
-    assert not kept.is_taken
+    assert kept not in pool.pool.slots()
 
 
 def test_a_slot_is_free_although_the_error_of_its_connection_is_kept() -> None:
