@@ -1,4 +1,4 @@
-"""What a request leaves open is closed at its end."""
+"""Objects that a request leaves open are closed at its end."""
 
 from __future__ import annotations
 

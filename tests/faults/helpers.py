@@ -43,7 +43,7 @@ FAILURES = (
     redis.exceptions.LockNotOwnedError,  # the server has forgotten it
     redis.exceptions.NoScriptError,  # and a script that redis-py had loaded just before
 )
-"""How a question to a server fails that dies or freezes."""
+"""The errors with which a question fails if its server dies or freezes."""
 Client = MonitoredRedisConnection
 _numbers = itertools.count()
 

@@ -184,9 +184,9 @@ def test_a_health_check_of_a_frozen_server_costs_at_most_socket_timeout(tmp_path
 
 
 def test_a_host_that_never_answers_costs_at_most_socket_connect_timeout() -> None:
-    # On Linux the kernel drops who comes when nobody accepts and the line is full.
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as nobody:
-        port = nobody.getsockname()[1]
+    # Linux drops packets of new connections while the server accepts none and its queue is full.
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent:
+        port = silent.getsockname()[1]
         waiting = [socket.socket() for _ in range(3)]
         for one in waiting:
             one.setblocking(False)

@@ -1,4 +1,4 @@
-"""How long a connection of the pool waits, and when it checks its server's health."""
+"""A connection of the pool waits for a limited time, and checks its server's health."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a connection counts and notes while it sends commands directly."""
+"""A connection counts replies and records details while it sends commands directly."""
 
 from __future__ import annotations
 

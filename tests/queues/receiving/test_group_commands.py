@@ -1,4 +1,4 @@
-"""How a consumer reads and claims messages, and what becomes of entries that are none."""
+"""A consumer reads and claims messages; entries that are no messages become dead letters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GONE = redis.ConnectionError("gone")
 NO_GROUP = redis.ResponseError("NOGROUP No such key or consumer group")
 LEASE_LOST = "pyramid_baseplate_redis.exceptions.LeaseLostError"
 BAD_FORMAT = "pyramid_baseplate_redis.exceptions.MessageFormatError"
-NOBODY: frozenset[bytes] = frozenset()
+NONE_HELD: frozenset[bytes] = frozenset()
 
 
 class Parts:
@@ -204,7 +204,7 @@ def claim_command(number: int, *options: Any) -> tuple[Any, ...]:
 def test_messages_whose_lease_has_expired_are_claimed_one_at_a_time(clock: Clock) -> None:
     rows = expired((1, 1), (2, 2), (3, 1))
     parts = Parts(rows, [JOB], [[b"2-0", FIELDS]])
-    messages = parts.group.claim(2, NOBODY)
+    messages = parts.group.claim(2, NONE_HELD)
     found = [(each.entry_id, each.attempts, each.is_suspect) for each in messages]
     assert found == [(b"1-0", 2, True), (b"2-0", 3, True)]
     assert parts.server.asked[1:] == [claim_command(1), claim_command(2)]
@@ -214,7 +214,7 @@ def test_messages_whose_lease_has_expired_are_claimed_one_at_a_time(clock: Clock
 def test_a_message_that_was_never_delivered_is_no_suspect(clock: Clock) -> None:
     """A group that was created again has such entries."""
     parts = Parts(expired((1, 0)), [JOB])
-    (message,) = parts.group.claim(1, NOBODY)
+    (message,) = parts.group.claim(1, NONE_HELD)
     assert (message.attempts, message.is_suspect) == (1, False)
 
 
@@ -224,7 +224,7 @@ def test_the_lease_of_a_claimed_message_begins_before_it_is_claimed(clock: Clock
         return [JOB]
 
     parts = Parts(expired((1, 1)), reply)
-    (message,) = parts.group.claim(1, NOBODY)
+    (message,) = parts.group.claim(1, NONE_HELD)
     assert message.leased_at == 100.0
 
 
@@ -239,13 +239,13 @@ def test_a_message_that_another_consumer_has_claimed_or_deleted_is_left_out(
     clock: Clock, reply: Any
 ) -> None:
     parts = Parts(expired((1, 1)), reply)
-    assert parts.group.claim(1, NOBODY) == []
+    assert parts.group.claim(1, NONE_HELD) == []
     assert parts.dead.mock_calls == []
 
 
 def test_the_last_attempt_is_buried_without_reading_it(clock: Clock) -> None:
     parts = Parts(expired((1, 3), (2, 4)), [b"1-0"], [b"2-0"])
-    assert parts.group.claim(1, NOBODY) == []
+    assert parts.group.claim(1, NONE_HELD) == []
     assert parts.server.asked[1:] == [claim_command(1, "JUSTID"), claim_command(2, "JUSTID")]
     assert parts.dead.bury_unread.mock_calls == [
         call(b"1-0", LEASE_LOST, 3), call(b"2-0", LEASE_LOST, 4),
@@ -254,18 +254,18 @@ def test_the_last_attempt_is_buried_without_reading_it(clock: Clock) -> None:
 
 def test_a_failure_after_a_claimed_message_does_not_lose_it(clock: Clock) -> None:
     parts = Parts(expired((1, 1), (2, 1)), [JOB], GONE)
-    assert [each.entry_id for each in parts.group.claim(5, NOBODY)] == [b"1-0"]
+    assert [each.entry_id for each in parts.group.claim(5, NONE_HELD)] == [b"1-0"]
 
 
 def test_a_failure_before_any_message_is_raised(clock: Clock) -> None:
     parts = Parts(expired((1, 1)), GONE)
     with pytest.raises(redis.ConnectionError):
-        parts.group.claim(5, NOBODY)
+        parts.group.claim(5, NONE_HELD)
 
 
 def test_a_search_is_due_when_it_was_asked_for(clock: Clock) -> None:
     parts = Parts([])
-    parts.group.claim(5, NOBODY)
+    parts.group.claim(5, NONE_HELD)
     assert (parts.group.may_have_expired(), parts.group.search_at) == (False, 105.0)
     parts.group.search_soon()
     assert parts.group.may_have_expired()
