@@ -184,6 +184,10 @@ def running_sentinels(
                     username=sentinel_username, password=sentinel_password, sentinel=lines,
                 )
             )  # fmt: skip
+        for sentinel in sentinels:
+            # Asked for its role every 10 s, as by default, a node that was promoted twice in this
+            # time may be taken for one that should follow the old primary, and made its replica.
+            sentinel.client.execute_command("SENTINEL DEBUG", "info-period", 1000)
         found = SentinelSet(kind, nodes, sentinels)
         found.wait_until_healthy()
         yield found
