@@ -18,7 +18,9 @@ MOST_SCHEDULES = 10_000
 def _is_found_and_replayed(bug: PlantedBug) -> None:
     copies = Copies(SIMULATED, bug.changes)
 
-    found = search(copies, lambda found: found.schedules >= MOST_SCHEDULES, given=bug.plan)
+    found = search(
+        copies, lambda found: found.schedules >= MOST_SCHEDULES, seed=bug.seed, given=bug.plan
+    )
 
     assert found.failed is not None
     assert re.search(bug.failure, str(found.failed.failure)), found.failed.failure
