@@ -18,8 +18,8 @@ class Group:
     """Modules that are tested by the same files.
 
     :param modules: patterns of paths, relative to the package.
-    :param tests: paths relative to the repository. Only quick tests count: those marked ``slow`` or
-        ``alone`` are left out.
+    :param tests: paths relative to the repository. Only quick tests count: those marked ``slow``,
+        ``timed`` or ``alone`` are left out.
     """
 
     name: str

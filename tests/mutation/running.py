@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ..support.selection import Kind, kind_of
 from . import loading
 from .forks import Outcome, Report, in_child
 from .groups import ROOT
@@ -39,7 +40,7 @@ class _Chosen:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = [item for item in items if not item.get_closest_marker("alone")]
+        items[:] = [item for item in items if kind_of(item) is Kind.ORDINARY]
         if self._order is not None:
             order = self._order
             items[:] = [item for item in items if item.nodeid in order]
