@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from pyramid_baseplate_redis import MonitoredRedisConnection, pool_from_config
 
 from .support.cli import Predis
 from .support.servers import KINDS, MakeClient, RecordedSpans, Server, running_server
+from .support.shared_topologies import SharedTopologies, shared_by_files
 from .support.topologies import (
     Cluster,
     SentinelSet,
@@ -38,6 +39,7 @@ from .support.topologies import (
 pytest_plugins = ["tests.support.selection", "tests.support.distribution"]
 
 _exporter = InMemorySpanExporter()
+_SHARED = pytest.StashKey[Mapping[Path, set[str]]]()
 
 # Machines are noisy; and what CI says shouldn't depend on chance.
 _unhurried: Any = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
@@ -59,6 +61,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     # Many tests collect garbage. Without what is imported, a collection takes a tenth of the time.
     gc.collect()
     gc.freeze()
+    session.stash[_SHARED] = shared_by_files(session.items)
 
 
 @pytest.fixture
@@ -76,7 +79,7 @@ def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="session", params=KINDS)
+@pytest.fixture(scope="module", params=KINDS)
 def any_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
@@ -172,13 +175,31 @@ def server_kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def valkey_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A Cluster of six Valkeys."""
-    with running_cluster("valkey", tmp_path_factory.mktemp("valkey-cluster")) as cluster:
-        yield cluster
+def shared_topologies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedTopologies]:
+    make = tmp_path_factory.mktemp
+    starts: dict[str, Callable[[], Any]] = {
+        "cluster": lambda: running_cluster("valkey", make("valkey-cluster")),
+        "sentinels": lambda: running_sentinels("valkey", make("valkey-sentinels")),
+    }
+    with SharedTopologies(starts) as shared:
+        yield shared
 
 
-@pytest.fixture(scope="session", params=KINDS)
+@pytest.fixture(scope="module", autouse=True)
+def _no_idle_topologies(
+    request: pytest.FixtureRequest, shared_topologies: SharedTopologies
+) -> None:
+    shared_topologies.stop_all_but(request.session.stash[_SHARED][request.path])
+
+
+@pytest.fixture(scope="module")
+def valkey_cluster(shared_topologies: SharedTopologies) -> Cluster:
+    """A Cluster of six Valkeys, as the test before has left it."""
+    cluster: Cluster = shared_topologies.get("cluster")
+    return cluster
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def any_cluster(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:
@@ -191,14 +212,14 @@ def any_cluster(
             yield cluster
 
 
-@pytest.fixture(scope="session")
-def valkey_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelSet]:
-    """A Valkey and its replica, watched by three Sentinels."""
-    with running_sentinels("valkey", tmp_path_factory.mktemp("valkey-sentinels")) as sentinels:
-        yield sentinels
+@pytest.fixture(scope="module")
+def valkey_sentinels(shared_topologies: SharedTopologies) -> SentinelSet:
+    """A Valkey and its replica, watched by three Sentinels, as the test before has left them."""
+    sentinels: SentinelSet = shared_topologies.get("sentinels")
+    return sentinels
 
 
-@pytest.fixture(scope="session", params=KINDS)
+@pytest.fixture(scope="module", params=KINDS)
 def any_sentinels(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SentinelSet]:

@@ -155,6 +155,21 @@ def test_what_has_to_be_alone_comes_last_and_long_files_come_first(tmp_path: Pat
     assert kinds == ["slow", "shared", "few", "timed", *["begin", "end"] * 5]
 
 
+def test_files_that_use_a_shared_topology_come_first(tmp_path: Path) -> None:
+    topology = """
+@pytest.fixture
+def any_cluster():
+    pass
+
+def test_cluster(any_cluster):
+    note("cluster")
+"""
+    order = ["-p", "tests.support.distribution", "-n", "1", "--dist", "loadfile"]
+    ended = run(tmp_path, *order, a_others=OTHERS, b_cluster=topology)
+    assert ended.returncode == 0
+    assert (tmp_path / "notes").read_text().split()[0] == "cluster"
+
+
 def failing(times: int) -> str:
     return f"""
 @pytest.mark.alone("a reason")

@@ -31,13 +31,13 @@ def _forgotten_spans(spans: RecordedSpans) -> None:
     """Keep no spans of thousands of commands."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def permissive_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A Valkey that refuses nothing."""
     yield from _permissive("valkey", tmp_path_factory)
 
 
-@pytest.fixture(scope="session", params=KINDS[1:])
+@pytest.fixture(scope="module", params=KINDS[1:])
 def permissive_redis(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
@@ -45,7 +45,7 @@ def permissive_redis(
     yield from _permissive(request.param, tmp_path_factory)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lone_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A node of a Cluster that knows no other."""
     # By default the port of the cluster bus is the server's plus 10,000: it may not exist.

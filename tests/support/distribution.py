@@ -2,8 +2,9 @@
 
 Before a test that has to be alone, all workers wait for each other, and during it all but one wait.
 So these tests come last, after those that are timed: see `tests.support.selection`. Among the
-others, the files that may take longest come first: if one of them were the last, a worker would
-still run it for minutes while the other workers have ended.
+others, the files that use the shared Cluster or Sentinel set come first, so that its servers can
+stop early. After them, the files that may take longest come first: if one of them were the last, a
+worker would still run it for minutes while the other workers have ended.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 from .selection import Kind, kind_of
+from .shared_topologies import shared_by
 
 _SLOW = 10  # A slow test takes as long as so many quick ones, more or less.
 
@@ -29,12 +31,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not hasattr(config, "workerinput"):
         return
     weights = Counter[str]()
+    sharing = set[str]()
     for item in items:
+        if shared_by(item):
+            sharing.add(_file(item.nodeid))
         weights[_file(item.nodeid)] += _SLOW if item.get_closest_marker("slow") else 1
 
-    def order(item: pytest.Item) -> tuple[Kind, int, str]:
+    def order(item: pytest.Item) -> tuple[Kind, bool, int, str]:
         file = _file(item.nodeid)
-        return kind_of(item), -weights[file], file
+        return kind_of(item), file not in sharing, -weights[file], file
 
     items.sort(key=order)
 
