@@ -10,7 +10,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.10.14"
-nox.options.default_venv_backend = "virtualenv"
+nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.download_python = "never"
 
 ROOT = Path(__file__).parent
@@ -114,10 +114,17 @@ def mutation(session: nox.Session) -> None:
     session.run("python", "-m", "tests.mutation", *session.posargs)
 
 
+@nox.session(default=False)
+def simulation(session: nox.Session) -> None:
+    """Run the pool on a virtual clock, in schedules that threads rarely have."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.simulation", *session.posargs)
+
+
 @nox.session
 def audit(session: nox.Session) -> None:
     """Look for known vulnerabilities in what the tests run with."""
-    session.install("-e", ".[test]")
+    session.install("-e", ".[test]", "pip")
     installed = Path(session.create_tmp()) / "installed.txt"
     with installed.open("w") as file:
         session.run("pip", "freeze", "--exclude-editable", stdout=file, stderr=None)
@@ -180,4 +187,4 @@ def wheel(session: nox.Session) -> None:
     imported = session.run("python", "-c", location, silent=True)
     if "site-packages" not in str(imported):
         session.error(f"The tests would import {imported}, which is not the installed wheel.")
-    session.run("pytest", "-q", *SMOKE_TESTS)
+    session.run("pytest", "-q", *SMOKE_TESTS, *session.posargs)

@@ -12,10 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [
-    pytest.mark.slow("hunts for seconds"),
-    pytest.mark.alone("the hunts load both processors"),
-]
+pytestmark = pytest.mark.slow("hunts for seconds")
 
 PROJECT = Path(__file__).parents[2]
 
@@ -38,6 +35,7 @@ def no_deadlock() -> None:
     """In place of the folder's: the hunt has its own, and takes longer."""
 
 
+@pytest.mark.alone("a few seconds have to be enough to meet the mistakes")
 def test_the_hunt_finds_what_it_is_for_in_redis_pys_own_pool() -> None:
     # Without what gets its workers stuck, which takes a while to tell.
     quiet = [f"--without={fault}" for fault in ("interrupts", "signals", "forks")]

@@ -19,7 +19,6 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
 
@@ -29,10 +28,12 @@ _MARKERS = ("slow", "timed", "alone")
 _LEFT_OUT = pytest.StashKey[int]()
 _LOCK = pytest.StashKey[int | None]()
 _LOCK_FILE = pytest.StashKey[Any]()
+_KEPT = pytest.StashKey[bool]()
 
 # The bytes of the lock file. Each test locks the turnstile first, then the byte of the tests of its
 # kind: shared, or both exclusively if it has to be alone. Before that it waits until no test of the
-# other kind runs. The turnstile is locked until then, so no test can overtake one that waits.
+# other kind runs. The turnstile is locked until then, so no test can overtake one that waits. If a
+# worker's next test is timed or alone, too, it keeps the lock.
 _TURNSTILE, _ORDINARY, _TIMED = 0, 1, 2
 
 
@@ -63,6 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in _MARKERS:
         config.addinivalue_line("markers", f"{marker}(reason): see {__name__}")
     config.stash[_LEFT_OUT] = 0
+    config.stash[_KEPT] = False
     worker_input = getattr(config, "workerinput", {})
     path = config.getoption("lock") or worker_input.get("lock")
     # Locked with POSIX locks: a forked child does not inherit them, and a worker that dies loses
@@ -96,16 +98,24 @@ def pytest_terminal_summary(
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    with _machine(item.config.stash[_LOCK], kind_of(item)):
-        return (yield)  # type: ignore[return-value]
-
-
-@contextmanager
-def _machine(lock: int | None, kind: Kind) -> Iterator[None]:
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    lock, kind = item.config.stash[_LOCK], kind_of(item)
     if lock is None:  # no other workers, and no other runs
-        yield
-        return
+        return (yield)  # type: ignore[return-value]
+    if not item.config.stash[_KEPT]:
+        _take_machine(lock, kind)
+    # For each test that has to be alone, all others would have to end first.
+    keep = kind is not Kind.ORDINARY and nextitem is not None and kind_of(nextitem) is kind
+    item.config.stash[_KEPT] = keep
+    try:
+        return (yield)  # type: ignore[return-value]
+    finally:
+        if not keep:
+            for byte in (_ORDINARY, _TIMED):
+                fcntl.lockf(lock, fcntl.LOCK_UN, 1, byte)
+
+
+def _take_machine(lock: int, kind: Kind) -> None:
     own, other = (_TIMED, _ORDINARY) if kind is Kind.TIMED else (_ORDINARY, _TIMED)
     alone = kind is Kind.ALONE
     fcntl.lockf(lock, fcntl.LOCK_EX, 1, _TURNSTILE)
@@ -116,11 +126,6 @@ def _machine(lock: int | None, kind: Kind) -> Iterator[None]:
         fcntl.lockf(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, 1, own)
     finally:
         fcntl.lockf(lock, fcntl.LOCK_UN, 1, _TURNSTILE)
-    try:
-        yield
-    finally:
-        for byte in (own, other):
-            fcntl.lockf(lock, fcntl.LOCK_UN, 1, byte)
 
 
 # Hooks of pytest-xdist, in the process that distributes the tests to its workers.
