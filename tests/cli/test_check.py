@@ -51,7 +51,7 @@ def test_an_old_protocol_tells_as_much(predis: Predis, valkey: Server) -> None:
     assert found["server"].startswith("valkey ")
 
 
-def test_the_pool_and_the_settings_are_told(predis: Predis, valkey: Server) -> None:
+def test_the_pool_and_the_settings_are_reported(predis: Predis, valkey: Server) -> None:
     predis.write("in_code", foo__url=valkey.url, foo__max_connections="7")
 
     (client,) = predis("check", "--json").json["clients"]
@@ -75,7 +75,7 @@ def test_people_see_the_same(predis: Predis, valkey: Server) -> None:
     assert "pool: BlockingConnectionPool, at most 7 connections for each process" in ended.out
 
 
-def test_a_server_that_is_down_fails_and_the_others_are_told(
+def test_a_server_that_is_down_fails_and_the_others_are_reported(
     predis: Predis, valkey: Server
 ) -> None:
     predis.write(foo__url=valkey.url, bar__url=f"redis://127.0.0.1:{free_port()}")
@@ -158,7 +158,7 @@ def test_the_queues_of_a_failed_client_are_not_asked(predis: Predis) -> None:
     assert ended.out.splitlines()[-1] == "mails: failed: not asked, because foo failed"
 
 
-def test_a_server_that_is_frozen_fails_behind_its_timeout(
+def test_a_server_that_is_frozen_fails_after_its_timeout(
     predis: Predis, valkey: Server, tmp_path: Path
 ) -> None:
     with running_server("valkey", tmp_path) as frozen:
@@ -179,7 +179,7 @@ def test_a_server_that_is_frozen_fails_behind_its_timeout(
     assert server["error"] is None
 
 
-def test_a_failure_is_told_at_once_whatever_the_retries_are(predis: Predis) -> None:
+def test_a_failure_is_reported_at_once_whatever_the_retries_are(predis: Predis) -> None:
     attempts: list[object] = []
 
     def hang_up(listener: socket.socket) -> None:
@@ -296,7 +296,7 @@ def test_all_are_asked_at_the_same_time() -> None:
     assert at_once(ask, range(5)) == [0, 1, 2, 3, 4]
 
 
-def test_nobody_to_ask_is_no_error() -> None:
+def test_nothing_to_ask_is_no_error() -> None:
     assert at_once(str.upper, []) == []
 
 

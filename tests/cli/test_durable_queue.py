@@ -59,7 +59,7 @@ def test_get_of_an_empty_queue_fails_with_a_message(jobs: Predis) -> None:
     assert (ended.status, ended.err) == (1, "predis: jobs: the queue is empty\n")
 
 
-def test_peek_shows_messages_and_who_has_them(jobs: Predis, queue: DurableMessageQueue) -> None:
+def test_peek_shows_messages_and_their_holders(jobs: Predis, queue: DurableMessageQueue) -> None:
     first, second = queue.put_many([BINARY, "second"])
     with queue.receive(timeout=1):
         shown = jobs("queue", "jobs", "peek", "--json").json["messages"]
@@ -113,7 +113,7 @@ def test_dead_letters_are_shown(jobs: Predis, queue: DurableMessageQueue) -> Non
     assert "\\xff\\x00\\x1b[31m" in jobs("queue", "jobs", "dead").out
 
 
-def test_no_dead_letters_are_told_of(jobs: Predis) -> None:
+def test_that_there_are_no_dead_letters_is_reported(jobs: Predis) -> None:
     assert jobs("queue", "jobs", "dead").out == "jobs: there are no dead letters\n"
 
 
@@ -187,7 +187,7 @@ def test_nothing_is_done_to_all_by_mistake(
     assert queue.stats().dead == 1
 
 
-def test_what_isnt_there_any_more_is_told(jobs: Predis, queue: DurableMessageQueue) -> None:
+def test_what_isnt_there_any_more_is_reported(jobs: Predis, queue: DurableMessageQueue) -> None:
     entry_id = bury(queue, b"first")
     ended = jobs("queue", "jobs", "discard", entry_id, "1-1")
     assert (ended.status, ended.err) == (1, "predis: jobs: 1 of them does not exist\n")
@@ -202,7 +202,7 @@ def test_what_is_no_identifier_is_refused(jobs: Predis) -> None:
     )
 
 
-def test_options_of_the_ini_file_may_stand_behind_identifiers(
+def test_options_of_the_ini_file_may_follow_identifiers(
     jobs: Predis, queue: DurableMessageQueue
 ) -> None:
     entry_id = bury(queue, b"first")

@@ -81,7 +81,7 @@ def test_without_rich_it_says_which_extra_to_install(predis: Predis) -> None:
     assert ended.stderr == "predis: needs rich: pip install 'pyramid_baseplate_redis[cli]'\n"
 
 
-def test_another_application_of_the_file_is_named_behind_a_number_sign(
+def test_another_application_of_the_file_is_named_after_a_number_sign(
     predis: Predis, valkey: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     predis.write_text(
@@ -114,7 +114,7 @@ def test_an_argument_that_is_unknown_is_refused(
     assert f"unrecognized arguments: {argument}" in capsys.readouterr().err
 
 
-def test_something_else_in_their_place_is_told(predis: Predis) -> None:
+def test_something_else_in_their_place_is_reported(predis: Predis) -> None:
     ended = predis("check", "nonsense")
 
     assert ended.status == 2
@@ -210,7 +210,7 @@ def test_a_fault_of_the_application_keeps_its_traceback(predis: Predis) -> None:
         predis("check")
 
 
-def test_a_client_that_is_unknown_is_told_with_those_that_are(
+def test_a_client_that_is_unknown_is_reported_with_those_that_are(
     predis: Predis, valkey: Server
 ) -> None:
     predis.write(foo__url=valkey.url, bar__url=valkey.url)

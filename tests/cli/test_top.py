@@ -159,7 +159,7 @@ def test_a_user_who_may_not_list_clients_sees_the_rest(predis: Predis, tmp_path:
     assert refresh["servers"][0]["error"] is None
 
 
-def test_a_server_that_goes_away_is_told_until_it_is_back(tmp_path: Path) -> None:
+def test_a_server_that_goes_away_is_reported_until_it_is_back(tmp_path: Path) -> None:
     with running_server("valkey", tmp_path) as server:
         seen = watch(server.url)
         seen.look()
@@ -177,7 +177,7 @@ def test_a_server_that_goes_away_is_told_until_it_is_back(tmp_path: Path) -> Non
         assert seen.look().per_second is not None
 
 
-def test_people_are_told_that_a_server_is_away(tmp_path: Path) -> None:
+def test_a_person_reads_that_a_server_is_away(tmp_path: Path) -> None:
     with running_server("valkey", tmp_path) as server:
         seen = watch(server.url)
         server.kill()
@@ -194,7 +194,7 @@ def shown(seen: Watch, directory: Path, height: int | None = None) -> str:
         return stream.read()
 
 
-def test_commands_that_do_not_fit_the_terminal_are_told_by_their_number(
+def test_commands_that_do_not_fit_the_terminal_are_reported_by_their_number(
     valkey: Server, tmp_path: Path
 ) -> None:
     seen = watch(valkey.url)
@@ -274,7 +274,7 @@ def test_a_node_that_is_away_does_not_hide_the_others(valkey_cluster: Cluster) -
 
 
 @pytest.mark.slow("starts a Cluster or Sentinel set of its own, or waits until a node is given up")
-def test_a_node_that_the_cluster_has_given_up_is_told_until_it_is_back(
+def test_a_node_that_the_cluster_has_given_up_is_reported_until_it_is_back(
     valkey_cluster: Cluster,
 ) -> None:
     valkey_cluster.tidy()
@@ -320,7 +320,7 @@ def test_behind_sentinel_a_reading_clients_commands_are_the_replicas(
     assert [one.address for one in refresh.counted] == [valkey_sentinels.replica().address]
 
 
-def test_sentinels_that_are_away_are_told() -> None:
+def test_sentinels_that_are_away_are_reported() -> None:
     refresh = watch("redis+sentinel://127.0.0.1:1/mymaster").look()
 
     assert refresh.error is not None

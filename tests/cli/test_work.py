@@ -100,7 +100,7 @@ def test_each_message_is_one_line_in_the_log_of_an_ini_file_that_says_nothing_of
 
 @pytest.mark.slow("starts a worker, which imports everything again")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_what_was_begun_is_finished_behind_a_signal(
+def test_what_was_begun_is_finished_after_a_signal(
     start: Start, valkey: Server, plain: redis.Redis, queue: DurableMessageQueue,
     number: signal.Signals,
 ) -> None:  # fmt: skip

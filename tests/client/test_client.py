@@ -115,7 +115,9 @@ def test_results_and_exceptions_are_those_of_redis_py(
     assert [outcome(client, call) for call in CALLS] == expected
 
 
-def test_the_raised_error_has_no_other_behind_it(valkey: Server, make_client: MakeClient) -> None:
+def test_the_raised_error_has_no_cause_and_no_context(
+    valkey: Server, make_client: MakeClient
+) -> None:
     client = make_client(valkey)
     client.set("text", "value")
     with pytest.raises(redis.ResponseError) as raised:
@@ -303,7 +305,7 @@ def test_sentinels_primary_is_monitored(sentinel: Sentinel, spans: RecordedSpans
     assert spans.names == ["redis.SET", "redis.pipeline_pair"]
 
 
-def test_behind_sentinel_no_other_servers_address_is_told(
+def test_behind_sentinel_no_other_servers_address_is_reported(
     sentinel: Sentinel, valkey: Server, spans: RecordedSpans
 ) -> None:
     with sentinel.master_for("primary", redis_class=MonitoredRedisConnection) as client:

@@ -73,7 +73,7 @@ def test_a_lock_that_another_holds_is_no_failure(
     assert failures(spans) == []
 
 
-def test_losing_a_lock_is_told_by_the_exception_alone(
+def test_losing_a_lock_is_reported_by_the_exception_alone(
     valkey: Server, make_client: MakeClient, spans: RecordedSpans
 ) -> None:
     client = make_client(valkey)

@@ -290,7 +290,7 @@ def increment(other: redis.Redis, times: list[int]) -> Callable[[MonitoredRedisP
     return run
 
 
-def test_a_transaction_is_tried_again_until_nobody_interferes(
+def test_a_transaction_is_tried_again_until_no_other_client_interferes(
     server: Server, make_client: MakeClient, spans: RecordedSpans
 ) -> None:
     with redis.Redis(port=server.port) as other:
@@ -371,7 +371,7 @@ def test_a_failing_command_marks_the_pipeline_that_doesnt_raise(
 
 
 @pytest.mark.parametrize("transaction", [True, False], ids=["transaction", "plain"])
-def test_the_first_of_several_failures_is_told(
+def test_the_first_of_several_failures_is_reported(
     valkey: Server, make_client: MakeClient, spans: RecordedSpans, transaction: bool
 ) -> None:
     client = make_client(valkey)
@@ -391,7 +391,7 @@ def test_a_command_that_the_server_refuses_to_queue(
     assert failures(spans) == [("foo.pipeline_bad", "ERR", "ERR")]
 
 
-def test_a_full_server_is_told_by_its_code(
+def test_a_full_server_is_reported_by_its_code(
     server: Server, make_client: MakeClient, spans: RecordedSpans
 ) -> None:
     client = make_client(server)

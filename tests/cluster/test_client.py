@@ -47,7 +47,7 @@ def test_the_url_alone_makes_it_a_clusters(valkey_cluster: Cluster) -> None:
     assert isinstance(factory.make_object_for_context("foo", None), MonitoredRedisClusterConnection)
 
 
-def test_it_is_a_rediscluster_to_everybody(client: MonitoredRedisClusterConnection) -> None:
+def test_it_is_an_instance_of_rediscluster(client: MonitoredRedisClusterConnection) -> None:
     assert isinstance(client, RedisCluster)
     assert len(client.get_primaries()) == 3
 
@@ -98,7 +98,9 @@ def test_the_end_of_a_requests_client_closes_no_connection(
     assert client.connection_pool.stats.creations == creations
 
 
-def test_a_callback_of_ones_own_is_nobody_elses(client: MonitoredRedisClusterConnection) -> None:
+def test_a_callback_of_one_client_is_no_other_clients(
+    client: MonitoredRedisClusterConnection,
+) -> None:
     client.set("a", 1)
     other = client.bound_to(INVALID_SPAN)
     other.set_response_callback("GET", lambda response, **options: "own")

@@ -94,7 +94,7 @@ def test_an_error_that_quotes_a_command_shows_no_secret(
     assert SECRET not in str(raised.value)
 
 
-def test_a_cluster_that_nobody_answers_for_is_told_by_name_and_without_a_secret(
+def test_a_cluster_that_does_not_answer_is_reported_by_name_and_without_a_secret(
     make: MakeClusterClient,
 ) -> None:
     client = make(f"redis+cluster://:{SECRET}@127.0.0.1:1,127.0.0.1:2")

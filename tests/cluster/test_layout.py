@@ -96,7 +96,7 @@ def test_the_first_commands_fail_in_time_while_no_node_answers(
 
 
 @MEASURES
-def test_nobody_asks_for_the_layout_while_the_breaker_is_open(
+def test_no_caller_asks_for_the_layout_while_the_breaker_is_open(
     cluster: Cluster, make: MakeClusterClient
 ) -> None:
     client = make(cluster, **TIMES, breaker_failures="1", breaker_reset="1 minute")

@@ -54,7 +54,7 @@ def test_a_span_is_a_child_of_the_requests(
     assert span.parent == server_span.get_span_context()
 
 
-def test_a_command_behind_a_moved_slot_has_one_span_that_counts_the_redirection(
+def test_a_command_after_a_moved_slot_has_one_span_that_counts_the_redirection(
     client: MonitoredRedisClusterConnection, cluster: Cluster, spans: RecordedSpans
 ) -> None:
     client.set("foo", "bar")
@@ -193,7 +193,7 @@ def test_reads_from_replicas_tell_the_replica(
     assert server_of(spans.all[0]) == ("127.0.0.1", replica.port)
 
 
-def test_reads_go_to_the_primary_unless_told_otherwise(
+def test_reads_go_to_the_primary_by_default(
     client: MonitoredRedisClusterConnection, cluster: Cluster, spans: RecordedSpans
 ) -> None:
     for _ in range(5):

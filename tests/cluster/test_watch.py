@@ -34,7 +34,7 @@ def test_a_transaction_with_watch_has_a_span_for_each_step(
     assert spans.all[2].attributes["db.operation.batch.size"] == 2
 
 
-def test_a_transaction_is_tried_again_until_nobody_interferes(
+def test_a_transaction_is_tried_again_until_no_other_client_interferes(
     client: MonitoredRedisClusterConnection,
 ) -> None:
     other = client.bound_to(INVALID_SPAN)
@@ -149,7 +149,7 @@ def test_a_transaction_waits_while_its_slot_migrates(
     later.join()
 
 
-def test_a_transaction_in_a_slot_that_migrates_sends_nobody_elsewhere(
+def test_a_transaction_in_a_slot_that_migrates_sends_no_command_elsewhere(
     client: MonitoredRedisClusterConnection, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.set("foo", "bar")

@@ -70,7 +70,7 @@ def test_same_write_is_not_to_be_done_once() -> None:
     assert told([recorded("INCR visits")] * 12) == ["12 INCRs: use a named pipeline"]
 
 
-def test_one_who_waits_for_a_lock_needs_no_advice() -> None:
+def test_waiting_for_a_lock_needs_no_advice() -> None:
     assert told([recorded("SET lock token NX PX 1000")] * 12) == []
 
 
@@ -96,13 +96,13 @@ def test_command_below_a_tenth_of_a_second_is_not_slow() -> None:
     assert told([recorded("KEYS *", duration=0.0999)]) == []
 
 
-def test_slowest_of_several_is_told() -> None:
+def test_slowest_of_several_is_reported() -> None:
     found = told([recorded("KEYS a", duration=seconds) for seconds in (0.2, 0.3, 0.2)])
 
     assert found[0].startswith("KEYS took up to 300 ms: ")
 
 
-def test_wait_for_a_connection_is_told_apart_from_a_slow_command() -> None:
+def test_wait_for_a_connection_is_distinguished_from_a_slow_command() -> None:
     assert told([recorded("GET a", duration=0.25, waited=0.2)]) == [
         "GET a waited 200 ms for a connection: raise foo.max_connections, or set foo.leak_warning "
         "to find out what keeps connections"

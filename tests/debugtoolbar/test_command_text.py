@@ -71,7 +71,7 @@ def test_character_that_is_cut_in_two_is_no_reason_to_escape_the_others() -> Non
     assert shown_argument(("€" * 1000).encode()) == "€" * 59 + "…"
 
 
-def test_thirteenth_argument_and_those_behind_are_counted() -> None:
+def test_thirteenth_argument_and_those_after_it_are_counted() -> None:
     shown = shown_command(("MGET", *range(30)))
 
     assert shown == "MGET 0 1 2 3 4 5 6 7 8 9 10 11 … 18 more"

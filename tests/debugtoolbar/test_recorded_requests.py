@@ -39,7 +39,7 @@ class TestWhatBelongsToARequest:
 
         assert toolbar.commands == ["GET view", 'GET "exception view"']
 
-    def test_commands_before_an_error_that_nobody_handles(
+    def test_commands_before_an_error_that_is_not_handled(
         self, serve: Callable[..., Toolbar]
     ) -> None:
         def view(request: Request) -> Response:
@@ -136,7 +136,7 @@ class TestWhatBelongsToARequest:
         assert found == [None]
         assert toolbar.commands == ["GET a"]
 
-    def test_two_requests_are_told_apart(self, serve: Callable[..., Toolbar]) -> None:
+    def test_two_requests_are_distinguished(self, serve: Callable[..., Toolbar]) -> None:
         toolbar = serve(lambda request: (request.foo.get(request.GET["key"]), Response())[1])
         toolbar.get("/?key=first")
         toolbar.get("/?key=second")

@@ -213,7 +213,7 @@ class TestSecrets:
         assert len(recording.operations) == 2
         assert SECRET not in repr(recording)
 
-    def test_error_whose_text_repeats_a_password_is_told_by_its_code(
+    def test_error_whose_text_repeats_a_password_is_reported_by_its_code(
         self, foo: MonitoredRedisConnection, recorder: Recorder
     ) -> None:
         with suppress(redis.ResponseError):
@@ -312,7 +312,7 @@ class TestBounds:
         assert [group.count for group in groups] == [3, 1]
         assert [group.is_same for group in groups] == [False, True]
 
-    def test_same_command_from_one_line_is_told_apart_from_the_same_name(
+    def test_same_command_from_one_line_is_distinguished_from_the_same_name(
         self, foo: MonitoredRedisConnection, recorder: Recorder
     ) -> None:
         for _ in range(3):

@@ -172,7 +172,7 @@ class TestPageOfALink:
 
 
 class TestHealth:
-    def test_a_readiness_probe_is_told_of_the_client(self, valkey: Server) -> None:
+    def test_a_readiness_probe_reports_the_client(self, valkey: Server) -> None:
         app = main({}, **{"links.url": valkey.url, "links.health_timeout": "20 seconds"})
         answer = TestApp(app).get("/health/redis").json
         assert {name: each["status"] for name, each in answer["clients"].items()} == {"links": "ok"}
@@ -216,7 +216,7 @@ class TestWithoutRedis:
     def test_what_needs_no_redis_works(self, browser: TestApp) -> None:
         browser.get("/")
 
-    def test_a_readiness_probe_is_told_so(self, browser: TestApp) -> None:
+    def test_a_readiness_probe_says_so(self, browser: TestApp) -> None:
         assert browser.get("/health/redis", status=503).json["status"] == "failing"
 
 
@@ -277,7 +277,7 @@ class TestMostFollowed:
             browser.get(f"/{made_link(browser)}")
         assert len(self.rows(browser.get("/top"))) == 10
 
-    def test_clicks_that_wait_for_the_worker_are_told(self, browser: TestApp) -> None:
+    def test_clicks_that_wait_for_the_worker_are_reported(self, browser: TestApp) -> None:
         browser.get(f"/{made_link(browser)}")
         assert "1 click waits for the worker" in browser.get("/top").text
 

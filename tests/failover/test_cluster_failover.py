@@ -285,9 +285,7 @@ QUESTIONS = {
 
 @runs_under("process")
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_a_signal_at_any_point_costs_nobody_a_reply_or_a_slot(
-    tmp_path: Path, question: str
-) -> None:
+def test_a_signal_at_any_point_costs_no_reply_and_no_slot(tmp_path: Path, question: str) -> None:
     with running_cluster("valkey", tmp_path) as cluster:
         client = client_of(cluster, max_connections="3")
         asked = iter(range(10**9))

@@ -175,7 +175,9 @@ def test_eight_threads_go_on_at_the_new_primary(
         check_what_holds(failed_over(client, sentinels, begin), client)
 
 
-def test_who_waits_for_a_frozen_primary_hears_of_the_new_one(sentinels: SentinelSet) -> None:
+def test_a_caller_that_waits_for_a_frozen_primary_hears_of_the_new_one(
+    sentinels: SentinelSet,
+) -> None:
     with foo(sentinels, socket_timeout="20 seconds") as client:
         outcome = failed_over(client, sentinels, freeze)
     assert outcome.crowd.slowest < 15
@@ -235,7 +237,7 @@ def test_a_child_that_was_forked_before_a_failover_hears_of_it(tmp_path: Path) -
 
 
 @runs_under("process")
-def test_a_signal_while_asking_sentinels_costs_nobody_a_reply_or_a_slot(tmp_path: Path) -> None:
+def test_a_signal_while_asking_sentinels_costs_no_reply_and_no_slot(tmp_path: Path) -> None:
     with (
         running_sentinels("valkey", tmp_path) as sentinels,
         foo(sentinels, max_connections="3") as client,

@@ -197,7 +197,7 @@ def test_connections_that_are_closed_under_load_give_no_wrong_answer(tmp_path: P
         check_all_slots_are_back(client, server)
 
 
-def test_nobody_listens_where_the_dead_server_was(tmp_path: Path) -> None:
+def test_no_server_listens_where_the_dead_one_was(tmp_path: Path) -> None:
     # What the tests above rely on.
     with running_server("valkey", tmp_path) as server:
         server.kill()

@@ -66,7 +66,7 @@ def serve(client: redis.Redis, seconds: float, served: Served) -> float:
 
 
 @runs_under("process", "gevent")
-def test_nobody_is_served_less_than_half_as_often_as_others_or_waits_for_long(
+def test_no_worker_is_served_less_than_half_as_often_as_others_or_waits_for_long(
     tmp_path: Path,
 ) -> None:
     with (

@@ -256,7 +256,7 @@ def test_a_child_that_ends_as_usual_closes_nothing_of_its_parents(tmp_path: Path
         check_all_slots_are_back(client, server)
 
 
-def test_forks_while_all_connections_are_busy_disturb_nobody(tmp_path: Path) -> None:
+def test_forks_while_all_connections_are_busy_disturb_no_process(tmp_path: Path) -> None:
     # Under threads alone: a fork copies no other thread, but all greenlets, which would go on.
     questions = [*QUESTIONS.values()]
 
@@ -278,7 +278,7 @@ def test_forks_while_all_connections_are_busy_disturb_nobody(tmp_path: Path) -> 
         check_all_slots_are_back(client, server)
 
 
-def test_a_child_that_is_killed_disturbs_nobody(tmp_path: Path) -> None:
+def test_a_child_that_is_killed_does_not_disturb_the_parent(tmp_path: Path) -> None:
     with (
         running_server("valkey", tmp_path) as server,
         client_of(server, max_connections="2") as client,

@@ -134,7 +134,7 @@ def test_a_pipeline_in_which_a_reply_is_late_is_not_used_again_with_that_reply(
 
 
 @everywhere
-def test_nobody_waits_longer_than_pool_timeout_and_socket_timeout_for_a_frozen_server(
+def test_no_caller_waits_longer_than_pool_timeout_and_socket_timeout_for_a_frozen_server(
     tmp_path: Path,
 ) -> None:
     with (

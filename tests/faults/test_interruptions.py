@@ -88,9 +88,7 @@ def interrupted_often(call: Callable[[], None], interrupted: type[BaseException]
 
 @runs_under("process")
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_a_signal_at_any_point_costs_nobody_a_reply_or_a_slot(
-    tmp_path: Path, question: str
-) -> None:
+def test_a_signal_at_any_point_costs_no_reply_and_no_slot(tmp_path: Path, question: str) -> None:
     with (
         running_server("valkey", tmp_path) as server,
         client_of(server, max_connections="3") as client,
@@ -102,7 +100,7 @@ def test_a_signal_at_any_point_costs_nobody_a_reply_or_a_slot(
 
 
 @runs_under("process")
-def test_ctrl_c_at_any_point_costs_nobody_a_reply_or_a_slot(tmp_path: Path) -> None:
+def test_ctrl_c_at_any_point_costs_no_reply_and_no_slot(tmp_path: Path) -> None:
     with (
         running_server("valkey", tmp_path) as server,
         client_of(server, max_connections="3") as client,
@@ -201,7 +199,7 @@ def test_numbers_as_arguments_survive_signals(tmp_path: Path, number: float) -> 
 
 
 @runs_under("process")
-def test_exceptions_thrown_into_threads_cost_nobody_a_reply_or_a_slot(tmp_path: Path) -> None:
+def test_exceptions_thrown_into_threads_cost_no_reply_and_no_slot(tmp_path: Path) -> None:
     sys.setswitchinterval(0.0005)  # more places to be interrupted at
     sys.unraisablehook = lambda what: None
     # A subscriber takes a second connection to publish: there have to be enough for all.
@@ -248,7 +246,7 @@ def test_exceptions_thrown_into_threads_cost_nobody_a_reply_or_a_slot(tmp_path: 
 
 @runs_under("gevent")
 @pytest.mark.parametrize("by", ["gevent.Timeout", "GreenletExit"])
-def test_greenlets_that_are_ended_cost_nobody_a_reply_or_a_slot(tmp_path: Path, by: str) -> None:
+def test_greenlets_that_are_ended_cost_no_reply_and_no_slot(tmp_path: Path, by: str) -> None:
     import gevent
 
     questions = [*QUESTIONS.values()]
@@ -325,7 +323,7 @@ def test_an_error_in_a_response_callback_leaves_no_reply_behind(
         ("echo", "read_response"),
     ],
 )
-def test_no_memory_at_any_step_costs_nobody_a_reply_or_a_slot(
+def test_no_memory_at_any_step_costs_no_reply_and_no_slot(
     valkey: Server, command: str, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with client_of(valkey, max_connections="1") as client:

@@ -144,7 +144,7 @@ def test_a_network_that_cuts_and_resets_gives_no_wrong_reply(tmp_path: Path) -> 
 
 @everywhere
 @pytest.mark.parametrize("size", [1, 4, 20])
-def test_half_a_reply_is_an_error_whose_outcome_nobody_knows(tmp_path: Path, size: int) -> None:
+def test_half_a_reply_is_an_error_whose_outcome_is_unknown(tmp_path: Path, size: int) -> None:
     with (
         running_server("valkey", tmp_path) as server,
         Proxy(server.port) as proxy,

@@ -29,7 +29,7 @@ def how_many(what: str, output: str) -> int:
     return int(found[1])
 
 
-def test_no_message_is_lost_whoever_is_killed() -> None:
+def test_no_message_is_lost_when_workers_and_servers_are_killed() -> None:
     command = [sys.executable, "-m", "tests.faults.queue_crash", f"--messages={MESSAGES}"]
     ended = subprocess.run(
         command, cwd=PROJECT, timeout=400, capture_output=True, text=True, check=False

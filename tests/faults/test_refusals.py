@@ -181,7 +181,7 @@ def test_no_password_where_one_is_needed_is_an_error_that_says_so(tmp_path: Path
 # TLS
 
 
-def test_a_tls_client_on_a_plain_port_is_told_so(valkey: Server) -> None:
+def test_a_tls_client_on_a_plain_port_gets_an_error_that_says_so(valkey: Server) -> None:
     url = valkey.url.replace("redis:", "rediss:")
     with client_of(url, socket_timeout="200 ms") as client:
         error = failure_of(lambda: client.get("key"), at_most=0.2)
@@ -191,7 +191,9 @@ def test_a_tls_client_on_a_plain_port_is_told_so(valkey: Server) -> None:
 
 @needs_debian_redis
 @pytest.mark.parametrize("protocol", ["2", "3"])
-def test_a_plain_client_on_a_tls_port_is_told_so(tmp_path: Path, protocol: str) -> None:
+def test_a_plain_client_on_a_tls_port_gets_an_error_that_says_so(
+    tmp_path: Path, protocol: str
+) -> None:
     with tls_server(tmp_path) as (_, url, _trusted):
         plain = url.replace("rediss:", "redis:")
         with client_of(plain, socket_timeout="1 s", protocol=protocol) as client:
@@ -200,7 +202,7 @@ def test_a_plain_client_on_a_tls_port_is_told_so(tmp_path: Path, protocol: str) 
 
 
 @needs_debian_redis
-def test_a_certificate_that_nobody_trusts_is_an_error_at_once(tmp_path: Path) -> None:
+def test_a_certificate_that_is_not_trusted_is_an_error_at_once(tmp_path: Path) -> None:
     with tls_server(tmp_path) as (_, url, _trusted), client_of(url, retries="2") as client:
         error = failure_of(lambda: client.get("key"))
         assert "CERTIFICATE_VERIFY_FAILED" in str(error)
@@ -260,7 +262,7 @@ def test_a_queue_that_an_administrator_unblocks_goes_on_waiting(tmp_path: Path) 
 
 
 @everywhere
-def test_an_exhausted_pool_says_who_how_long_and_what_to_change(tmp_path: Path) -> None:
+def test_an_exhausted_pool_names_the_client_the_wait_and_what_to_change(tmp_path: Path) -> None:
     with (
         running_server("valkey", tmp_path) as server,
         client_of(server, max_connections="2", pool_timeout="200 ms") as client,

@@ -54,7 +54,7 @@ def test_a_connection_that_is_released_twice_is_given_to_one_caller(valkey: Serv
         pool.release(second)
 
 
-def test_who_took_what_another_released_keeps_it_when_that_one_releases_again(
+def test_a_caller_keeps_a_connection_that_its_former_holder_releases_again(
     valkey: Server,
 ) -> None:
     with client_of(valkey, max_connections="1", pool_timeout="50 ms") as client:
@@ -99,7 +99,7 @@ def test_a_connection_that_was_released_cannot_be_used(valkey: Server, use: Any)
         pool.release(by_b)
 
 
-def test_to_close_a_connection_that_was_released_closes_nobody_elses(valkey: Server) -> None:
+def test_to_close_a_connection_that_was_released_closes_no_other_callers(valkey: Server) -> None:
     with client_of(valkey, max_connections="1") as client:
         pool = client.connection_pool
         by_a = pool.get_connection()
@@ -181,7 +181,7 @@ def test_a_connection_that_no_pool_made_is_not_taken(valkey: Server) -> None:
         assert client.connection_pool.stats.open == 0
 
 
-def test_a_connection_that_nobody_released_is_closed_and_its_slot_is_back(valkey: Server) -> None:
+def test_a_connection_that_was_not_released_is_closed_and_its_slot_is_back(valkey: Server) -> None:
     with client_of(valkey, max_connections="1", pool_timeout="50 ms") as client:
         client.connection_pool.get_connection()  # dropped on the floor
         ask(client)

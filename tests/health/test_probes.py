@@ -86,7 +86,7 @@ def test_a_result_is_immutable(healthy: Configurator) -> None:
         only(healthy).ok = False  # type: ignore[misc]
 
 
-def test_a_server_that_is_down_is_told_by_its_error(failing: Configurator) -> None:
+def test_a_server_that_is_down_is_reported_by_its_error(failing: Configurator) -> None:
     failing.commit()
     health = only(failing)
     assert (health.ok, health.latency, type(health.error)) == (False, None, redis.ConnectionError)
@@ -98,7 +98,7 @@ def test_redis_py_s_own_retries_are_not_of_a_probe(asked: Any) -> None:
     assert type(health.error) is redis.ConnectionError
 
 
-def test_a_wrong_password_is_told_by_its_error(asked: Any, tmp_path: Path) -> None:
+def test_a_wrong_password_is_reported_by_its_error(asked: Any, tmp_path: Path) -> None:
     with running_server("valkey", tmp_path, "--requirepass", "right") as server:
         error = asked(server.url, password="the-secret").error
     assert isinstance(error, redis.AuthenticationError)

@@ -73,14 +73,14 @@ def test_a_client_that_is_not_required_may_fail(make_config: MakeConfig, valkey:
     }
 
 
-def test_the_public_is_told_no_address_and_no_error(failing: Configurator) -> None:
+def test_the_public_sees_no_address_and_no_error(failing: Configurator) -> None:
     port = str(pool_of(failing).connection_kwargs["port"])
     answer = app_of(failing).get(PATH, status=503)
     assert answer.json["clients"]["foo"].keys() == PUBLIC
     assert [word for word in (port, "127.0.0.1", "Error", "refused") if word in answer.text] == []
 
 
-def test_details_are_told_where_the_settings_say_so(make_config: MakeConfig) -> None:
+def test_details_are_shown_where_the_settings_say_so(make_config: MakeConfig) -> None:
     port = free_port()
     config = make_config(
         foo__url=f"redis://user:the-secret@127.0.0.1:{port}/3",
@@ -107,7 +107,7 @@ class Vault(CredentialProvider):
         raise ValueError("the-secret has no line break")
 
 
-def test_an_error_that_is_not_of_redis_is_told_by_its_class_alone(
+def test_an_error_that_is_not_of_redis_is_reported_by_its_class_alone(
     make_config: MakeConfig, valkey: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = make_config(
@@ -163,7 +163,7 @@ class NobodyMay:
         return False
 
 
-def test_everybody_may_see_the_view_whatever_the_default_permission(healthy: Configurator) -> None:
+def test_the_view_is_public_whatever_the_default_permission(healthy: Configurator) -> None:
     healthy.set_security_policy(NobodyMay())
     healthy.set_default_permission("view")
     app_of(healthy).get(PATH, status=200)

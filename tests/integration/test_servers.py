@@ -100,7 +100,7 @@ def test_a_failed_login_takes_no_connection_out_of_the_pool(
     [lambda client: client.get("other:key"), lambda client: client.flushall()],
     ids=["key", "command"],
 )
-def test_what_a_user_may_not_do_is_told_by_the_span(
+def test_what_a_user_may_not_do_is_reported_by_the_span(
     guarded: Server,
     make_client: MakeClient,
     spans: RecordedSpans,
@@ -119,7 +119,7 @@ def test_what_a_user_may_not_do_is_told_by_the_span(
     )
 
 
-def test_what_a_user_may_not_do_in_a_pipeline_is_told_by_the_span(
+def test_what_a_user_may_not_do_in_a_pipeline_is_reported_by_the_span(
     guarded: Server, make_client: MakeClient, spans: RecordedSpans
 ) -> None:
     client = make_client(guarded.url, username="app", password="s3cret/#?@")

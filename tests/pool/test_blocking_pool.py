@@ -65,7 +65,7 @@ def test_a_connection_is_used_again(make_pool: MakePool) -> None:
     pool.release(second)
 
 
-def test_the_same_connection_is_equal_for_those_who_had_it(make_pool: MakePool) -> None:
+def test_the_same_connection_is_equal_for_all_its_holders(make_pool: MakePool) -> None:
     pool = make_pool()
     first = pool.get_connection()
     pool.release(first)
@@ -86,7 +86,7 @@ def test_to_release_twice_is_refused(make_pool: MakePool) -> None:
     assert (pool.stats.idle, pool.stats.in_use) == (1, 0)
 
 
-def test_to_release_again_what_somebody_else_has_by_now_is_refused(make_pool: MakePool) -> None:
+def test_to_release_again_what_another_caller_has_by_now_is_refused(make_pool: MakePool) -> None:
     pool = make_pool()
     mine = pool.get_connection()
     pool.release(mine)
@@ -146,7 +146,7 @@ def test_to_use_what_was_released_is_refused(make_pool: MakePool) -> None:
         connection.read_response()
 
 
-def test_to_close_what_was_released_harms_nobody(make_pool: MakePool) -> None:
+def test_to_close_what_was_released_is_harmless(make_pool: MakePool) -> None:
     pool = make_pool()
     mine = pool.get_connection()
     pool.release(mine)

@@ -204,7 +204,7 @@ def held_for_long(pool: BlockingConnectionPool) -> Any:
     return pool.get_connection()
 
 
-def test_a_connection_held_for_long_is_told_of_with_where_it_was_taken(
+def test_a_connection_held_for_long_is_reported_with_where_it_was_taken(
     make_pool: MakePool, caplog: pytest.LogCaptureFixture
 ) -> None:
     pool = make_pool(leak_warning="50 ms")
@@ -217,7 +217,7 @@ def test_a_connection_held_for_long_is_told_of_with_where_it_was_taken(
     pool.release(connection)
 
 
-def test_a_connection_held_for_long_is_told_of_once(
+def test_a_connection_held_for_long_is_reported_once(
     make_pool: MakePool, caplog: pytest.LogCaptureFixture
 ) -> None:
     pool = make_pool(leak_warning="50 ms")
@@ -227,7 +227,7 @@ def test_a_connection_held_for_long_is_told_of_once(
     assert len(caplog.records) == 1
 
 
-def test_connections_that_come_back_in_time_arent_told_of(
+def test_connections_that_come_back_in_time_arent_reported(
     make_pool: MakePool, caplog: pytest.LogCaptureFixture
 ) -> None:
     pool = make_pool(leak_warning="300 ms")

@@ -18,7 +18,7 @@ from ..support.servers import Server
 from .conftest import MakePool, state_of_next
 
 
-def test_an_exhausted_pool_says_who_how_long_and_what_to_change(
+def test_an_exhausted_pool_names_the_client_the_wait_and_what_to_change(
     make_pool: MakePool, valkey: Server
 ) -> None:
     pool = make_pool(max_connections="1", pool_timeout="20 ms")
@@ -59,7 +59,7 @@ def test_which_errors_are_retryable(error: Exception, retryable: bool | None) ->
 
 
 @pytest.mark.parametrize("cause", [redis.ConnectionError(), redis.TimeoutError(), TimeoutError()])
-def test_nobody_knows_whether_a_transaction_was_executed_whose_reply_was_lost(
+def test_it_is_unknown_whether_a_transaction_was_executed_whose_reply_was_lost(
     make_pool: MakePool, monkeypatch: pytest.MonkeyPatch, cause: Exception
 ) -> None:
     # A TimeoutError may be a signal's handler's; redis-py takes it for the socket's.

@@ -105,7 +105,7 @@ def test_one_may_try_after_a_while() -> None:
     assert breaker.enter() is not None
 
 
-def test_nobody_else_may_while_one_tries() -> None:
+def test_no_other_caller_may_while_one_tries() -> None:
     breaker = opened()
     time.sleep(0.06)
     probe = breaker.enter()

@@ -73,14 +73,14 @@ def test_idle_connections_are_used_before_a_slot_that_was_never_opened() -> None
     assert queue.get()[1] == "idle"
 
 
-def test_a_slot_is_free_again_when_nobody_refers_to_it_any_more() -> None:
+def test_a_slot_is_free_again_when_nothing_refers_to_it_any_more() -> None:
     queue = FairLifoQueue(1)
     queue.get(timeout=0)  # dropped on the floor
 
     assert queue.get(timeout=0)[1] is None
 
 
-def test_whoever_waits_too_long_gets_an_error_and_no_later_place() -> None:
+def test_a_caller_that_waits_too_long_gets_an_error_and_no_later_place() -> None:
     queue = FairLifoQueue(1)
     place = queue.get()
 
@@ -91,7 +91,7 @@ def test_whoever_waits_too_long_gets_an_error_and_no_later_place() -> None:
     assert queue.get(timeout=0)[1] == "connection"
 
 
-def test_those_who_wait_are_served_in_their_order() -> None:
+def test_callers_that_wait_are_served_in_their_order() -> None:
     queue = FairLifoQueue(1)
     place = queue.get()
     taken: list[Any] = []
@@ -104,7 +104,7 @@ def test_those_who_wait_are_served_in_their_order() -> None:
     assert [name for name, _ in taken] == ["a", "b", "c"]
 
 
-def test_a_returned_connection_is_handed_over_so_that_nobody_takes_it_on_the_way() -> None:
+def test_a_returned_connection_is_handed_over_so_that_no_other_caller_takes_it() -> None:
     queue = FairLifoQueue(1)
     place = queue.get()
     taken: list[Any] = []
@@ -143,7 +143,7 @@ def test_who_returns_a_connection_within_his_turn_may_have_it_back(nobody_polls:
     assert [name for name, _ in taken] == ["waiter"]
 
 
-def test_nobody_else_may_have_it_before_those_who_wait(
+def test_no_late_caller_has_it_before_those_that_wait(
     monkeypatch: pytest.MonkeyPatch, nobody_polls: None
 ) -> None:
     queue = FairLifoQueue(1)
@@ -185,7 +185,7 @@ def test_a_turn_ends(nobody_polls: None) -> None:
     assert [name for name, _ in taken] == ["waiter"]
 
 
-def test_who_waits_is_woken_up_for_what_nobody_takes_back(nobody_polls: None) -> None:
+def test_a_caller_that_waits_is_woken_up_for_what_is_not_taken_back(nobody_polls: None) -> None:
     queue = FairLifoQueue(2)
     places = [queue.get(), queue.get()]
     taken: list[Any] = []
@@ -223,7 +223,7 @@ def test_what_an_interrupted_waiter_was_woken_up_for_is_the_next_ones(
     assert [name for name, _ in taken] == ["next"]
 
 
-def test_a_slot_that_was_lost_is_found_by_one_who_waits() -> None:
+def test_a_slot_that_was_lost_is_found_by_a_caller_that_waits() -> None:
     queue = FairLifoQueue(1)
     place: Entry | None = queue.get()
     taken: list[Any] = []

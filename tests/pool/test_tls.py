@@ -193,7 +193,7 @@ def test_an_untrusted_authority_is_refused(
 
 
 @needs_debian_redis
-def test_a_refused_certificate_is_told_by_the_span(
+def test_a_refused_certificate_is_reported_by_the_span(
     tls_server: StartTLSServer, make_client: MakeClient, spans: RecordedSpans
 ) -> None:
     client = make_client(tls_server(*NO_CLIENT_CERTIFICATES).url)

@@ -44,7 +44,7 @@ def test_an_interrupted_command_is_a_failure_and_active_no_longer(
     assert foo.requests("blpop") == {"false": 1}
 
 
-def test_a_command_whose_end_was_never_told_is_active_no_longer(foo: Measured) -> None:
+def test_a_command_whose_end_was_never_reported_is_no_longer_active(foo: Measured) -> None:
     monitor = foo.client.client_telemetry
     # As when a signal handler raises between the two lines of whoever starts it.
     lost = monitor.start_command(foo.client.server_span, ("GET", "a"))

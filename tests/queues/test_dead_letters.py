@@ -164,7 +164,7 @@ def test_an_entry_that_is_no_message_becomes_a_dead_letter_as_it_is(
     assert letter.error == "pyramid_baseplate_redis.exceptions.MessageFormatError"
 
 
-def test_a_message_of_somebody_else_with_a_body_is_a_message(
+def test_a_message_of_another_program_with_a_body_is_a_message(
     queue: DurableMessageQueue, raw: Any
 ) -> None:
     raw.xadd(STREAM, {"priority": "1", "body": "job"}, id="5-1")

@@ -38,7 +38,7 @@ def test_a_put_whose_reply_was_lost_is_not_sent_again(
         client.close()
 
 
-def test_a_put_that_was_not_sent_is_tried_again_as_the_client_is_told_to(
+def test_a_put_that_was_not_sent_is_tried_again_as_the_clients_settings_say(
     valkey: Server, make_client: MakeClient
 ) -> None:
     with Proxy(valkey.port) as proxy:
@@ -86,7 +86,7 @@ def test_waiting_for_ever_survives_a_restart(
     assert got == [b"job"]
 
 
-def test_a_group_that_somebody_deleted_is_made_anew_and_nothing_is_lost(
+def test_a_group_that_was_deleted_is_made_anew_and_nothing_is_lost(
     queue: DurableMessageQueue, raw: Any
 ) -> None:
     queue.put_many(["a", "b"])
@@ -104,7 +104,7 @@ def test_a_message_is_acknowledged_though_its_group_was_deleted(
     assert queue.stats().length == 0
 
 
-def test_a_queue_that_is_removed_while_somebody_waits_is_made_anew(
+def test_a_queue_that_is_removed_while_a_consumer_waits_is_made_anew(
     queue: DurableMessageQueue, other: DurableMessageQueue, raw: Any
 ) -> None:
     queue.put("a")

@@ -46,7 +46,7 @@ def test_what_is_processed_counts_as_well(make_queue: MakeQueue) -> None:
         queue.put("b")
 
 
-def test_many_who_put_at_once_do_not_exceed_the_limit(make_queue: MakeQueue) -> None:
+def test_many_callers_that_put_at_once_do_not_exceed_the_limit(make_queue: MakeQueue) -> None:
     queue = make_queue(max_length=20)
     refused = []
 

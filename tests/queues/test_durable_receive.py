@@ -44,7 +44,7 @@ def test_waiting_longer_than_the_socket_timeout_is_fine(
         queue.get(1.2)
 
 
-def test_who_waits_gets_a_message_when_it_is_put(
+def test_a_consumer_that_waits_gets_a_message_when_it_is_put(
     queue: DurableMessageQueue, other: DurableMessageQueue, raw: Any
 ) -> None:
     thread = threading.Thread(
@@ -102,7 +102,7 @@ def test_a_plain_clients_next_command_does_not_read_the_reply_of_an_interrupted_
         assert client.echo("mine") == b"mine"
 
 
-def test_a_message_that_was_on_its_way_to_who_was_interrupted_comes_back(
+def test_a_message_that_was_on_its_way_to_an_interrupted_consumer_comes_back(
     queue: DurableMessageQueue, other: DurableMessageQueue, raw: Any
 ) -> None:
     queue.put("job")
@@ -125,7 +125,7 @@ def test_a_message_stays_on_the_server_while_it_is_processed(
     assert raw.xpending(STREAM, "workers")["pending"] == 0
 
 
-def test_nobody_else_receives_it_meanwhile(
+def test_no_other_consumer_receives_it_meanwhile(
     queue: DurableMessageQueue, other: DurableMessageQueue
 ) -> None:
     queue.put("job")
@@ -142,7 +142,7 @@ def test_an_exception_goes_on_and_gives_the_message_back_at_once(
         assert (message.body, message.attempts) == (b"job", 2)
 
 
-def test_who_waits_already_gets_what_another_gives_back(
+def test_a_consumer_that_waits_gets_what_another_gives_back(
     make_queue: MakeQueue, queue: DurableMessageQueue, other: DurableMessageQueue, raw: Any
 ) -> None:
     queue.put("job")

@@ -77,7 +77,7 @@ def test_the_settings_fill_in_what_the_code_leaves_out(make_config: MakeConfig) 
     assert (queue.lease, queue.max_attempts) == (timedelta(minutes=1), 7)
 
 
-def test_a_prefix_that_a_declared_queue_shares_with_somebody_else_is_left_alone(
+def test_a_prefix_that_a_declared_queue_shares_with_another_package_is_left_alone(
     make_config: MakeConfig,
 ) -> None:
     config = make_config(foo__url=NOWHERE, jobs__colour="red")
@@ -127,7 +127,7 @@ def test_what_another_include_declares_wins_too(make_config: MakeConfig) -> None
     assert request.jobs.client is request.bar
 
 
-def test_a_setting_called_queue_that_names_no_client_is_somebody_elses(
+def test_a_setting_called_queue_that_names_no_client_is_another_packages(
     make_config: MakeConfig,
 ) -> None:
     config = make_config(foo__url=NOWHERE, celery__queue="default", a__b__queue="foo")
@@ -367,7 +367,7 @@ def test_what_is_neither_bytes_nor_text_is_refused_before_the_commit(
         make_app(lambda request: request.jobs.put(5, after_commit=True), "pyramid_tm").get("/")
 
 
-def test_a_failure_behind_the_commit_is_logged(
+def test_a_failure_after_the_commit_is_logged(
     make_app: Callable[..., TestApp], raw: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     def view(request: Any) -> Any:

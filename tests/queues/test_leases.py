@@ -55,7 +55,7 @@ def test_extending_is_no_attempt(queue: DurableMessageQueue) -> None:
 
 
 @pytest.mark.parametrize("settle", ["extend", "acknowledge", "give_back"])
-def test_whoever_lost_the_lease_is_told(
+def test_a_consumer_that_lost_the_lease_gets_an_error(
     queue: DurableMessageQueue, other: DurableMessageQueue, raw: Any, settle: str
 ) -> None:
     queue.put("job")
@@ -69,7 +69,7 @@ def test_whoever_lost_the_lease_is_told(
         assert (pending["consumer"], pending["times_delivered"]) == (b"second", 2)
 
 
-def test_the_same_consumer_in_another_thread_is_somebody_else(
+def test_the_same_consumer_in_another_thread_is_another_holder(
     make_queue: MakeQueue, raw: Any
 ) -> None:
     queue, namesake = make_queue("first"), make_queue("first")
@@ -80,7 +80,7 @@ def test_the_same_consumer_in_another_thread_is_somebody_else(
         message.extend()
 
 
-def test_a_message_that_somebody_else_finished_is_told_of(
+def test_a_message_that_another_consumer_finished_is_reported(
     queue: DurableMessageQueue, other: DurableMessageQueue, raw: Any
 ) -> None:
     queue.put("job")
@@ -89,7 +89,7 @@ def test_a_message_that_somebody_else_finished_is_told_of(
         other.get(5)
 
 
-def test_a_failure_behind_a_lost_lease_leaves_the_message_to_who_has_it(
+def test_a_failure_after_a_lost_lease_leaves_the_message_to_its_holder(
     queue: DurableMessageQueue,
     other: DurableMessageQueue,
     raw: Any,

@@ -17,7 +17,7 @@ from pyramid_baseplate_redis.runtime.gevent_timeouts import in_total, is_gevents
 from ..support.slow_tls import slow_tls
 
 
-def test_a_socket_of_gevent_is_told_from_pythons_own() -> None:
+def test_a_socket_of_gevent_is_distinguished_from_pythons_own() -> None:
     with gevent.socket.socket() as gevents, socket.socket() as pythons:
         assert is_gevents(gevents)
         assert not is_gevents(pythons)

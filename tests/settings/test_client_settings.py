@@ -233,7 +233,7 @@ def test_a_percent_sign_is_doubled_in_an_ini_file(tmp_path: pathlib.Path) -> Non
     assert (settings.password, settings.client_name) == ("p@ss", "100%")
 
 
-def test_keys_with_a_further_dot_belong_to_somebody_else() -> None:
+def test_keys_with_a_further_dot_belong_to_another_package() -> None:
     settings = ClientSettings.from_config(
         {"redis.url": "redis://h", "redis.sessions.secret": SECRET, "redis.sessions.nonsense": "x"}
     )

@@ -29,7 +29,7 @@ def found(settings: dict[str, Any], **kwargs: Any) -> dict[str, tuple[str, str]]
     return {key: (value, origin) for key, value, origin in effective_settings(pool.client_settings)}
 
 
-def test_what_nobody_set_is_a_default() -> None:
+def test_what_is_not_set_is_a_default() -> None:
     assert found({"url": URL})["pool_timeout"] == ("5 seconds", "default")
 
 
@@ -52,7 +52,7 @@ def test_a_query_argument_is_the_urls() -> None:
     assert found({"url": f"{URL}?timeout=2"})["pool_timeout"] == ("2 seconds", "URL")
 
 
-def test_a_url_in_an_environment_variable_is_told_by_its_name(
+def test_a_url_in_an_environment_variable_is_reported_by_its_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TEST_REDIS_URL", f"{URL}?client_name=secret")
@@ -65,14 +65,14 @@ def test_a_url_in_an_environment_variable_is_told_by_its_name(
     assert settings["url_env"] == ("TEST_REDIS_URL", ".ini")
 
 
-def test_a_url_in_a_file_is_told_by_the_setting(tmp_path: Path) -> None:
+def test_a_url_in_a_file_is_reported_by_the_setting(tmp_path: Path) -> None:
     file = tmp_path / "url"
     file.write_text(URL)
 
     assert found({"url_file": str(file)})["url"] == ("***", "file (foo.url_file)")
 
 
-def test_a_password_in_a_file_is_told_by_the_setting(tmp_path: Path) -> None:
+def test_a_password_in_a_file_is_reported_by_the_setting(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("secret")
 
@@ -123,7 +123,7 @@ def test_redis_pys_own_retries_take_the_place_of_the_setting() -> None:
     assert settings["retry"] == ("Retry", "keyword argument")
 
 
-def test_a_clusters_settings_are_told_likewise() -> None:
+def test_a_clusters_settings_are_reported_likewise() -> None:
     pool = cluster_pool_from_config({"foo.url": "redis+cluster://h"}, "foo.", socket_timeout=3)
 
     settings = {item.key: item for item in effective_settings(pool.client_settings)}

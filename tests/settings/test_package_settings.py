@@ -101,6 +101,6 @@ def test_a_malformed_setting_of_the_package_is_refused(key: str, value: Any, mes
     assert str(caught.value) == f"baseplate_redis.{key}: {message}"
 
 
-def test_keys_of_the_package_with_a_further_dot_belong_to_somebody_else() -> None:
+def test_keys_of_the_package_with_a_further_dot_belong_to_another_package() -> None:
     app_config = {"baseplate_redis.foo.bar": "x"}
     assert PackageSettings.from_config(app_config) == PackageSettings()

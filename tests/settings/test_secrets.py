@@ -41,7 +41,7 @@ def test_the_search_finds_a_secret_that_leaked() -> None:
     assert leaked("ABCDEFGH", ["in lower case: abcdefgh"])
 
 
-def test_the_search_finds_a_secret_behind_an_error() -> None:
+def test_the_search_finds_a_secret_in_the_context_of_an_error() -> None:
     error = KeyError("x")
     error.__context__ = ValueError("abcdefghijkl")
     error.__suppress_context__ = True

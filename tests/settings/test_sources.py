@@ -387,7 +387,7 @@ def test_an_application_has_the_client_whose_url_is_elsewhere(
 
 
 @KEYS
-def test_an_application_leaves_a_url_elsewhere_that_is_somebody_else_s_alone(
+def test_an_application_leaves_a_url_of_another_package_alone(
     elsewhere: Elsewhere, key: str
 ) -> None:
     config = Configurator(settings=elsewhere(key, "postgresql://h", nonsense="x"))

@@ -75,7 +75,7 @@ def test_a_servers_error_has_its_code_as_its_type(
     assert failed(span) == (code, code)
 
 
-def test_a_full_server_is_told_by_its_code(
+def test_a_full_server_is_reported_by_its_code(
     server: Server, make_client: MakeClient, spans: RecordedSpans
 ) -> None:
     client = make_client(server)
@@ -180,7 +180,7 @@ def test_an_interrupted_command_leaves_no_reply_to_the_next(
 @pytest.mark.parametrize(
     "call", [get, execute_pipeline, watch, subscribe, put, take], ids=lambda c: c.__name__
 )
-def test_waiting_for_a_connection_is_told_apart(
+def test_waiting_for_a_connection_is_distinguished(
     valkey: Server,
     make_client: MakeClient,
     spans: RecordedSpans,
@@ -202,7 +202,7 @@ def test_waiting_for_a_connection_is_told_apart(
     "call", [get, execute_pipeline, watch, subscribe, put, take], ids=lambda c: c.__name__
 )
 @pytest.mark.parametrize("excluded", [False, True], ids=["span", "no span"])
-def test_another_commands_wait_is_not_told(
+def test_another_commands_wait_is_not_reported(
     valkey: Server,
     make_client: MakeClient,
     spans: RecordedSpans,

@@ -113,7 +113,7 @@ def test_a_transaction_is_one_operation(valkey: Server, connect: Connect) -> Non
     assert told(duration_of(client)) == {"db.operation.name": "MULTI"}
 
 
-def test_a_servers_error_is_told_of(valkey: Server, connect: Connect) -> None:
+def test_a_servers_error_is_reported(valkey: Server, connect: Connect) -> None:
     client = connect(valkey.url)
     client.set("text", "x")
     with pytest.raises(redis.ResponseError):
@@ -129,7 +129,7 @@ def test_a_servers_error_is_told_of(valkey: Server, connect: Connect) -> None:
     ]
 
 
-def test_a_server_that_is_down_is_told_of(mortal: Server, connect: Connect) -> None:
+def test_a_server_that_is_down_is_reported(mortal: Server, connect: Connect) -> None:
     client = connect(mortal.url)
     mortal.kill()
     with pytest.raises(redis.ConnectionError):
@@ -140,7 +140,7 @@ def test_a_server_that_is_down_is_told_of(mortal: Server, connect: Connect) -> N
     }
 
 
-def test_an_exhausted_pool_is_told_of(valkey: Server, connect: Connect) -> None:
+def test_an_exhausted_pool_is_reported(valkey: Server, connect: Connect) -> None:
     client = connect(valkey.url, max_connections="1", pool_timeout="0 seconds")
     held = client.connection_pool.get_connection()
     with pytest.raises(PoolTimeoutError):
@@ -255,7 +255,9 @@ def test_what_cant_be_measured_doesnt_break_the_command(
     assert connect(valkey.url).set("key", "value") is True
 
 
-def test_the_node_of_a_cluster_that_answered_is_told(cluster: Cluster, connect: Connect) -> None:
+def test_the_node_of_a_cluster_that_answered_is_reported(
+    cluster: Cluster, connect: Connect
+) -> None:
     client = connect(cluster.url)
     client.get("key")
     node = client.get_node_from_key("key")
@@ -267,7 +269,7 @@ def test_the_node_of_a_cluster_that_answered_is_told(cluster: Cluster, connect: 
     assert point.attributes["server.port"] == node.port
 
 
-def test_the_server_behind_sentinel_is_told(sentinels: SentinelSet, connect: Connect) -> None:
+def test_the_server_behind_sentinel_is_reported(sentinels: SentinelSet, connect: Connect) -> None:
     client = connect(sentinels.url)
     client.get("key")
     assert duration_of(client).attributes["server.port"] == sentinels.primary().port

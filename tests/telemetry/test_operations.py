@@ -63,7 +63,7 @@ def told(client: MonitoredRedisConnection) -> Told:
     return observer
 
 
-def test_an_observer_is_told_of_a_commands_start_and_end(
+def test_an_observer_gets_a_commands_start_and_end(
     client: MonitoredRedisConnection, told: Told
 ) -> None:
     client.set("key", "value")
@@ -74,7 +74,7 @@ def test_an_observer_is_told_of_a_commands_start_and_end(
     assert told.results == [True]
 
 
-def test_an_observer_is_told_how_long_it_took(client: MonitoredRedisConnection, told: Told) -> None:
+def test_an_observer_gets_the_duration(client: MonitoredRedisConnection, told: Told) -> None:
     started = time.perf_counter()
     client.blpop("empty", timeout=0.2)
     (operation,) = told.operations
@@ -82,7 +82,7 @@ def test_an_observer_is_told_how_long_it_took(client: MonitoredRedisConnection, 
     assert 0.15 <= operation.duration <= time.perf_counter() - started
 
 
-def test_an_observer_is_told_of_a_pipelines_commands(
+def test_an_observer_gets_a_pipelines_commands(
     client: MonitoredRedisConnection, told: Told
 ) -> None:
     client.pipeline("load").get("a").get("b").execute()
@@ -93,7 +93,7 @@ def test_an_observer_is_told_of_a_pipelines_commands(
     assert told.results == [[None, None]]
 
 
-def test_an_observer_is_told_of_an_error(client: MonitoredRedisConnection, told: Told) -> None:
+def test_an_observer_gets_an_error(client: MonitoredRedisConnection, told: Told) -> None:
     client.set("text", "x")
     with pytest.raises(redis.ResponseError) as raised:
         client.lpush("text", "x")
@@ -102,7 +102,7 @@ def test_an_observer_is_told_of_an_error(client: MonitoredRedisConnection, told:
     assert told.results[-1] is None
 
 
-def test_an_observer_is_told_of_an_error_among_the_results(
+def test_an_observer_gets_an_error_among_the_results(
     client: MonitoredRedisConnection, told: Told
 ) -> None:
     pipeline = client.pipeline(transaction=False)
@@ -124,7 +124,7 @@ def test_a_watched_key_that_has_changed_is_no_error_to_an_observer(
     assert [operation.error for operation in told.operations] == [None, None, None]
 
 
-def test_an_observer_is_told_of_the_wait_for_a_connection(
+def test_an_observer_gets_the_wait_for_a_connection(
     valkey: Server, client: MonitoredRedisConnection, told: Told
 ) -> None:
     pool: Any = client.connection_pool
@@ -139,7 +139,7 @@ def test_an_observer_is_told_of_the_wait_for_a_connection(
     assert notes.waited >= 0.05
 
 
-def test_an_observer_of_one_client_is_told_of_nobody_elses(
+def test_an_observer_of_one_client_gets_no_other_clients_operations(
     client: MonitoredRedisConnection,
 ) -> None:
     observer = Told()
@@ -149,7 +149,7 @@ def test_an_observer_of_one_client_is_told_of_nobody_elses(
     assert observer.events == []
 
 
-def test_an_observer_of_one_client_is_told_of_what_it_makes(
+def test_an_observer_of_one_client_gets_the_operations_of_what_it_makes(
     client: MonitoredRedisConnection,
 ) -> None:
     observer = Told()
@@ -189,7 +189,7 @@ def test_an_observer_that_fails_breaks_nothing(
     assert len(caplog.records) == 1
 
 
-def test_observers_are_told_of_a_clusters_operations(cluster: Cluster) -> None:
+def test_observers_get_a_clusters_operations(cluster: Cluster) -> None:
     observer = Told()
     for client in client_on(cluster.url):
         client.connection_pool.observers.append(observer)

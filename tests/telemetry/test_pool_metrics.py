@@ -38,7 +38,7 @@ def test_the_figures_of_a_clients_pool_are_collected(valkey: Server, connect: Co
     pool.release(held)
 
 
-def test_who_waits_for_a_connection_is_counted(valkey: Server, connect: Connect) -> None:
+def test_callers_that_wait_for_a_connection_are_counted(valkey: Server, connect: Connect) -> None:
     client = connect(valkey.url, max_connections="1", pool_timeout="20 seconds")
     held = client.connection_pool.get_connection()
     waiting = threading.Thread(target=client.get, args=("key",))

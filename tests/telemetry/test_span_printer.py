@@ -116,7 +116,7 @@ class TestPrintedSpans:
             (WAIT_TIME, 0.25, "waited 250 ms for a connection"),
         ],
     )
-    def test_detail_is_shown_behind_the_duration(self, key: str, value: float, shown: str) -> None:
+    def test_detail_is_shown_after_the_duration(self, key: str, value: float, shown: str) -> None:
         printed = Printed()
         printed.start("span", attributes={key: value}).end()
         assert printed.lines[0].endswith(f" ms  {shown}")

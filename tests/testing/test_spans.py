@@ -85,7 +85,7 @@ class TestRecordedSpans:
         """
         run_python(code)
 
-    def test_somebody_else_s_provider_is_an_error(self) -> None:
+    def test_another_packages_provider_is_an_error(self) -> None:
         code = """
             from opentelemetry import trace
             from pyramid_baseplate_redis.testing.spans import record_spans

@@ -123,7 +123,7 @@ def test_a_queue_works_while_its_slot_moves(queue: DurableMessageQueue, cluster:
     assert queue.get(5) == b"d"
 
 
-def test_who_waits_while_the_slot_moves_gets_the_next_message(
+def test_a_consumer_that_waits_while_the_slot_moves_gets_the_next_message(
     queue: DurableMessageQueue, cluster: Cluster
 ) -> None:
     slot, source, target = other_node(cluster)
@@ -189,7 +189,7 @@ def test_a_queue_survives_a_failover(foo: MonitoredRedisConnection, sentinels: S
     assert got == [b"a", b"b", b"c"]
 
 
-def test_who_has_a_message_has_it_behind_a_failover_too(
+def test_a_consumer_keeps_its_message_after_a_failover(
     foo: MonitoredRedisConnection, sentinels: SentinelSet
 ) -> None:
     queue = foo.durable_queue("jobs")

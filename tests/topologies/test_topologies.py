@@ -146,7 +146,7 @@ def test_sentinels_promote_the_replica_of_a_primary_that_is_gone(
     assert discovered(sentinels).discover_master("mymaster") == ("127.0.0.1", heir.port)
 
 
-def test_sentinels_promote_the_replica_when_told_to(sentinels: SentinelSet) -> None:
+def test_sentinels_promote_the_replica_when_asked_to(sentinels: SentinelSet) -> None:
     heir = sentinels.replica()
     old = sentinels.failover()
     assert sentinels.wait_for_new_primary(old.port) is heir
@@ -197,6 +197,6 @@ def test_a_cluster_with_a_password(fresh_cluster: Callable[..., Cluster], server
     assert target.client.get("foo") == "moves"
 
 
-def test_what_does_not_happen_is_told_with_the_logs(cluster: Cluster) -> None:
+def test_what_does_not_happen_is_reported_with_the_logs(cluster: Cluster) -> None:
     with pytest.raises(AssertionError, match=r"(?s)not on fire within 0 s.*--- .*server\.log\n.*"):
         cluster.wait_until(lambda: False, "on fire", 0)

@@ -38,7 +38,7 @@ def related(config: Configurator, category: str, name: str) -> list[tuple[str, s
 # What is told
 
 
-def test_the_settings_are_told_with_their_defaults(make_config: MakeConfig) -> None:
+def test_the_settings_are_reported_with_their_defaults(make_config: MakeConfig) -> None:
     found = told(make_config(foo__url=NOWHERE, foo__socket_timeout="200 ms"))
     assert (found["socket_timeout"], found["pool_timeout"], found["retries"]) == (
         timedelta(milliseconds=200),
@@ -55,21 +55,21 @@ def test_the_settings_are_told_with_their_defaults(make_config: MakeConfig) -> N
         ("redis+cluster://localhost:1", "Cluster", "ClusterConnectionPool"),
     ],
 )
-def test_the_kind_and_the_pool_are_told(
+def test_the_kind_and_the_pool_are_reported(
     make_config: MakeConfig, url: str, kind: str, pool: str
 ) -> None:
     found = told(make_config(foo__url=url))
     assert (found["kind"], found["pool"]) == (kind, pool)
 
 
-def test_the_redis_client_name_is_told(make_config: MakeConfig) -> None:
+def test_the_redis_client_name_is_reported(make_config: MakeConfig) -> None:
     config = make_config(foo__url=NOWHERE, bar__url=NOWHERE)
     config.add_redis_client("foo", RedisClient("links-pool"))
     assert told(config)["redis_client_name"] == "links-pool"
     assert told(config, "bar")["redis_client_name"] == "bar"
 
 
-def test_a_keyword_argument_that_wins_over_a_setting_is_told_in_its_place(
+def test_a_keyword_argument_that_wins_over_a_setting_is_reported_in_its_place(
     make_config: MakeConfig,
 ) -> None:
     config = make_config(foo__url=NOWHERE)
@@ -82,7 +82,7 @@ def test_a_keyword_argument_that_wins_over_a_setting_is_told_in_its_place(
     )
 
 
-def test_keyword_arguments_are_told_by_their_names(make_config: MakeConfig) -> None:
+def test_keyword_arguments_are_reported_by_their_names(make_config: MakeConfig) -> None:
     config = make_config(foo__url=NOWHERE)
     config.add_redis_client("foo", RedisClient(timeout=3, socket_keepalive_options={1: 2}))
     found = told(config)
@@ -210,7 +210,7 @@ def test_the_line_of_code_that_declares_a_client_is_not_quoted(make_config: Make
     assert SECRET not in panel
 
 
-def test_where_a_client_is_declared_twice_is_told(make_config: MakeConfig) -> None:
+def test_where_a_client_is_declared_twice_is_reported(make_config: MakeConfig) -> None:
     config = make_config(foo__url=NOWHERE)
     config.add_redis_client("foo", RedisClient(password="correct-horse"))
     config.add_redis_client("foo", RedisClient(password="correct-horse"))

@@ -127,7 +127,7 @@ def test_what_a_view_left_open_is_given_back(config: Configurator, leave: LeaveO
 
 
 @pytest.mark.parametrize("leave", LEFT)
-def test_what_was_left_open_is_told_with_the_place_where_it_was_made(
+def test_what_was_left_open_is_reported_with_the_place_where_it_was_made(
     config: Configurator, leave: LeaveOpen, caplog: pytest.LogCaptureFixture
 ) -> None:
     serve(config, ok_after(leave)).get("/page")
@@ -204,7 +204,7 @@ def test_a_body_that_is_closed_early_gives_back_what_its_view_left_open(
     assert (in_use, stats(config).in_use) == (1, 0)
 
 
-def test_what_was_closed_is_not_told_of(
+def test_what_was_closed_is_not_reported(
     config: Configurator, caplog: pytest.LogCaptureFixture
 ) -> None:
     def view(request: Request) -> Response:
@@ -240,7 +240,7 @@ def test_a_subscriber_with_a_thread_of_its_own_outlives_the_request(config: Conf
     assert (in_use, stats(config).in_use) == (1, 0)
 
 
-def test_the_servers_refusal_doesnt_stop_what_comes_behind_it(
+def test_the_servers_refusal_doesnt_stop_what_comes_after_it(
     config: Configurator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def view(request: Request) -> Response:

@@ -27,7 +27,7 @@ from ..support.views import Body, called, fail, hello, server_span, server_spans
 View = Callable[[Request], Any]
 
 
-def test_the_span_ends_behind_the_last_chunk(
+def test_the_span_ends_after_the_last_chunk(
     serve: Callable[..., TestApp], spans: RecordedSpans
 ) -> None:
     chunks = iter(called(serve(streaming(Body(b"a", b"b")))))

@@ -115,7 +115,7 @@ def test_a_killed_server_is_replaced(owner: Owner, either_url: str, tmp_path: Pa
 
 
 @pytest.mark.slow("starts processes, which import everything again")
-def test_a_killed_server_is_replaced_for_those_who_shared_it(
+def test_a_killed_server_is_replaced_for_those_that_shared_it(
     owner: Owner, other: Owner, url: str, tmp_path: Path
 ) -> None:
     owner.ask(url, "SET", "key", "value")

@@ -175,7 +175,7 @@ def test_replies_have_the_shapes_of_a_plain_redis_pys_where_no_protocol_is_set(
             assert ask(ours) == ask(plain)
 
 
-def test_redis_py_is_told_of_a_protocol_only_where_one_is_set() -> None:
+def test_redis_py_gets_a_protocol_only_where_one_is_set() -> None:
     assert "protocol" not in make_pool("redis://h").connection_kwargs
     assert make_pool("redis://h", protocol="3").connection_kwargs["protocol"] == 3
 

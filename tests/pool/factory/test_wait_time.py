@@ -50,7 +50,7 @@ def test_the_span_of_a_command_that_did_not_wait_has_no_wait_time(
     assert WAIT_TIME not in attributes(waited.one("foo.BLPOP"))
 
 
-def test_a_wait_is_told_of_by_one_span_only(valkey: Server, waited: RecordedSpans) -> None:
+def test_a_wait_is_reported_by_one_span_only(valkey: Server, waited: RecordedSpans) -> None:
     waited.clear()
     with client_of(make_pool(valkey.url)) as redis_client:
         MonitoredRedisConnection("foo", None, redis_client.connection_pool).get("key")

@@ -108,7 +108,7 @@ def test_a_transaction_on_a_demoted_primary_may_be_retried(
     assert is_retryable(error) is True
 
 
-def test_nobody_knows_what_a_pipeline_did_before_its_server_was_demoted(
+def test_what_a_pipeline_did_before_its_server_was_demoted_is_unknown(
     foo: MonitoredRedisConnection, demoted: Callable[[], Node]
 ) -> None:
     pipeline = foo.pipeline(transaction=False)

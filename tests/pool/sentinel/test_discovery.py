@@ -27,7 +27,7 @@ from .conftest import NOWHERE, SECRETS, MakeFoo, error_of, pool_of, told
 # Who is asked, and what is said when nobody knows
 
 
-def test_an_unknown_service_is_an_error_that_says_who_was_asked(
+def test_an_unknown_service_is_an_error_that_names_the_sentinels(
     valkeys: SentinelSet, make_foo: MakeFoo
 ) -> None:
     error = error_of(make_foo(valkeys.url.replace("mymaster", "other")).ping)
@@ -150,7 +150,7 @@ def test_a_sentinel_that_is_behind_is_not_believed() -> None:
     assert late.asked == 3
 
 
-def test_nobody_is_believed_who_is_behind_an_announcement() -> None:
+def test_a_sentinel_that_is_behind_an_announcement_is_not_believed() -> None:
     manager = manager_of(FakeSentinel(1, port=1, epoch=3))
     assert manager.learn(4, ("10.0.0.1", 2))
     assert found(manager) is None

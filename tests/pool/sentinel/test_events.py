@@ -101,7 +101,7 @@ def test_the_old_primary_is_not_trusted_from_the_beginning_of_a_promotion_on() -
 
 
 @pytest.mark.parametrize("announced", [SWITCHED, PROMOTED], ids=["a switch", "a promotion"])
-def test_an_announcement_that_is_heard_behind_the_next_failover_is_ignored(
+def test_an_announcement_that_is_heard_after_the_next_failover_is_ignored(
     announced: tuple[bytes, bytes],
 ) -> None:
     # The Sentinel's epoch is the later one's by now.
@@ -154,7 +154,7 @@ def test_announcements_that_make_no_sense_are_ignored(text: bytes) -> None:
     assert heard((b"+switch-master", text)) == []
 
 
-def test_a_failover_that_nobody_asks_about_is_heard(
+def test_a_failover_is_heard_although_no_caller_asks(
     make_foo: MakeFoo, sentinels: SentinelSet
 ) -> None:
     foo = make_foo(sentinels)
