@@ -33,7 +33,7 @@ LOOK_UP = 2 * SECONDS  # to connect and to get a reply
 SLACK = 0.3
 TIMES = {"socket_timeout": "200 ms", "socket_connect_timeout": "200 ms", "pool_timeout": "1 second"}
 FAILURES = (redis.RedisError, RedisClusterException)
-MEASURES = pytest.mark.alone("measures how long a call takes")
+MEASURES = pytest.mark.timed("measures how long a call takes")
 
 
 def failure(call: Callable[[], Any]) -> tuple[Exception | None, float]:

@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.slow("a crash test"),
-    pytest.mark.alone("workers have to process messages between crashes"),
+    pytest.mark.timed("workers have to process messages between crashes"),
 ]
 
 PROJECT = Path(__file__).parents[2]

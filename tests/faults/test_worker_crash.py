@@ -12,7 +12,7 @@ from .test_queue_crash import how_many
 
 pytestmark = [
     pytest.mark.slow("a crash test"),
-    pytest.mark.alone("workers have to process messages between crashes"),
+    pytest.mark.timed("workers have to process messages between crashes"),
 ]
 
 PROJECT = Path(__file__).parents[2]

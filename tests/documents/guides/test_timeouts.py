@@ -49,7 +49,7 @@ def test_the_table_has_each_fault() -> None:
     assert list(shown()) == list(ALL) == list(_CACHE_MS)
 
 
-@pytest.mark.alone("measures time")
+@pytest.mark.timed("measures time")
 @pytest.mark.parametrize("fault", ALL)
 def test_the_page_is_in_time(fault: str, tmp_path: Path) -> None:
     result = measure(fault, tmp_path)
@@ -61,7 +61,7 @@ def test_the_page_is_in_time(fault: str, tmp_path: Path) -> None:
         assert " ".join(text.split()) in " ".join(_GUIDE.split())
 
 
-@pytest.mark.alone("measures time")
+@pytest.mark.timed("measures time")
 def test_the_page_is_fast_again_after_the_server_is_back(tmp_path: Path) -> None:
     with running_server("valkey", tmp_path) as server:
         page = Page(server.port)
@@ -74,7 +74,7 @@ def test_the_page_is_fast_again_after_the_server_is_back(tmp_path: Path) -> None
         assert page.get()[2] == ""
 
 
-@pytest.mark.alone("measures time")
+@pytest.mark.timed("measures time")
 def test_within_limits_all_calls_together(tmp_path: Path) -> None:
     with running_server("valkey", tmp_path) as server, delaying_port(server, 0.005) as port:
         page = Page(port)
