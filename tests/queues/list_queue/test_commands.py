@@ -51,7 +51,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     made: list[float] = []
-    monkeypatch.setattr(outage.threading, "Event", lambda: Mock(wait=made.append))
+    # Not in the module itself, from which other threads of this process get their events.
+    threading = Mock(Event=lambda: Mock(wait=made.append))
+    monkeypatch.setattr(outage, "threading", threading)
     return made
 
 

@@ -28,7 +28,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     made: list[float] = []
     event = Mock()
     event.wait.side_effect = made.append
-    monkeypatch.setattr(outage.threading, "Event", lambda: event)
+    # Not in the module itself, from which other threads of this process get their events.
+    monkeypatch.setattr(outage, "threading", Mock(Event=lambda: event))
     return made
 
 
