@@ -25,8 +25,8 @@ SHARED = {
 class SharedTopologies:
     """Starts a topology at its first use, and stops it before a file that does not use it.
 
-    A server that nobody uses does something ten times a second. A Cluster and a Sentinel set for
-    each worker of pytest-xdist would take a tenth of the machine.
+    An idle server wakes up ten times a second. A Cluster and a Sentinel set for each worker of
+    pytest-xdist would take a tenth of the machine.
 
     :param starts: for each name, how to start the topology.
     """

@@ -1,4 +1,4 @@
-"""What the tests check of each fault."""
+"""Checks that no bound is missed under a fault."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def all_faults(directory: Path) -> Iterator[dict[str, Fault]]:
 
 
 def no_bound_is_missed(fault: Fault) -> None:
-    """Check each operation.
+    """Check the time of each operation under a fault.
 
     :raises AssertionError: one took too long, or the command did not meet the fault.
     """
