@@ -122,6 +122,21 @@ def test_nor_does_one_of_another_run_with_the_same_lock(tmp_path: Path) -> None:
     assert {notes[index + 1] for index, note in enumerate(notes) if note == "begin"} == {"end"}
 
 
+def test_tests_that_are_alone_follow_each_other_without_others_in_between(tmp_path: Path) -> None:
+    lock = ["--lock", str(tmp_path / "lock")]
+    more = OTHERS.replace("range(20)", "range(200)")
+    runs = [partial(run, tmp_path, "-n", "0", *lock, alone=ALONE)]
+    runs.append(partial(run, tmp_path, "-n", "2", "--dist", "loadfile", *lock, others=more))
+    with ThreadPoolExecutor() as threads:
+        ended = [future.result() for future in [threads.submit(each) for each in runs]]
+    assert [each.returncode for each in ended] == [0, 0]
+    notes = (tmp_path / "notes").read_text().split()
+    kinds = [
+        kind for kind, _ in groupby("shared" if note == "shared" else "alone" for note in notes)
+    ]
+    assert kinds.count("alone") <= 2  # each run may find the file of the other one, too
+
+
 def test_timed_tests_run_beside_each_other(tmp_path: Path) -> None:
     files = {"one": TIMED_TOGETHER, "two": TIMED_TOGETHER}
     ended = run(tmp_path, "-n", "2", "--dist", "loadfile", **files)
